@@ -1,0 +1,91 @@
+"""Set-up of every test run: which tests can run here (root, corpus), and saying so where some cannot.
+Counterpart: the markers declared in pyproject.toml."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+PROJECT = Path(__file__).resolve().parents[1]
+CORPUS_DEFAULT = PROJECT.parent / "shared" / "data"
+
+# No test asserts a duration, hypothesis' own deadline included; a run in CI is the same each time.
+settings.register_profile(
+    "vedette",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("vedette")
+
+_left_out = pytest.StashKey[dict[str, int]]()
+
+
+def corpus_folder() -> Path:
+    """The folder the corpus is looked for in, there or not."""
+    named = os.environ.get("VEDETTE_CORPUS")
+    return Path(named) if named else CORPUS_DEFAULT
+
+
+def _missing() -> dict[str, str]:
+    """Marker -> why tests with it cannot run here."""
+    missing = {}
+    if os.geteuid() != 0:
+        missing["root"] = "not root"
+    if not corpus_folder().is_dir():
+        missing["corpus"] = f"no folder {corpus_folder()} (name one in VEDETTE_CORPUS)"
+    return missing
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("VEDETTE_CORPUS") and not corpus_folder().is_dir():
+        # Whoever names a corpus wants it tested: leaving the tests out would look like a pass.
+        raise pytest.UsageError(f"VEDETTE_CORPUS names no folder: {corpus_folder()}")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    missing = _missing()
+    return [
+        f"root tests: {'DESELECTED, ' + missing['root'] if 'root' in missing else 'run'}",
+        f"corpus tests: {'DESELECTED, ' + missing['corpus'] if 'corpus' in missing else corpus_folder()}",
+    ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing = _missing()
+    left_out: dict[str, int] = {}
+    kept, dropped = [], []
+    for item in items:
+        reason = next((why for marker, why in missing.items() if item.get_closest_marker(marker)), None)
+        if reason is None:
+            kept.append(item)
+        else:
+            dropped.append(item)
+            left_out[reason] = left_out.get(reason, 0) + 1
+    config.stash[_left_out] = left_out
+    if dropped:
+        items[:] = kept
+        config.hook.pytest_deselected(items=dropped)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for reason, count in config.stash.get(_left_out, {}).items():
+        terminalreporter.write_line(f"deselected: {count} tests, {reason}")
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder with real logs, rules and configurations; only for tests marked `corpus`."""
+    folder = corpus_folder()
+    assert folder.is_dir(), "a test that uses `corpus` must be marked `corpus`"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The root folder of the checkout."""
+    return PROJECT
