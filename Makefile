@@ -27,7 +27,7 @@ check: $(STAMP)-dev $(STAMP)-project ## style, types and import contracts, witho
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 packages: ## the Debian packages that tests use: only those missing, as root, services not started
 	@packaging/install-packages.sh packaging/debian-packages.txt
