@@ -1,0 +1,98 @@
+"""Events in columns: a table over the records of one batch, fields made when first asked for.
+Counterpart: `parsers` fill it, `detections` ask it for the fields that rules, keys and output need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from vedette.model.batch import Batch, Int32, Int64
+
+Scalar = str | int | float | bool | None
+Value = Scalar | tuple[Scalar, ...]
+
+
+class Column:
+    """One field over all `n` records: `codes[i]` indexes `values`, -1 means the record has no such field.
+
+    codes: int32[n]; values: the distinct values. A tuple is a field with several values. None is a field
+    that is present and null.
+    """
+
+    __slots__ = ("codes", "values")
+
+    def __init__(self, codes: Int32, values: Sequence[Value]) -> None:
+        self.codes = codes
+        self.values = values
+
+    def value(self, row: int) -> Value:
+        """The value of record `row`; None where absent."""
+        code = int(self.codes[row])
+        return None if code < 0 else self.values[code]
+
+    @classmethod
+    def absent(cls, n: int) -> Column:
+        """A field that no record has."""
+        return cls(np.full(n, -1, dtype=np.int32), [])
+
+    @classmethod
+    def constant(cls, n: int, value: Value) -> Column:
+        """A field with one value on every record."""
+        return cls(np.zeros(n, dtype=np.int32), [value])
+
+    @classmethod
+    def from_values(cls, values: Sequence[Value | None]) -> Column:
+        """Encode one value a record; None means absent here."""
+        seen: dict[Value, int] = {}
+        codes = np.empty(len(values), dtype=np.int32)
+        for row, value in enumerate(values):
+            codes[row] = -1 if value is None else seen.setdefault(value, len(seen))
+        return cls(codes, list(seen))
+
+
+Provider = Callable[[], Column]
+
+
+class Table:
+    """The events of one batch.
+
+    time: int64[n] `@timestamp` in microseconds (event.created where the header has none). service: the
+    log source each record belongs to (`sshd`, `sudo`, ... or absent). repeat: int32[n], how many equal
+    records this one stands for (1 nearly always). header_ok: rows whose header could not be read are
+    listed in `unreadable`. Fields beyond these are made by the provider registered for them, once.
+    """
+
+    __slots__ = ("_columns", "_providers", "batch", "repeat", "service", "time", "unreadable")
+
+    def __init__(
+        self, batch: Batch, *, time: Int64, service: Column, repeat: Int32 | None = None, unreadable: int = 0
+    ) -> None:
+        self.batch = batch
+        self.time = time
+        self.service = service
+        self.repeat = repeat
+        self.unreadable = unreadable
+        self._columns: dict[str, Column] = {}
+        self._providers: dict[str, Provider] = {}
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def provide(self, field: str, provider: Provider) -> None:
+        """Register how `field` is made; a later registration replaces an earlier one not yet used."""
+        self._providers[field] = provider
+        self._columns.pop(field, None)
+
+    def fields(self) -> list[str]:
+        """The fields this table can make, sorted."""
+        return sorted(self._providers)
+
+    def column(self, field: str) -> Column:
+        """The column of `field`; a field nobody provides is absent on every record."""
+        found = self._columns.get(field)
+        if found is None:
+            provider = self._providers.get(field)
+            found = provider() if provider else Column.absent(len(self))
+            self._columns[field] = found
+        return found

@@ -1,0 +1,107 @@
+"""The one registry of field names: type, meaning, and whether an attacker writes its text.
+Counterpart: parsers may give only these, rules may test only these, and blame heeds the mark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FieldType(StrEnum):
+    """What a field's values are."""
+
+    KEYWORD = "keyword"
+    TEXT = "text"
+    IP = "ip"
+    LONG = "long"
+    BOOLEAN = "boolean"
+    DATE = "date"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field. `attacker_text`: its content may be chosen by whom we watch, so no block rests on it.
+
+    `given_by`: the parsers or stages that set it (`header`, a pattern file's name, `journal`, `derived`).
+    """
+
+    name: str
+    type: FieldType
+    meaning: str
+    attacker_text: bool = False
+    given_by: tuple[str, ...] = ()
+
+
+_K, _T, _I, _L, _B, _D = (
+    FieldType.KEYWORD,
+    FieldType.TEXT,
+    FieldType.IP,
+    FieldType.LONG,
+    FieldType.BOOLEAN,
+    FieldType.DATE,
+)
+_ALL_AUTH = ("sshd", "sudo", "su", "pam", "shadow", "logind")
+
+FIELDS: dict[str, Field] = {
+    field.name: field
+    for field in (
+        # every record
+        Field("@timestamp", _D, "when it happened", given_by=("header",)),
+        Field("event.created", _D, "when the agent read it", given_by=("header",)),
+        Field("host.name", _K, "the name in the header (host.id says who read it)", given_by=("header", "journal")),
+        Field("host.id", _K, "whose agent read the record", given_by=("header",)),
+        Field("process.name", _K, "program, as the header names it", given_by=("header", "journal")),
+        Field("process.pid", _L, "process id, as the header names it", given_by=("header", "journal")),
+        Field("message", _T, "the message after the header", attacker_text=True, given_by=("header", "journal")),
+        Field("event.original", _T, "the whole record", attacker_text=True, given_by=("header",)),
+        Field("log.syslog.facility.code", _L, "facility of the PRI part", given_by=("header",)),
+        Field("log.syslog.severity.code", _L, "severity of the PRI part", given_by=("header",)),
+        Field("vedette.repeat", _L, "how many equal records this one stands for", given_by=("header",)),
+        Field("vedette.service", _K, "log source the record belongs to", given_by=("header",)),
+        Field("vedette.trust", _K, "network, forgeable or attested", given_by=("header",)),
+        # what happened
+        Field("event.kind", _K, "event, metric, state (ECS)", given_by=_ALL_AUTH),
+        Field("event.category", _K, "ECS category: authentication, session, iam, process, network", given_by=_ALL_AUTH),
+        Field("event.action", _K, "what happened, past tense, prefixed by the service", given_by=_ALL_AUTH),
+        Field("event.outcome", _K, "success or failure", given_by=_ALL_AUTH),
+        Field("event.reason", _T, "why, as the program says it", attacker_text=True, given_by=_ALL_AUTH),
+        # who and from where
+        Field("source.ip", _I, "peer address, set only where the grammar admits one reading", given_by=("sshd", "pam")),
+        Field("source.port", _L, "peer port", given_by=("sshd",)),
+        Field("source.domain", _K, "peer name from a name service", attacker_text=True, given_by=("sshd", "pam")),
+        Field("source.address", _K, "peer as written, name or address", attacker_text=True, given_by=("sshd", "pam")),
+        Field("destination.ip", _I, "own address the peer came to", given_by=("sshd",)),
+        Field("destination.port", _L, "own port the peer came to", given_by=("sshd",)),
+        Field("vedette.source.candidates", _K, "addresses of the other readings; no key may use it", True, ("sshd",)),
+        Field("vedette.source.prefix", _K, "/24 (IPv4) or /64 (IPv6) of source.ip", given_by=("derived",)),
+        Field("vedette.source.prefix_56", _K, "/56 of an IPv6 source.ip", given_by=("derived",)),
+        Field("user.name", _K, "account named by the peer or acting", attacker_text=True, given_by=_ALL_AUTH),
+        Field("user.id", _K, "numeric id of the account", given_by=("pam", "shadow", "sudo")),
+        Field("user.effective.name", _K, "account acted as", given_by=("sudo", "su", "pam")),
+        Field("user.target.name", _K, "account acted upon", given_by=("shadow",)),
+        Field("user.target.id", _K, "numeric id of the account acted upon", given_by=("shadow",)),
+        Field("group.name", _K, "group acted upon", given_by=("shadow",)),
+        Field("group.id", _K, "numeric id of the group acted upon", given_by=("shadow",)),
+        # ssh
+        Field("vedette.ssh.method", _K, "password, publickey, keyboard-interactive/pam, none, ...", given_by=("sshd",)),
+        Field("vedette.ssh.user_known", _B, "whether the account exists here", given_by=("sshd",)),
+        Field("vedette.ssh.preauth", _B, "written before authentication was complete", given_by=("sshd",)),
+        Field("vedette.ssh.key_id", _K, "id written into a certificate", attacker_text=True, given_by=("sshd",)),
+        Field("vedette.ssh.fingerprint", _K, "fingerprint of the key offered", given_by=("sshd",)),
+        Field("vedette.ssh.version", _K, "version string the client sent", attacker_text=True, given_by=("sshd",)),
+        Field("vedette.ssh.connection", _K, "host, process id and peer port: one connection", given_by=("sshd",)),
+        # sessions and commands
+        Field("process.command_line", _T, "command as logged", attacker_text=True, given_by=("sudo",)),
+        Field("process.working_directory", _K, "folder it was run in", attacker_text=True, given_by=("sudo",)),
+        Field("process.tty.name", _K, "terminal", given_by=("sudo", "su", "pam")),
+        Field("vedette.session.id", _K, "session id", given_by=("logind",)),
+        Field("vedette.pam.service", _K, "PAM service name", given_by=("pam",)),
+        Field("vedette.pam.module", _K, "PAM module that spoke", given_by=("pam",)),
+    )
+}
+
+
+def is_attacker_text(field: str) -> bool:
+    """Whether `field` may hold text chosen by an attacker; a field nobody declared counts as such."""
+    declared = FIELDS.get(field)
+    return declared is None or declared.attacker_text

@@ -1,0 +1,60 @@
+"""Why something was dropped, refused, not blamed or not delivered: enums, never free text.
+Counterpart: counters, doctor and explain show them; each member is one row somewhere a person looks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DropReason(StrEnum):
+    """Why a record or part of it did not go all the way through the engine."""
+
+    HEADER_UNREADABLE = "header-unreadable"
+    RECORD_TOO_LONG = "record-too-long"
+    LATE = "late"
+    STATE_EVICTED = "state-evicted"
+    SOURCE_UNREADABLE = "source-unreadable"
+    TRUNCATED_UNSEEN = "truncated-unseen"
+    MULTILINE_OVERFLOW = "multiline-overflow"
+    QUEUE_FULL = "queue-full"
+
+
+class BlameReason(StrEnum):
+    """Whether an address may be blamed for a finding, and why not (design, section 4)."""
+
+    ALLOWED = "allowed"
+    NO_ADDRESS = "no-address"
+    AMBIGUOUS = "ambiguous"
+    ATTACKER_TEXT = "attacker-text"
+    SOURCE_FORGEABLE = "source-forgeable"
+    SOURCE_NETWORK = "source-network"
+
+
+class RefusalReason(StrEnum):
+    """Why a response made no decision, or a decision is not carried out."""
+
+    NO_TARGET = "no-target"
+    AMBIGUOUS = "ambiguous"
+    ATTACKER_TEXT = "attacker-text"
+    SOURCE_FORGEABLE = "source-forgeable"
+    SOURCE_NETWORK = "source-network"
+    HARD_FLOOR = "hard-floor"
+    ALLOWLISTED = "allowlisted"
+    RECORD_TOO_OLD = "record-too-old"
+    FUSE_BLOWN = "fuse-blown"
+    ALREADY_ACTIVE = "already-active"
+    RULE_OBSERVES = "rule-observes"
+    RULE_SIMULATES = "rule-simulates"
+
+
+class DeliveryReason(StrEnum):
+    """What became of one delivery attempt."""
+
+    DELIVERED = "delivered"
+    RATE_LIMITED = "rate-limited"
+    SERVER_ERROR = "server-error"
+    NETWORK_ERROR = "network-error"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    TOO_LARGE = "too-large"
+    MISCONFIGURED = "misconfigured"

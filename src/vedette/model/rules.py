@@ -1,0 +1,222 @@
+"""The one rule every rule language is compiled into: a tree of tests, parents, and a correlation.
+Counterpart: `rules` compiles into it, `detections` runs it and knows no rule language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vedette.model.errors import Location
+from vedette.model.events import Scalar
+from vedette.model.levels import Level
+
+
+class Op(StrEnum):
+    """What a test does with a field. Matching folds case unless the test is `cased` (regex: as written)."""
+
+    EQUALS = "equals"
+    CONTAINS = "contains"
+    STARTSWITH = "startswith"
+    ENDSWITH = "endswith"
+    LIKE = "like"
+    """`*` any run, `?` any one character, `\\` takes the next character literally; anchored both ends."""
+    REGEX = "regex"
+    """Unanchored search in linear time (RE2 syntax)."""
+    CIDR = "cidr"
+    LT = "lt"
+    LTE = "lte"
+    GT = "gt"
+    GTE = "gte"
+    EXISTS = "exists"
+    """values = (True,) or (False,): the field is present, even if null."""
+    NULL = "null"
+    """The field is absent, null or an empty list."""
+    FIELDREF = "fieldref"
+    """values name the field whose value must be equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A field satisfies `op` for any of `values` (for all of them where `all`)."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    field: str
+    op: Op
+    values: tuple[Scalar, ...] = ()
+    all: bool = False
+    cased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A pattern anywhere in the message (a Sigma keyword); `regex` takes it as RE2, else as Op.LIKE unanchored."""
+
+    pattern: str
+    regex: bool = False
+    cased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every part holds; empty = always true."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Any:
+    """At least one part holds; empty = never true."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: Node
+
+
+Node = All | Any | Not | Test | Raw
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """Which records a rule looks at; an empty part looks at all of them."""
+
+    product: str = ""
+    category: str = ""
+    service: str = ""
+
+
+class RuleKind(StrEnum):
+    """What its alerts are: intrusions a person closes, or conditions that end by themselves."""
+
+    EVENT = "event"
+    CONDITION = "condition"
+
+
+class Scope(StrEnum):
+    """Where a rule is evaluated."""
+
+    HOST = "host"
+    FLEET = "fleet"
+
+
+class CorrelationKind(StrEnum):
+    """What is counted over the window."""
+
+    EVENT_COUNT = "event_count"
+    VALUE_COUNT = "value_count"
+
+
+class Firing(StrEnum):
+    """When a correlation fires again; each dialect keeps its own."""
+
+    SIGMA = "sigma"
+    """Once when the condition becomes true; again after one timespan without a match of that key."""
+    OSSEC = "ossec"
+    """Each time the threshold is reached; counting then starts anew."""
+
+
+class Comparison(StrEnum):
+    """How the count is compared."""
+
+    GT = "gt"
+    GTE = "gte"
+    LT = "lt"
+    LTE = "lte"
+    EQ = "eq"
+    NEQ = "neq"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """`count <comparison> value`; several of them are ANDed."""
+
+    comparison: Comparison
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Correlate:
+    """Count matches of the rules `of` per key over a closed sliding window.
+
+    of: rule ids. group_by: fields that make the key. timespan: microseconds. field: what VALUE_COUNT
+    counts distinct values of. With `preceding` the window counts the records BEFORE the one that matches
+    the rule's own `when` (OSSEC's if_matched: a success after many failures); without it the record that
+    reaches the threshold fires. aliases: (alias, rule id, field) for group_by names that differ by rule.
+    """
+
+    kind: CorrelationKind
+    of: tuple[str, ...]
+    group_by: tuple[str, ...]
+    timespan: int
+    threshold: tuple[Threshold, ...]
+    field: str = ""
+    firing: Firing = Firing.SIGMA
+    preceding: bool = False
+    aliases: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a rule asks for when it may: block `target` for `lease` microseconds.
+
+    target: the key field whose value is blocked. The lease of the n-th offence of one target is
+    lease * factor**(n-1), at most `longest`.
+    """
+
+    target: str = "source.ip"
+    lease: int = 3_600_000_000
+    factor: int = 2
+    longest: int = 604_800_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, whatever language it was written in (design, section 3).
+
+    when: the condition on one record (All(()) where a correlation alone decides). parents: rule ids or
+    groups one of which must have matched the record first; empty = root. order: siblings are tried highest
+    first, ties by load order; stop: the first sibling that matches wins. silent: matches feed
+    correlations and children but make no finding (Sigma base rules without `generate`, OSSEC level 0).
+    key: fields the alert is keyed by (a correlation's is its group_by). clears: id of the condition rule
+    whose alert this one's finding resolves. window of `dedup`: none here, alerts do that.
+    """
+
+    id: str
+    name: str
+    level: Level
+    when: Node = All(())
+    kind: RuleKind = RuleKind.EVENT
+    scope: Scope = Scope.HOST
+    logsource: LogSource = LogSource()
+    parents: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    order: int = 0
+    stop: bool = False
+    silent: bool = False
+    correlate: Correlate | None = None
+    key: tuple[str, ...] = ()
+    clears: str = ""
+    response: Response | None = None
+    advice: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    origin: Location = field(default=Location("<made by hand>"))
+
+
+def tests_of(node: Node) -> Iterator[Test | Raw]:
+    """Every leaf of a condition, in order."""
+    match node:
+        case All(parts) | Any(parts):
+            for part in parts:
+                yield from tests_of(part)
+        case Not(part):
+            yield from tests_of(part)
+        case Test() | Raw():
+            yield node
