@@ -145,3 +145,21 @@ def test_links_between_documents_lead_somewhere():
             if "://" not in target and not (path.parent / target).exists():
                 broken.append(f"{path.relative_to(PROJECT)}: {target}")
     assert not broken
+
+
+def test_commands_named_in_documents_are_targets():
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (PROJECT / "Makefile").read_text("utf-8")))
+    assert "test" in targets
+    documents = [*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")]
+    named = {name for path in documents for name in re.findall(r"(?m)(?:^|`)make ([a-z-]+)", path.read_text("utf-8"))}
+    assert "up" in named
+    assert named <= targets
+
+
+def test_the_architecture_names_every_room_of_the_import_contract():
+    (contract,) = PYPROJECT["tool"]["importlinter"]["contracts"]
+    assert contract["exhaustive"]
+    rooms = {room for layer in contract["layers"] for room in re.findall(r"\w+", layer)}
+    table = (PROJECT / "docs" / "architecture.md").read_text("utf-8").partition("## The rooms")[2]
+    rows = re.findall(r"(?m)^\| (`\w+`(?:, `\w+`)*) \|", table)
+    assert rooms == {room for row in rows for room in re.findall(r"\w+", row)}
