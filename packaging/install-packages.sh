@@ -38,5 +38,5 @@ fi
 
 echo "packages: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
-apt-get -q -o DPkg::Lock::Timeout=300 update
-apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing
+apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 update
+apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install -y --no-install-recommends $missing
