@@ -60,6 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: dict[str, int] = {}
     kept, dropped = [], []
     for item in items:
+        if "corpus" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("corpus"):
+            raise pytest.UsageError(f"{item.nodeid} uses the fixture `corpus` and must be marked so")
         reason = next((why for marker, why in missing.items() if item.get_closest_marker(marker)), None)
         if reason is None:
             kept.append(item)
@@ -80,9 +82,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def corpus() -> Path:
     """The folder with real logs, rules and configurations; only for tests marked `corpus`."""
-    folder = corpus_folder()
-    assert folder.is_dir(), "a test that uses `corpus` must be marked `corpus`"
-    return folder
+    return corpus_folder()
 
 
 @pytest.fixture(scope="session")
