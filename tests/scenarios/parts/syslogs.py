@@ -1,0 +1,201 @@
+"""Three ways a host writes down what sshd says: a socket of ours, a real rsyslog, a real systemd-journald.
+Counterpart: sshd.py points its /dev/log at the `devlog` of one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from .processes import PartError, Process, Processes, run, wait_until
+
+_PRIVATE_ROOT = Path(__file__).with_name("private_root.py")
+
+Header = Literal["rfc3164", "rfc3339"]
+
+
+class SyslogSocket:
+    """A datagram socket that writes an auth.log as syslog daemons do, each line with one `write`, at once.
+
+    `rfc3164` keeps the sender's stamp (`Nov 24 02:53:13 HOST sshd[1]: ...`); `rfc3339` puts the time of arrival
+    with microseconds and offset. Control characters become `#ooo` as in rsyslog; other bytes stay as they are.
+    `arrivals` holds (time in microseconds UTC, line without newline) for measuring from the log line on.
+    """
+
+    def __init__(self, devlog: Path, output: Path, *, header: Header = "rfc3164", host: str = "bastion") -> None:
+        self.devlog = devlog
+        self.output = output
+        self.arrivals: list[tuple[int, bytes]] = []
+        self._header = header
+        self._host = host.encode()
+        self._file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(devlog))
+        devlog.chmod(0o666)
+        self._thread = threading.Thread(target=self._collect, name="syslog-socket", daemon=True)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        while True:
+            datagram = self._socket.recv(65536)
+            if not datagram:
+                return
+            now = time.time_ns() // 1000
+            line = self._line(datagram, now)
+            self.arrivals.append((now, line))
+            os.write(self._file, line + b"\n")
+
+    def _line(self, datagram: bytes, now: int) -> bytes:
+        _, _, rest = datagram.rstrip(b"\n\0").partition(b">")
+        stamp, message = rest[:15], rest[16:]
+        if self._header == "rfc3339":
+            stamp = datetime.fromtimestamp(now / 1e6).astimezone().isoformat(timespec="microseconds").encode()
+        message = b"".join(b"#%03o" % byte if byte < 32 or byte == 127 else bytes([byte]) for byte in message)
+        return stamp + b" " + self._host + b" " + message
+
+    def lines(self) -> list[bytes]:
+        """Lines written so far, without newlines."""
+        return [line for _, line in list(self.arrivals)]
+
+    def close(self) -> None:
+        """Stop; everything received before is on file."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ender:
+            ender.connect(str(self.devlog))
+            ender.send(b"")
+        self._thread.join(10)
+        self._socket.close()
+        self.devlog.unlink(missing_ok=True)
+        os.close(self._file)
+
+
+class Rsyslog:
+    """A real rsyslogd that reads `devlog` and writes `output`, traditional or RFC 3339 header.
+
+    `reduce_repeats` turns on `message repeated N times`. Needs the package rsyslog.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        folder: Path,
+        devlog: Path,
+        output: Path,
+        *,
+        header: Header = "rfc3339",
+        reduce_repeats: bool = False,
+    ) -> None:
+        self.devlog = devlog
+        self.output = output
+        folder.mkdir(parents=True, exist_ok=True)
+        template = "RSYSLOG_TraditionalFileFormat" if header == "rfc3164" else "RSYSLOG_FileFormat"
+        configuration = folder / "rsyslog.conf"
+        configuration.write_text(
+            f"$RepeatedMsgReduction {'on' if reduce_repeats else 'off'}\n"
+            f'global(workDirectory="{folder}")\n'
+            'module(load="imuxsock" SysSock.Use="off")\n'
+            # Its default limit (200 in 5 s of one pid) would drop lines of a forking sshd only rarely, but rarely is red.
+            f'input(type="imuxsock" Socket="{devlog}" CreatePath="on" RateLimit.Interval="0")\n'
+            f'auth,authpriv.* action(type="omfile" file="{output}" template="{template}")\n'
+        )
+        self.process = processes.start(
+            ["rsyslogd", "-n", "-f", str(configuration), "-i", str(folder / "rsyslog.pid")], name="rsyslogd"
+        )
+        wait_until("rsyslogd's socket", lambda: devlog.exists() or self.process.poll() is not None)
+        if self.process.poll() is not None:
+            raise PartError(f"rsyslogd ended: {self.process.stderr}")
+        devlog.chmod(0o666)
+
+    def close(self) -> None:
+        """End it; it writes what it holds first."""
+        self.process.close()
+
+
+class Journald:
+    """A real systemd-journald in a mount namespace of its own, writing under `journal_folder`/MACHINE-ID/.
+
+    `devlog` takes syslog datagrams (sshd), `socket` the native protocol; trusted fields (_PID, _UID, _EXE) are real.
+    `_SYSTEMD_UNIT` is missing where the machine does not run systemd. journald syncs at once only above `crit`,
+    but readers see entries without a sync.
+    """
+
+    machine_id = "c0ffee00c0ffee00c0ffee00c0ffee00"
+
+    def __init__(
+        self, processes: Processes, folder: Path, journal_folder: Path, *, options: Sequence[str] = ()
+    ) -> None:
+        self.folder = journal_folder
+        journal_folder.mkdir(parents=True, exist_ok=True)
+        run_folder = folder / "run"
+        (run_folder / "systemd" / "journal").mkdir(parents=True)
+        log_folder = folder / "log"
+        (log_folder / "journal").mkdir(parents=True)
+        (folder / "machine-id").write_text(self.machine_id + "\n")
+        (folder / "journald.conf").write_text(
+            "[Journal]\nStorage=persistent\nReadKMsg=no\nAudit=no\nRateLimitIntervalSec=0\nSyncIntervalSec=1s\n"
+            + "".join(f"{option}\n" for option in options)
+        )
+        layout = {
+            "run": str(run_folder),
+            "run_folders": ["log"],
+            # journald empties /run/log itself and refuses to when that is a disk.
+            "memory": ["/run/log"],
+            "devlog": "/run/systemd/journal/dev-log",
+            "binds": [
+                [str(log_folder), "/var/log"],
+                [str(journal_folder), "/var/log/journal"],
+                [str(folder / "machine-id"), "/etc/machine-id"],
+                [str(folder / "journald.conf"), "/etc/systemd/journald.conf"],
+            ],
+            "exec": ["/lib/systemd/systemd-journald"],
+        }
+        (folder / "layout.json").write_text(json.dumps(layout))
+        self.process: Process = processes.start(
+            ["unshare", "-m", sys.executable, str(_PRIVATE_ROOT), str(folder / "layout.json")], name="journald"
+        )
+        self.devlog = run_folder / "systemd" / "journal" / "dev-log"
+        self.socket = run_folder / "systemd" / "journal" / "socket"
+        wait_until("journald's socket", lambda: self.devlog.exists() or self.process.poll() is not None)
+        if self.process.poll() is not None:
+            raise PartError(f"journald ended: {self.process.stderr}")
+        self.flush()
+
+    def flush(self) -> None:
+        """Move what is in memory to the folder (needed once before the first file appears there)."""
+        self.process.signal(signal.SIGUSR1)
+        wait_until("a journal file", lambda: any(self.folder.glob("*/system.journal")))
+
+    def rotate(self) -> None:
+        """Close the current file and begin a new one, as `journalctl --rotate` does."""
+        before = len(list(self.folder.glob("*/*.journal")))
+        self.process.signal(signal.SIGUSR2)
+        wait_until("a rotated journal file", lambda: len(list(self.folder.glob("*/*.journal"))) > before)
+
+    def entries(self) -> list[dict[str, object]]:
+        """All entries as `journalctl -o json` gives them, an independent reader to compare with."""
+        output = run(["journalctl", "-D", str(self.folder), "-o", "json", "--no-pager", "-q"])
+        return [json.loads(line) for line in output.splitlines() if line]
+
+    def close(self) -> None:
+        """End it; the files stay readable."""
+        self.process.close()
+
+
+def missing(*programs: str) -> str | None:
+    """None when all programs are installed, else which one is not (for skipping with a reason)."""
+    lacking = [program for program in programs if shutil.which(program) is None and not Path(program).exists()]
+    return f"not installed: {', '.join(lacking)}" if lacking else None
+
+
+def log_as(devlog: Path, message: str, *, tag: str = "sshd") -> None:
+    """What any local user can do: `logger -t sshd` into that socket."""
+    subprocess.run(["logger", "-u", str(devlog), "-t", tag, "-p", "auth.info", "--", message], check=True)
