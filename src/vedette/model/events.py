@@ -59,20 +59,32 @@ class Table:
 
     time: int64[n] `@timestamp` in microseconds (event.created where the header has none). service: the
     log source each record belongs to (`sshd`, `sudo`, ... or absent). repeat: int32[n], how many equal
-    records this one stands for (1 nearly always). header_ok: rows whose header could not be read are
-    listed in `unreadable`. Fields beyond these are made by the provider registered for them, once.
+    records this one stands for (1 nearly always). unreadable: how many headers could not be read.
+    message: start and end offsets of the messages in the block, the whole record where not given.
+    ambiguous: rows whose message admits several readings of the address, sorted.
+    Fields beyond these are made by the provider registered for them, once.
     """
 
-    __slots__ = ("_columns", "_providers", "batch", "repeat", "service", "time", "unreadable")
+    __slots__ = ("_columns", "_providers", "ambiguous", "batch", "message", "repeat", "service", "time", "unreadable")
 
     def __init__(
-        self, batch: Batch, *, time: Int64, service: Column, repeat: Int32 | None = None, unreadable: int = 0
+        self,
+        batch: Batch,
+        *,
+        time: Int64,
+        service: Column,
+        repeat: Int32 | None = None,
+        unreadable: int = 0,
+        message: tuple[Int64, Int64] | None = None,
+        ambiguous: Int64 | None = None,
     ) -> None:
         self.batch = batch
         self.time = time
         self.service = service
         self.repeat = repeat
         self.unreadable = unreadable
+        self.message = message or (batch.starts, batch.ends)
+        self.ambiguous = np.empty(0, dtype=np.int64) if ambiguous is None else ambiguous
         self._columns: dict[str, Column] = {}
         self._providers: dict[str, Provider] = {}
 
