@@ -66,6 +66,7 @@ class Continuation:
     key: dict[str, Scalar]
     count: int
     time: int
+    host_id: str = ""
 
 
 def finding_id(rule_id: str, key: dict[str, Scalar], time: int, raw: bytes, ordinal: int) -> str:

@@ -112,7 +112,8 @@ class GroupState:
 
     members: alert ids not resolved yet when last looked at. episode: counts up when the group goes from no
     open member to one. due_at: when it must be looked at next, microseconds, 0 = nothing planned.
-    notified: the alert ids (with their state) that the last notification spoke of.
+    notified: the alert ids (with their state) that the last notification spoke of. sequence: of the last
+    outbox item made for this group.
     """
 
     key: str
@@ -126,3 +127,4 @@ class GroupState:
     triggered: bool = False
     acknowledged: bool = False
     notified: dict[str, str] = field(default_factory=dict)
+    sequence: int = 0
