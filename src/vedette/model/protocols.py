@@ -158,6 +158,13 @@ class StateStore(Protocol):
         """Items due by `now`, most urgent first (level, then age); per order_key only the first one."""
         ...
 
+    def pending_digest(self, receiver: str, before: int, limit: int = 1000) -> Sequence[OutboxItem]:
+        """Pending items of `receiver` with `notification.digest`, created before `before`, oldest first.
+
+        All of them, also several of one order_key and also those in back-off: a digest joins them.
+        """
+        ...
+
     def save_outbox(self, item: OutboxItem) -> None:
         """Update an item after an attempt (its own small transaction).
 

@@ -58,3 +58,5 @@ class DeliveryReason(StrEnum):
     REFUSED = "refused"
     TOO_LARGE = "too-large"
     MISCONFIGURED = "misconfigured"
+    EXPIRED = "expired"
+    DEFECT = "defect"
