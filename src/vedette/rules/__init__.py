@@ -1,0 +1,22 @@
+"""Rule languages compiled into model rules, and our own packs with their cases inside.
+Counterpart: `detections` runs what comes out and knows no rule language."""
+
+from vedette.rules.cases import Case, CaseResult, Expected, report, run_cases
+from vedette.rules.loading import LoadResult, load, load_packs
+from vedette.rules.problems import Problem, ProblemKind, Severity
+from vedette.rules.settings import RulesSettings
+
+__all__ = [
+    "Case",
+    "CaseResult",
+    "Expected",
+    "LoadResult",
+    "Problem",
+    "ProblemKind",
+    "RulesSettings",
+    "Severity",
+    "load",
+    "load_packs",
+    "report",
+    "run_cases",
+]

@@ -1,0 +1,69 @@
+"""What is wrong with a rule file, as data: severity, place, rule, message, hint.
+Counterpart: the loader and `lint` make problems, `cli` prints them and decides the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+
+from vedette.model.errors import Location, RuleError
+
+
+class Severity(StrEnum):
+    """An error keeps the rule from running; a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class ProblemKind(StrEnum):
+    """What sort of problem it is; stable, so that people can filter on it."""
+
+    BROKEN = "broken"
+    """Could not be loaded: syntax, unknown key, field or modifier, unsupported feature."""
+    UNKNOWN_FIELD = "unknown-field"
+    UNUSED_DETECTION = "unused-detection"
+    DUPLICATE_NAME = "duplicate-name"
+    NO_CASE = "no-case"
+    NO_ADVICE = "no-advice"
+    NO_LEVEL = "no-level"
+    FIELD_NOT_GIVEN = "field-not-given"
+    UNSAFE_RESPONSE = "unsafe-response"
+    MISSING_REFERENCE = "missing-reference"
+    NO_ATOM = "no-atom"
+    REGEX_NOT_LINEAR = "regex-not-linear"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem; `rule_id` is empty where no rule could be told."""
+
+    kind: ProblemKind
+    severity: Severity
+    location: Location
+    rule_id: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        rule = f" [{self.rule_id}]" if self.rule_id else ""
+        hint = f" (hint: {self.hint})" if self.hint else ""
+        return f"{self.location}: {self.severity}: {self.message}{hint}{rule}"
+
+    @classmethod
+    def from_error(cls, error: RuleError, rule_id: str = "", kind: ProblemKind = ProblemKind.BROKEN) -> Problem:
+        """The problem an error stands for."""
+        where = error.location or Location("<unknown>")
+        return cls(kind, Severity.ERROR, where, rule_id, error.message, error.hint)
+
+    def as_error(self) -> RuleError:
+        """The error that stops the run."""
+        return RuleError(self.message, location=self.location, hint=self.hint)
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A hint naming the nearest known word, or "" where none is near."""
+    close = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {close[0]!r}?" if close else ""
