@@ -103,7 +103,10 @@ class Attacker:
         return self.start(jobs, parallel=parallel).wait(timeout)
 
     def password_job(self, user: str, passwords: Sequence[str], **more: Any) -> Job:
-        """Guess passwords. more: per_connection, interactive, timeout, stop_when_unreachable, command, stay, version."""
+        """Guess passwords.
+
+        more: per_connection, interactive, timeout, stop_when_unreachable, command, stay, version.
+        """
         return {"kind": "passwords", **self._target, "user": user, "passwords": list(passwords), **more}
 
     def key_job(self, user: str, keys: Sequence[str | Mapping[str, str]], **more: Any) -> Job:

@@ -215,7 +215,7 @@ async def passwords(job: Job, report: Report) -> None:
                 public_key_auth=False,
             )
         except (OSError, asyncssh.Error, TimeoutError) as failure:
-            if client.left() == batch or len(client.left()) == size:
+            if len(client.left()) == len(batch):
                 report(method=method, sent=started, answered=_now(), outcome="unreachable", detail=_said(failure))
                 if job.get("stop_when_unreachable", True):
                     return
@@ -334,7 +334,7 @@ def _scan(job: Job) -> bytes:
 
 
 def _chunk(chunk: Any) -> bytes:
-    """Bytes as they are, or a cleartext packet: {"kexinit": [ten lists]}, {"disconnect": text, "code": n}, {"packet": b}."""
+    """Bytes as they are, or a cleartext packet: {"kexinit": ten lists}, {"disconnect", "code"} or {"packet"}."""
     if isinstance(chunk, dict) and "kexinit" in chunk:
         lists = b"".join(_string(_bytes(one)) for one in chunk["kexinit"])
         return _cleartext_packet(bytes([_MSG_KEXINIT]) + bytes(16) + lists + b"\0" + bytes(4))

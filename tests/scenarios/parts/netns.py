@@ -54,6 +54,10 @@ class Namespace:
         """`ip -n THIS ...`."""
         run(["ip", "-n", self.name, *arguments])
 
+    def set_knob(self, name: str, value: str) -> None:
+        """Write /proc/sys/`name`, which shows the namespace of the process that opens it."""
+        self.run(["tee", f"/proc/sys/{name}"], stdin=value)
+
     def pids(self) -> list[int]:
         """Processes that live in this namespace now (all of them are ours: the namespace is)."""
         return [int(pid) for pid in run(["ip", "netns", "pids", self.name]).split()]
@@ -89,6 +93,9 @@ class NetLab:
         made = Namespace(name, self.processes)
         self._namespaces.append(made)
         made.ip("link", "set", "lo", "up")
+        # The link-local address, from which a router asks for neighbours, is else unusable for a second or two.
+        for scope in ("all", "default"):
+            made.set_knob(f"net/ipv6/conf/{scope}/accept_dad", "0")
         return made
 
     def link(

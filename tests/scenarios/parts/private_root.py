@@ -16,10 +16,10 @@ def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
 
 
-def lay(run: Path, devlog: str | None, binds: list[list[str]], run_folders: list[str], memory: list[str]) -> None:
+def lay(run: Path, devlog: str | None, binds: list[list[str]], run_folders: list[str]) -> None:
     """Bind `binds` (source, target), put `run` on /run and a small /dev with /dev/log -> `devlog` on /dev.
 
-    `run_folders` are made under /run; `memory` are folders that become a tmpfs of their own at the end.
+    `run_folders` are made under /run.
 
     Nothing of this is seen outside: all mounts are private and vanish with the last process in the namespace.
     """
@@ -39,14 +39,12 @@ def lay(run: Path, devlog: str | None, binds: list[list[str]], run_folders: list
     _mount("--rbind", "/dev/pts", str(device_folder / "pts"))
     _mount("--rbind", str(run), "/run")
     _mount("--rbind", "/run/dev", "/dev")
-    for folder in memory:
-        _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
 
 
 def main() -> None:
     """`private_root.py LAYOUT.json`: lay it out and exec its `exec` vector under the same pid."""
     layout = json.loads(Path(sys.argv[1]).read_text())
-    lay(Path(layout["run"]), layout["devlog"], layout["binds"], layout["run_folders"], layout["memory"])
+    lay(Path(layout["run"]), layout["devlog"], layout["binds"], layout["run_folders"])
     os.execv(layout["exec"][0], layout["exec"])
 
 

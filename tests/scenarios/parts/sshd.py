@@ -78,7 +78,6 @@ class Sshd:
         layout = {
             "run": str(run_folder),
             "run_folders": ["sshd"],
-            "memory": [],
             "devlog": None if devlog is None else str(devlog),
             # sshd writes wtmp, btmp and lastlog; those of the machine are not ours.
             "binds": [
@@ -100,7 +99,7 @@ class Sshd:
         (run_folder / "utmp").touch()
         (folder / "log").mkdir(exist_ok=True)
         for name in ("wtmp", "btmp", "lastlog"):
-            (folder / "log" / name).touch()
+            (folder / "log" / name).touch(0o600)
         (folder / "layout.json").write_text(json.dumps(layout))
         self.process: Process = namespace.start(
             ["unshare", "-m", sys.executable, str(_PRIVATE_ROOT), str(folder / "layout.json")], name="sshd"

@@ -85,7 +85,7 @@ class FuzzRun:
 
 
 def texts(generator: random.Random) -> Iterator[bytes]:
-    """Hostile texts without end: every tail and line once, in order, then random combinations with breaks and lengths."""
+    """Hostile texts without end: every tail and line once, in order, then random mixtures with breaks and lengths."""
     for one in (*_TAILS, *_LINES):
         yield one.encode()
     while True:
@@ -178,7 +178,7 @@ class Fuzz:
 
     def _user(self, client: Attacker) -> Job:
         method = self._random.randrange(6)
-        user: Text = self._text()
+        user = self._text()
         if self._random.random() < 0.2:
             # sshd splits `user:style` and, with SELinux, `user/role`.
             user = b"alice" + self._random.choice((b":", b"/")) + user
