@@ -25,6 +25,7 @@ KEYS = (
     "stop",
     "parents",
     "groups",
+    "silent",
     "parameters",
     "cases",
 )
@@ -45,6 +46,7 @@ class Extras:
     after: Correlate | None = None
     order: int = 0
     stop: bool = False
+    silent: bool = False
     parents: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
@@ -67,6 +69,7 @@ def read_extras(document: Document, rule_id: str) -> Extras:
         after=_after(document, found["after"]) if "after" in found else None,
         order=reader.number("order", 0),
         stop=reader.flag("stop"),
+        silent=reader.flag("silent"),
         parents=reader.words("parents"),
         groups=reader.words("groups"),
         cases=read_cases(document, rule_id, found["cases"]) if "cases" in found else (),

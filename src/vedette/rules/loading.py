@@ -211,6 +211,9 @@ def _link(loading: _Loading) -> tuple[list[Rule], list[Case]]:
     based = {reference for of, _generate in over for reference in of}
     heard = {reference for of, generate in over if generate for reference in of}
     rules = [replace(rule, silent=True) if rule.id in based - heard else rule for _one, rule in linked]
+    needed = {word for rule in rules for word in (*rule.parents, *(rule.correlate.of if rule.correlate else ()))}
+    # A rule written only to be counted is not run where nothing counts it (its correlation is off by settings).
+    rules = [rule for rule in rules if not rule.silent or needed & {rule.id, *rule.groups}]
     return rules, [case for one, _rule in linked for case in one.cases]
 
 

@@ -114,6 +114,7 @@ def compile_document(document: Document, *, pack: str = "") -> Compiled:
         groups=extras.groups,
         order=extras.order,
         stop=extras.stop,
+        silent=extras.silent,
         clears=extras.clears,
         response=extras.response,
         advice=extras.advice,
