@@ -1,0 +1,411 @@
+"""One correlation rule over one stretch of matches: all keys at once where their records come in order.
+Counterpart: `windows` is the meaning, one record at a time; a property test holds this to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch, group_by, scalar
+from vedette.detections.windows import Entry, Fired, KeyWindow, needed_trust, ordinal_of
+from vedette.model import rules as model_rules
+from vedette.model.batch import Bool, Int64
+from vedette.model.events import Column, Scalar
+from vedette.model.findings import Continuation
+
+
+class RuleRun:
+    """One correlation rule over one stretch. track: remember which windows changed."""
+
+    def __init__(
+        self,
+        state: RuleState,
+        stretch: Stretch,
+        origins: Int64,
+        trust: Int64,
+        timely: Bool,
+        outcome: Outcome,
+        *,
+        track: bool,
+    ) -> None:
+        self.state = state
+        self.plan = state.plan
+        self.matches = stretch.matches
+        self.origins = origins
+        self.trust = trust
+        self.timely = timely
+        self.outcome = outcome
+        self.track = track
+        self.firings: list[Firing] = []
+
+    def run(self) -> list[Firing]:
+        rows, codes, keys = self._keyed(self.state.bases)
+        triggers: tuple[Int64, Int64, list[Key]] = (rows[:0], codes[:0], [])
+        if self.plan.preceding:
+            triggers = self._keyed([self.state.index])
+        if not len(rows) and not len(triggers[0]):
+            return []
+        window = self.matches.window
+        self.state.newest = max(
+            self.state.newest, int(window[rows].max(initial=0)), int(window[triggers[0]].max(initial=0))
+        )
+        if self.plan.preceding:
+            self._preceding(rows, codes, keys, triggers)
+        elif self.plan.firing is model_rules.Firing.SIGMA:
+            self._columnar(rows, codes, keys)
+        else:
+            for key, own in _groups(rows, codes, keys):
+                self._one_by_one(key, own)
+        return self.firings
+
+    # -------------------------------------------------------------------------------------- keys
+
+    def _keyed(self, rules: Sequence[int]) -> tuple[Int64, Int64, list[Key]]:
+        """The timely matched records of `rules` in ingest order, each with the code of its key."""
+        known: dict[Key, int] = {}
+        parts: list[tuple[Int64, Int64]] = []
+        for rule in rules:
+            hits = self.matches.hits.get(rule)
+            if hits is None or not len(hits):
+                continue
+            rows = hits.astype(np.int64)
+            rows = rows[self.timely[rows]]
+            codes, keys = self._codes(self.state.fields[rule], rows)
+            if self.plan.distinct and not (self.plan.preceding and rule == self.state.index):
+                counted = self.counted()
+                codes = np.where(counted.codes[rows] >= 0, codes, -1)
+            renumber = np.asarray([known.setdefault(key, len(known)) for key in keys] + [-1], dtype=np.int64)
+            codes = renumber[codes]
+            kept = codes >= 0
+            parts.append((rows[kept], codes[kept]))
+        if not parts:
+            return np.empty(0, np.int64), np.empty(0, np.int64), []
+        if len(parts) == 1:
+            return *parts[0], list(known)
+        rows = np.concatenate([part[0] for part in parts])
+        codes = np.concatenate([part[1] for part in parts])
+        # A record that matched two of the rules with one key counts once.
+        order = np.lexsort((codes, rows))
+        rows, codes = rows[order], codes[order]
+        first = np.ones(len(rows), dtype=np.bool_)
+        first[1:] = (rows[1:] != rows[:-1]) | (codes[1:] != codes[:-1])
+        return rows[first], codes[first], list(known)
+
+    def _codes(self, fields: tuple[str, ...], rows: Int64) -> tuple[Int64, list[Key]]:
+        """Key code of each row (-1 where a part is absent) and the keys."""
+        if not fields:
+            return np.zeros(len(rows), dtype=np.int64), [()]
+        columns = [self.matches.fields[name] for name in fields]
+        combined = columns[0].codes[rows].astype(np.int64)
+        absent = combined < 0
+        for column in columns[1:]:
+            own = column.codes[rows]
+            absent |= own < 0
+            combined = combined * (len(column.values) + 1) + own
+        if len(columns) == 1:
+            keys: list[Key] = [(scalar(value),) for value in columns[0].values]
+            return combined, keys
+        distinct, inverse = np.unique(combined[~absent], return_inverse=True)
+        codes = np.full(len(rows), -1, dtype=np.int64)
+        codes[~absent] = inverse
+        keys = []
+        for code in distinct.tolist():
+            parts: list[Scalar] = []
+            for column in reversed(columns[1:]):
+                code, own = divmod(code, len(column.values) + 1)
+                parts.append(scalar(column.values[own]))
+            parts.append(scalar(columns[0].values[code]))
+            keys.append(tuple(reversed(parts)))
+        return codes, keys
+
+    def counted(self) -> Column:
+        correlate = self.state.rule.correlate
+        assert correlate is not None
+        return self.matches.fields[correlate.field]
+
+    # -------------------------------------------------------------------------------------- one by one
+
+    def _window(self, key: Key) -> KeyWindow:
+        window = self.state.windows.get(key)
+        if window is None:
+            window = self.state.windows[key] = KeyWindow(inexact=key in self.state.evicted)
+            self.state.evicted.discard(key)
+        if self.track:
+            self.state.changed.add(key)
+        return window
+
+    def entry(self, at: int) -> Entry:
+        matches = self.matches
+        return Entry(
+            int(matches.window[at]),
+            int(matches.repeat[at]),
+            int(self.trust[at]),
+            int(self.origins[at]),
+            int(matches.position[at]),
+            int(matches.check[at]),
+            scalar(self.counted().value(at)) if self.plan.distinct else None,
+        )
+
+    def _one_by_one(self, key: Key, rows: Iterable[int]) -> None:
+        window = self._window(key)
+        for at in rows:
+            continued = window.continued
+            fired = window.add(self.plan, self.entry(at))
+            if fired is not None:
+                self._settle(key, continued, self._last_time(at))
+                self.firings.append(Firing(at, self.state.index, self._named(key), fired))
+        self._settle(key, window.continued, window.last)
+        window.continued = 0
+
+    def _last_time(self, at: int) -> int:
+        return int(self.matches.window[at])
+
+    def _settle(self, key: Key, continued: int, time: int) -> None:
+        if continued:
+            self.outcome.continuations.append(Continuation(self.state.rule.id, self._named(key), continued, time))
+
+    def _named(self, key: Key) -> dict[str, Scalar]:
+        return dict(zip(group_by(self.state.rule), key, strict=True))
+
+    def _preceding(self, rows: Int64, codes: Int64, keys: list[Key], triggers: tuple[Int64, Int64, list[Key]]) -> None:
+        """Keys with a trigger are walked record by record; for the others the newest records are kept."""
+        trigger_rows = dict(_groups(*triggers))
+        for key, own in _groups(rows, codes, keys):
+            waiting = trigger_rows.pop(key, [])
+            window = self._window(key)
+            if not waiting:
+                self._keep_newest(window, own)
+                continue
+            # At equal places the record is judged before it is counted: it is not its own precedent.
+            for at, is_count in sorted([(at, 0) for at in waiting] + [(at, 1) for at in own]):
+                self._precede(key, window, at, is_count=bool(is_count))
+            self._settle(key, window.continued, window.last)
+            window.continued = 0
+        for key, waiting in trigger_rows.items():
+            if key not in self.state.windows:
+                continue  # nothing came before it, so it cannot fire and need not be remembered
+            window = self._window(key)
+            for at in waiting:
+                self._precede(key, window, at, is_count=False)
+            self._settle(key, window.continued, window.last)
+            window.continued = 0
+
+    def _precede(self, key: Key, window: KeyWindow, at: int, *, is_count: bool) -> None:
+        if is_count:
+            window.count(self.plan, self.entry(at))
+            return
+        fired = window.trigger(self.plan, self.entry(at))
+        if fired is not None:
+            self.firings.append(Firing(at, self.state.index, self._named(key), fired))
+
+    def _keep_newest(self, window: KeyWindow, rows: list[int]) -> None:
+        times = self.matches.window[np.asarray(rows, dtype=np.int64)]
+        if int(times[0]) < window.newest or bool((times[1:] < times[:-1]).any()):
+            for at in rows:
+                window.count(self.plan, self.entry(at))
+            return
+        window.newest = int(times[-1])
+        floor = window.newest - self.plan.horizon
+        entries = window.entries + [self.entry(at) for at in rows[-self.plan.keep :]]
+        entries = entries[-self.plan.keep :]
+        window.entries = [entry for entry in entries if entry.time >= floor]
+
+    # -------------------------------------------------------------------------------------- columnar
+
+    def _columnar(self, rows: Int64, codes: Int64, keys: list[Key]) -> None:
+        """All keys at once where each key's records come in time order; the rest one by one."""
+        plan = self.plan
+        present = np.flatnonzero(np.bincount(codes, minlength=len(keys)))
+        windows = {code: self._window(keys[code]) for code in present.tolist()}
+        carried: list[Entry] = []
+        carried_codes: list[int] = []
+        newest = np.full(len(keys), -(2**62), dtype=np.int64)
+        last = np.full(len(keys), -(2**62), dtype=np.int64)
+        for one, window in windows.items():
+            newest[one] = window.newest
+            if window.fired:
+                last[one] = window.last
+            if window.entries:
+                carried.extend(window.entries)
+                carried_codes.extend([one] * len(window.entries))
+        c = len(carried)
+        code_all = np.concatenate([np.asarray(carried_codes, dtype=np.int64), codes])
+        time_all = np.concatenate(
+            [np.asarray([entry.time for entry in carried], dtype=np.int64), self.matches.window[rows]]
+        )
+        order = np.argsort(code_all, kind="stable")
+        code, time = code_all[order], time_all[order]
+        is_new = order >= c
+        same = np.zeros(len(code), dtype=np.bool_)
+        same[1:] = code[1:] == code[:-1]
+        step = np.zeros(len(code), dtype=np.int64)
+        step[1:] = time[1:] - time[:-1]
+        # Records out of time order, or behind the key's clock, need the careful way.
+        first_new = is_new & ~(same & np.concatenate([[False], is_new[:-1]]))
+        disordered = (same & (step < 0)) | (first_new & (time < newest[code]))
+        span = int(time.max() - time.min()) + plan.timespan + 1
+        if span > 2**62 // (len(keys) + 1):
+            disordered[:] = True
+        careful = np.unique(code[disordered])
+        if len(careful):
+            for one in careful.tolist():
+                self._one_by_one(keys[one], rows[codes == one].tolist())
+            kept = ~np.isin(code, careful)
+            order, code, time, same, step = order[kept], code[kept], time[kept], same[kept], step[kept]
+            if not len(code):
+                return
+        # An episode is a run of one key without a gap longer than the timespan.
+        begins = ~same | (step > plan.timespan)
+        lasting = ~same & (time - last[code] <= plan.timespan)
+        episode = np.cumsum(begins) - 1
+        starts = np.flatnonzero(begins)
+        already = lasting[starts]
+        source = _Source(self, carried, rows, order, c)
+        scaled: Int64 = code * span + (time - int(time.min()))
+        lowest = np.searchsorted(scaled, scaled - plan.timespan)
+        repeat = source.repeats()
+        total = np.concatenate([[0], np.cumsum(repeat)])
+        counted = total[1:] - total[lowest]
+        full = (counted >= plan.threshold) & ~already[episode]
+        if plan.distinct:
+            at, low = self._first_distinct(full, episode, starts, source, time)
+        else:
+            hits = np.flatnonzero(full)
+            firsts = np.ones(len(hits), dtype=np.bool_)
+            firsts[1:] = episode[hits[1:]] != episode[hits[:-1]]
+            at = hits[firsts]
+            low = lowest[at]
+        fired_at = np.full(len(starts), -1, dtype=np.int64)
+        for place, lower in zip(at.tolist(), low.tolist(), strict=True):
+            fired_at[episode[place]] = place
+            entries = [source.entry(index) for index in range(lower, place + 1)]
+            key = keys[int(code[place])]
+            window = windows[int(code[place])]
+            inexact, window.inexact = window.inexact, False
+            fired = Fired(
+                entries=entries,
+                count=int(total[place + 1] - total[lower]),
+                trust=needed_trust(plan, entries),
+                ordinal=ordinal_of(entries, entries[-1]),
+                inexact=inexact,
+            )
+            self.firings.append(Firing(source.row(place), self.state.index, self._named(key), fired))
+        self._close(keys, windows, code, time, starts, already, fired_at, total, source)
+
+    def _first_distinct(
+        self, full: Bool, episode: Int64, starts: Int64, source: _Source, time: Int64
+    ) -> tuple[Int64, Int64]:
+        """Per episode the first record at which enough distinct values are in the window, and the window's start."""
+        plan = self.plan
+        at: list[int] = []
+        low: list[int] = []
+        if full.any():
+            values = source.values()
+            pairs = np.unique(np.stack([episode, values]), axis=1)
+            enough = np.bincount(pairs[0], minlength=len(starts)) >= plan.threshold
+            ends = np.append(starts[1:], len(episode))
+            for one in np.unique(episode[full & enough[episode]]).tolist():
+                begin, end = int(starts[one]), int(ends[one])
+                seen: dict[int, int] = {}
+                lower = begin
+                times, own = time[begin:end].tolist(), values[begin:end].tolist()
+                for place, (moment, value) in enumerate(zip(times, own, strict=True)):
+                    seen[value] = seen.get(value, 0) + 1
+                    floor = moment - plan.timespan
+                    while times[lower - begin] < floor or begin + place - lower >= plan.keep:
+                        old = own[lower - begin]
+                        seen[old] -= 1
+                        if not seen[old]:
+                            del seen[old]
+                        lower += 1
+                    if len(seen) >= plan.threshold:
+                        at.append(begin + place)
+                        low.append(lower)
+                        break
+        return np.asarray(at, dtype=np.int64), np.asarray(low, dtype=np.int64)
+
+    def _close(
+        self,
+        keys: list[Key],
+        windows: Mapping[int, KeyWindow],
+        code: Int64,
+        time: Int64,
+        starts: Int64,
+        already: Bool,
+        fired_at: Int64,
+        total: Int64,
+        source: _Source,
+    ) -> None:
+        """Count what continued, and leave each key as the record-by-record way would have left it."""
+        plan = self.plan
+        ends = np.append(starts[1:], len(code))
+        lasting = already | (fired_at >= 0)
+        after = np.where(already, starts, fired_at + 1)
+        for one in np.flatnonzero(lasting & (after < ends)).tolist():
+            continued = int(total[ends[one]] - total[after[one]])
+            self._settle(keys[int(code[starts[one]])], continued, int(time[ends[one] - 1]))
+        final = np.ones(len(starts), dtype=np.bool_)
+        final[:-1] = code[starts[1:]] != code[starts[:-1]]
+        spent = np.maximum.accumulate(np.where(lasting, ends, 0))
+        for one in np.flatnonzero(final).tolist():
+            window = windows[int(code[starts[one]])]
+            end = int(ends[one])
+            window.last = max(window.last, int(time[end - 1]))
+            window.newest = max(window.newest, window.last)
+            window.fired = bool(lasting[one])
+            if window.fired:
+                window.entries = []
+                continue
+            begin = one
+            while begin > 0 and code[starts[begin - 1]] == code[starts[one]]:
+                begin -= 1
+            floor = window.newest - plan.horizon
+            low = max(int(starts[begin]), int(spent[one]), end - plan.keep)
+            while low < end and time[low] < floor:
+                low += 1
+            window.entries = [source.entry(index) for index in range(low, end)]
+
+
+class _Source:
+    """The records behind the sorted arrays of one columnar run: carried entries first, then new rows."""
+
+    def __init__(self, work: RuleRun, carried: list[Entry], rows: Int64, order: Int64, c: int) -> None:
+        self._work = work
+        self._carried = carried
+        self._rows = rows
+        self._order = order
+        self._c = c
+
+    def entry(self, index: int) -> Entry:
+        """The entry at a sorted place."""
+        at = int(self._order[index])
+        return self._carried[at] if at < self._c else self._work.entry(int(self._rows[at - self._c]))
+
+    def row(self, index: int) -> int:
+        """The matched record at a sorted place, which must be a new one."""
+        return int(self._rows[int(self._order[index]) - self._c])
+
+    def repeats(self) -> Int64:
+        """How many records each sorted place stands for."""
+        old = np.asarray([entry.repeat for entry in self._carried], dtype=np.int64)
+        return np.concatenate([old, self._work.matches.repeat[self._rows].astype(np.int64)])[self._order]
+
+    def values(self) -> Int64:
+        """A code for the counted value at each sorted place."""
+        column = self._work.counted()
+        known = {scalar(value): code for code, value in enumerate(column.values)}
+        old = np.asarray([known.setdefault(entry.value, len(known)) for entry in self._carried], dtype=np.int64)
+        return np.concatenate([old, column.codes[self._rows].astype(np.int64)])[self._order]
+
+
+def _groups(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, list[int]]]:
+    """Rows by key, each in ingest order."""
+    if not len(rows):
+        return []
+    order = np.argsort(codes, kind="stable")
+    sorted_codes, sorted_rows = codes[order], rows[order]
+    cuts = np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1
+    parts = np.split(sorted_rows, cuts)
+    heads = sorted_codes[np.concatenate([[0], cuts]).astype(np.int64)]
+    return [(keys[code], part.tolist()) for code, part in zip(heads.tolist(), parts, strict=True)]

@@ -1,0 +1,206 @@
+"""Matches in ingest order become findings: windows per key, columnar where records come in order.
+Counterpart: `match` hands the matches in; `windows` says what a window means, one record at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+
+from vedette.detections.columnar import RuleRun
+from vedette.detections.report import MakeEvidence, Reporter, plain_evidence
+from vedette.detections.stretch import Firing, Outcome, RuleState, Stretch, group_by
+from vedette.detections.windows import WindowPlan, load_window
+from vedette.model.batch import Bool, Int64, Origin, Trust
+from vedette.model.errors import RuleError, StateError
+from vedette.model.events import Scalar
+from vedette.model.findings import key_text
+from vedette.model.protocols import Counter
+from vedette.model.reasons import DropReason
+from vedette.model.rules import Rule
+
+LATENESS = 5_000_000
+MAX_KEYS = 200_000
+
+# Rows of the stored state that belong to no rule.
+_HIGH, _ORDINALS = "", "ordinals"
+
+
+class Correlator:
+    """Keeps every window. Same matches in the same order give the same findings, however they are cut.
+
+    accept_forgeable: source names whose forgeable records the operator lets cause blocks. lateness:
+    microseconds behind a source's highest event time after which a record is matched, not correlated.
+    track: remember which windows changed, for `changes` at the commit point.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        *,
+        counter: Counter,
+        lateness: int = LATENESS,
+        accept_forgeable: frozenset[str] = frozenset(),
+        max_keys: int = MAX_KEYS,
+        evidence: MakeEvidence = plain_evidence,
+        track: bool = False,
+    ) -> None:
+        self.rules = list(rules)
+        self._counter = counter
+        self._lateness = lateness
+        self._accept = accept_forgeable
+        self._max_keys = max_keys
+        self._track = track
+        self._origins: dict[tuple[str, str, str], int] = {}
+        self._origin_list: list[Origin] = []
+        self._highs: dict[tuple[str, str], int] = {}
+        self._states = [self._state(index, rule) for index, rule in enumerate(self.rules) if rule.correlate is not None]
+        self._by_id = {state.rule.id: state for state in self._states}
+        self._reporter = Reporter(self.rules, self._parent_indexes(), evidence)
+
+    def _state(self, index: int, rule: Rule) -> RuleState:
+        correlate = rule.correlate
+        assert correlate is not None
+        bases = []
+        for name in correlate.of:
+            named = [at for at, other in enumerate(self.rules) if name == other.id or name in other.groups]
+            if not named:
+                raise RuleError(f"rule {rule.id}: no rule {name!r} to correlate", location=rule.origin)
+            for at in named:
+                base = self.rules[at]
+                if base.correlate is not None:
+                    raise RuleError(
+                        f"rule {rule.id}: correlation of the correlation {base.id} is not supported yet",
+                        location=rule.origin,
+                    )
+                bases.append(at)
+        fields = {}
+        for base_index in [*bases, index]:
+            aliases = {
+                alias: name for alias, rule_id, name in correlate.aliases if rule_id == self.rules[base_index].id
+            }
+            fields[base_index] = tuple(aliases.get(name, name) for name in correlate.group_by)
+        return RuleState(index, rule, WindowPlan.of(rule, self._lateness), sorted(set(bases)), fields)
+
+    def _parent_indexes(self) -> dict[int, list[int]]:
+        """Per correlated child the rules whose own finding its firing replaces."""
+        parents: dict[int, list[int]] = {}
+        for state in self._states:
+            names = set(state.rule.parents)
+            parents[state.index] = [
+                at for at, rule in enumerate(self.rules) if rule.id in names or names & set(rule.groups)
+            ]
+        return parents
+
+    def process(self, stretch: Stretch) -> Outcome:
+        """Take the next matches; the findings they make."""
+        outcome = Outcome()
+        origins = self._learn_origins(stretch)
+        timely = self._timely(stretch)
+        if not len(stretch.matches.rows):
+            return outcome
+        trust = self._effective_trust(stretch)
+        firings: list[Firing] = []
+        for state in self._states:
+            firings.extend(RuleRun(state, stretch, origins, trust, timely, outcome, track=self._track).run())
+            self._sweep(state)
+        outcome.findings = self._reporter.report(stretch, firings, trust, self._origin_list)
+        return outcome
+
+    def _learn_origins(self, stretch: Stretch) -> Int64:
+        codes = []
+        for origin in stretch.origins:
+            key = (origin.host_id, origin.source, origin.generation)
+            code = self._origins.setdefault(key, len(self._origins))
+            if code == len(self._origin_list):
+                self._origin_list.append(origin)
+            codes.append(code)
+        return np.asarray(codes, dtype=np.int64)[stretch.codes]
+
+    def _timely(self, stretch: Stretch) -> Bool:
+        """bool[m]: not later than its source's highest event time minus lateness."""
+        matches = stretch.matches
+        prior = np.asarray(
+            [self._highs.get((origin.host_id, origin.source), -(2**62)) for origin in stretch.origins], dtype=np.int64
+        )
+        high = np.maximum(matches.high, prior[stretch.codes]) if len(matches.rows) else matches.high
+        timely: Bool = (matches.time >= high - self._lateness) | (matches.window != matches.time)
+        late = int(len(timely) - np.count_nonzero(timely))
+        if late:
+            self._counter.add("records_dropped", DropReason.LATE, late)
+        for origin, highest in zip(stretch.origins, stretch.highs, strict=True):
+            source = (origin.host_id, origin.source)
+            self._highs[source] = max(self._highs.get(source, highest), highest)
+        return timely
+
+    def _effective_trust(self, stretch: Stretch) -> Int64:
+        trust = stretch.matches.trust.astype(np.int64)
+        accepted = np.asarray([origin.source in self._accept for origin in stretch.origins], dtype=np.bool_)
+        lifted = accepted[stretch.codes] & (trust == int(Trust.FORGEABLE))
+        return np.where(lifted, int(Trust.ATTESTED), trust)
+
+    def _sweep(self, state: RuleState) -> None:
+        """Forget windows that nothing can reach; past the limit the least filled and oldest go, counted."""
+        windows = state.windows
+        if len(windows) <= max(1024, 2 * state.swept_at):
+            return
+        floor = state.newest - state.plan.horizon
+        for key in [key for key, window in windows.items() if window.newest < floor]:
+            del windows[key]
+            state.changed.add(key)
+        if len(windows) > self._max_keys:
+            # A flood of new keys must not push out a key that has been filling up.
+            ranked = sorted(
+                windows, key=lambda key: (windows[key].fired, len(windows[key].entries), windows[key].newest)
+            )
+            for key in ranked[: len(windows) - self._max_keys * 3 // 4]:
+                del windows[key]
+                state.changed.add(key)
+                if len(state.evicted) < self._max_keys:
+                    state.evicted.add(key)
+                self._counter.add("records_dropped", DropReason.STATE_EVICTED)
+        state.swept_at = len(windows)
+
+    def changes(self) -> dict[tuple[str, str], bytes | None]:
+        """Per (rule id, key text) the state since the last call; None = forgotten."""
+        out: dict[tuple[str, str], bytes | None] = {}
+        names = [(one.host_id, one.source, one.generation) for one in self._origin_list]
+        for state in self._states:
+            for key in state.changed:
+                window = state.windows.get(key)
+                name = key_text(dict(zip(group_by(state.rule), key, strict=True)))
+                out[state.rule.id, name] = None if window is None else window.dump(names)
+            state.changed.clear()
+        for (host_id, source), high in self._highs.items():
+            out[_HIGH, key_text({"host.id": host_id, "source": source})] = str(high).encode()
+        ordinals = self._reporter.ordinals(max(self._highs.values(), default=0) - 2 * self._lateness)
+        out[_HIGH, _ORDINALS] = msgspec.json.encode(ordinals)
+        return out
+
+    def restore(self, stored: Iterable[tuple[str, str, bytes]]) -> None:
+        """Take up the state that `changes` gave; state of rules that are no longer loaded is ignored.
+
+        StateError where it cannot be read.
+        """
+        try:
+            for rule_id, name, data in stored:
+                if rule_id != _HIGH:
+                    self._restore_window(rule_id, dict(msgspec.json.decode(name)), data)
+                elif name == _ORDINALS:
+                    self._reporter.restore(msgspec.json.decode(data))
+                else:
+                    pairs = dict(msgspec.json.decode(name))
+                    self._highs[str(pairs["host.id"]), str(pairs["source"])] = int(data)
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"correlation state is damaged: {error}") from None
+
+    def _restore_window(self, rule_id: str, pairs: dict[str, Scalar], data: bytes) -> None:
+        state = self._by_id.get(rule_id)
+        if state is None or set(pairs) != set(group_by(state.rule)):
+            return
+        window = load_window(data, self._origins)
+        for host_id, source, generation in list(self._origins)[len(self._origin_list) :]:
+            self._origin_list.append(Origin(host_id, source, generation))
+        state.windows[tuple(pairs[name] for name in group_by(state.rule))] = window
+        state.newest = max(state.newest, window.newest)

@@ -1,0 +1,51 @@
+"""Batches in, findings out: matching and correlation of one process, in order.
+Counterpart: `app` feeds it from the sources and takes its outcome to the commit point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vedette.detections.correlate import Correlator
+from vedette.detections.match import Matcher, Matches
+from vedette.detections.stretch import Outcome, Stretch
+from vedette.model.batch import Batch
+from vedette.model.protocols import Counter
+from vedette.model.reasons import DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One matcher and one correlator over the same rules."""
+
+    matcher: Matcher
+    correlator: Correlator
+    counter: Counter
+
+    def process(self, batch: Batch) -> Outcome:
+        """Judge `batch`, which must follow the one before it in ingest order."""
+        matches = self.matcher.match(batch)
+        self.counter.add("records", n=matches.n)
+        if matches.unreadable:
+            self.counter.add("records_dropped", DropReason.HEADER_UNREADABLE, matches.unreadable)
+        for reason, n in batch.dropped.items():
+            self.counter.add("records_dropped", reason, n)
+        if matches.skewed:
+            self.counter.add("records_skewed", n=matches.skewed)
+        return self.correlator.process(stretch_of(batch, matches))
+
+
+def stretch_of(batch: Batch, matches: Matches, raw: Callable[[int], bytes] | None = None) -> Stretch:
+    """The matches of one batch as the correlator takes them."""
+    rows = matches.rows
+    highs: Sequence[int] = [matches.batch_high] if matches.n else []
+    return Stretch(
+        matches=matches,
+        origins=[batch.origin] if matches.n else [],
+        codes=np.zeros(len(rows), dtype=np.int64),
+        highs=highs,
+        created=batch.read_at,
+        raw=raw or (lambda index: batch.raw(int(rows[index]))),
+    )

@@ -1,0 +1,328 @@
+"""Whole batches against all rules: which records match which rule, as row sets.
+Counterpart: parsers fill the tables it reads; `correlate` takes the matches in ingest order."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vedette.detections.predicates import Predicate, fieldref_rows, raw_judge
+from vedette.detections.prefilter import Prefilter
+from vedette.model.batch import Batch, Bool, Int32, Int64, Trust, UInt8
+from vedette.model.errors import RuleError
+from vedette.model.events import Column, Table
+from vedette.model.protocols import Parser
+from vedette.model.rules import All, Any, LogSource, Node, Not, Op, Raw, Rule, Test, tests_of
+from vedette.text.escape import decode
+
+UInt32 = npt.NDArray[np.uint32]
+
+# Sigma's service names that stand for several of ours.
+_SERVICE_GROUPS: dict[str, frozenset[str]] = {
+    "auth": frozenset({"sshd", "sudo", "su", "pam", "shadow", "logind", "login"}),
+}
+# Products whose records a syslog or journal source can hold.
+_OUR_PRODUCTS = frozenset({"", "linux"})
+
+# What every finding says besides its key.
+OUTPUT_FIELDS = ("host.name", "source.ip", "user.name")
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The `m` records of one batch that matched any rule, in ingest order.
+
+    rows: int64[m] in the batch. time: int64[m] event time; window: int64[m] the time windows use. high:
+    int64[m] the highest event time of the batch up to that record. position, repeat, trust: per record;
+    check: uint32[m] CRC-32 of the raw record, to tell equal records. hits: per rule index the sorted
+    indexes into these m records. fields: columns over the m records. ambiguous: bool[m].
+    n, bytes, unreadable: of the whole batch; batch_high: its highest event time.
+    """
+
+    rows: Int64
+    time: Int64
+    window: Int64
+    high: Int64
+    position: Int64
+    repeat: Int32
+    trust: UInt8
+    check: UInt32
+    ambiguous: Bool
+    hits: dict[int, Int32]
+    fields: dict[str, Column]
+    n: int
+    bytes: int
+    unreadable: int
+    batch_high: int
+    skewed: int
+
+
+class _Scan:
+    """One batch while it is matched: every test is judged once, however many rules make it."""
+
+    def __init__(self, table: Table, predicates: Mapping[Test, Predicate], prefilter: Prefilter | None) -> None:
+        self.table = table
+        self._predicates = predicates
+        self._memo: dict[Test | Raw, Bool | None] = {}
+        self._proposed = prefilter.candidates(table.batch) if prefilter else {}
+
+    def leaf(self, test: Test | Raw) -> Bool | None:
+        if test not in self._memo:
+            self._memo[test] = self._keyword(test) if isinstance(test, Raw) else self._test(test)
+        return self._memo[test]
+
+    def _test(self, test: Test) -> Bool | None:
+        column = self.table.column(test.field)
+        if test.op is not Op.FIELDREF:
+            return self._predicates[test].rows(column)
+        found: Bool | None = None
+        for value in test.values:
+            rows = fieldref_rows(column, self.table.column(str(value)), cased=test.cased)
+            found = rows if found is None else found if rows is None else found | rows
+        return found
+
+    def _keyword(self, raw: Raw) -> Bool | None:
+        judge = raw_judge(raw)
+        out = np.zeros(len(self.table), dtype=np.bool_)
+        block = self.table.batch.block
+        starts, ends = self.table.message
+        for row in self._proposed.get(raw, ()):
+            out[row] = judge(decode(block[int(starts[row]) : int(ends[row])]))
+        return out if out.any() else None
+
+    def evaluate(self, node: Node, within: Bool | None) -> Bool | None:
+        """The rows of `within` (None: all) for which `node` holds; None where none does."""
+        match node:
+            case All(parts):
+                rows = within
+                for part in parts:
+                    held = self.evaluate(part, rows)
+                    if held is None:
+                        return None
+                    rows = held
+                return np.ones(len(self.table), dtype=np.bool_) if rows is None else rows
+            case Any(parts):
+                union: Bool | None = None
+                for part in parts:
+                    held = self.evaluate(part, within)
+                    if held is not None:
+                        union = held if union is None else union | held
+                return union
+            case Not(part):
+                held = self.evaluate(part, within)
+                if held is None:
+                    return np.ones(len(self.table), dtype=np.bool_) if within is None else within
+                rest = ~held if within is None else within & ~held
+                return rest if rest.any() else None
+            case _:
+                rows = self.leaf(node)
+                if rows is None or within is None:
+                    return rows
+                both = rows & within
+                return both if both.any() else None
+
+
+class Matcher:
+    """Compiled rules over parsed batches; pure, so that workers may each have one.
+
+    skew_limit: microseconds by which event time and `event.created` may differ before windows use the
+    latter; 0 switches the check off (replay). RuleError names the rule's place where a test cannot be used.
+    """
+
+    def __init__(self, rules: Sequence[Rule], parser: Parser, *, skew_limit: int = 0) -> None:
+        self.rules = list(rules)
+        self._parser = parser
+        self._skew_limit = skew_limit
+        self._index = {rule.id: index for index, rule in enumerate(self.rules)}
+        self._predicates: dict[Test, Predicate] = {}
+        raws: list[Raw] = []
+        for rule in self.rules:
+            for leaf in tests_of(rule.when):
+                self._compile_leaf(rule, leaf, raws)
+        self._prefilter = Prefilter(raws) if raws else None
+        self._runnable = [
+            index
+            for index, rule in enumerate(self.rules)
+            if rule.logsource.product in _OUR_PRODUCTS and _has_own_rows(rule)
+        ]
+        self._children = self._tree()
+        self.fields = needed_fields(self.rules)
+        self.services = needed_services(self.rules)
+
+    def _compile_leaf(self, rule: Rule, leaf: Test | Raw, raws: list[Raw]) -> None:
+        try:
+            if isinstance(leaf, Raw):
+                raw_judge(leaf)
+                raws.append(leaf)
+            elif leaf not in self._predicates:
+                self._predicates[leaf] = Predicate(leaf)
+        except RuleError as error:
+            raise RuleError(f"rule {rule.id}: {error.message}", location=rule.origin) from None
+
+    def _tree(self) -> dict[int, list[int]]:
+        """Children by parent, in the order they are tried; a parent is named by id or by one of its groups."""
+        by_group: dict[str, list[int]] = {}
+        for index, rule in enumerate(self.rules):
+            for name in (rule.id, *rule.groups):
+                by_group.setdefault(name, []).append(index)
+        children: dict[int, list[int]] = {}
+        for index, rule in enumerate(self.rules):
+            for name in rule.parents:
+                if name not in by_group:
+                    raise RuleError(f"rule {rule.id}: no parent {name!r}", location=rule.origin)
+                for parent in by_group[name]:
+                    if index not in children.setdefault(parent, []):
+                        children[parent].append(index)
+        for siblings in children.values():
+            siblings.sort(key=lambda index: (-self.rules[index].order, index))
+        self._check_cycles(children)
+        return children
+
+    def _check_cycles(self, children: Mapping[int, list[int]]) -> None:
+        state: dict[int, int] = {}
+        for root in range(len(self.rules)):
+            stack = [(root, iter(children.get(root, ())))]
+            if state.setdefault(root, 1) == 2:
+                continue
+            while stack:
+                index, rest = stack[-1]
+                child = next(rest, None)
+                if child is None:
+                    state[index] = 2
+                    stack.pop()
+                elif state.get(child) == 1:
+                    rule = self.rules[child]
+                    raise RuleError(f"rule {rule.id} is its own ancestor", location=rule.origin)
+                elif child not in state:
+                    state[child] = 1
+                    stack.append((child, iter(children.get(child, ()))))
+
+    def match(self, batch: Batch) -> Matches:
+        """Parse `batch` and judge every rule on it."""
+        table = self._parser.parse(batch)
+        scan = _Scan(table, self._predicates, self._prefilter)
+        hit_rows: dict[int, Int64] = {}
+        for index in self._runnable:
+            rule = self.rules[index]
+            if rule.parents:
+                continue
+            rows = scan.evaluate(rule.when, self._service_rows(table, rule.logsource))
+            if rows is not None and rows.any():
+                self._descend(scan, index, rows, hit_rows)
+        return self._collect(table, hit_rows)
+
+    def _service_rows(self, table: Table, logsource: LogSource) -> Bool | None:
+        if not logsource.service:
+            return None
+        wanted = _SERVICE_GROUPS.get(logsource.service, frozenset({logsource.service}))
+        verdicts = np.array([value in wanted for value in table.service.values] + [False], dtype=np.bool_)
+        rows: Bool = verdicts[table.service.codes]
+        return rows
+
+    def _descend(self, scan: _Scan, index: int, rows: Bool, hit_rows: dict[int, Int64]) -> None:
+        """Give each record to the deepest rule that wins it; a correlated child only proposes (see correlate)."""
+        rest = rows
+        taken: Bool | None = None
+        for child in self._children.get(index, ()):
+            rule = self.rules[child]
+            won = scan.evaluate(rule.when, rows if taken is None else rows & ~taken)
+            if won is None or not won.any():
+                continue
+            self._descend(scan, child, won, hit_rows)
+            if rule.correlate is not None:
+                continue
+            rest = rest & ~won
+            if rule.stop:
+                taken = won if taken is None else taken | won
+        found = np.flatnonzero(rest)
+        if len(found):
+            earlier = hit_rows.get(index)
+            hit_rows[index] = found if earlier is None else np.union1d(earlier, found)
+
+    def _collect(self, table: Table, hit_rows: dict[int, Int64]) -> Matches:
+        batch = table.batch
+        n = len(batch)
+        marked = np.zeros(n, dtype=np.bool_)
+        for found in hit_rows.values():
+            marked[found] = True
+        rows = np.flatnonzero(marked)
+        place = np.cumsum(marked, dtype=np.int32) - 1
+        time = table.time[rows]
+        window, skewed = time, 0
+        if self._skew_limit and not batch.spooled:
+            off = np.abs(time - batch.read_at) > self._skew_limit
+            skewed = int(off.sum())
+            window = np.where(off, batch.read_at, time)
+        high = np.maximum.accumulate(table.time)[rows] if n else table.time
+        block = batch.block
+        spans = zip(batch.starts[rows].tolist(), batch.ends[rows].tolist(), strict=True)
+        ambiguous = np.zeros(len(rows), dtype=np.bool_)
+        if len(table.ambiguous):
+            ambiguous = np.isin(rows, table.ambiguous)
+        return Matches(
+            rows=rows,
+            time=time,
+            window=window,
+            high=high,
+            position=batch.positions[rows],
+            repeat=np.ones(len(rows), dtype=np.int32) if table.repeat is None else table.repeat[rows],
+            trust=(
+                np.full(len(rows), batch.trust, dtype=np.uint8) if isinstance(batch.trust, Trust) else batch.trust[rows]
+            ),
+            check=np.fromiter((zlib.crc32(block[a:b]) for a, b in spans), dtype=np.uint32, count=len(rows)),
+            ambiguous=ambiguous,
+            hits={index: place[found] for index, found in sorted(hit_rows.items())},
+            fields={field: narrow(table.column(field), rows) for field in self.fields} if len(rows) else {},
+            n=n,
+            bytes=len(block),
+            unreadable=table.unreadable,
+            batch_high=int(table.time.max()) if n else 0,
+            skewed=skewed,
+        )
+
+
+def narrow(column: Column, rows: Int64) -> Column:
+    """A column over some of its records, with only the values they use."""
+    codes = column.codes[rows]
+    used = np.zeros(len(column.values) + 1, dtype=np.bool_)
+    used[codes] = True
+    used[-1] = False
+    kept = np.flatnonzero(used)
+    renumber = np.full(len(column.values) + 1, -1, dtype=np.int32)
+    renumber[kept] = np.arange(len(kept), dtype=np.int32)
+    return Column(renumber[codes], [column.values[index] for index in kept.tolist()])
+
+
+def _has_own_rows(rule: Rule) -> bool:
+    """Whether the rule looks at records itself; a plain correlation only counts the matches of others."""
+    return rule.correlate is None or rule.correlate.preceding or bool(rule.parents)
+
+
+def needed_fields(rules: Iterable[Rule]) -> tuple[str, ...]:
+    """The fields that keys, windows and output need of matched records, sorted."""
+    fields = set(OUTPUT_FIELDS)
+    for rule in rules:
+        fields.update(rule.key)
+        if rule.response is not None:
+            fields.add(rule.response.target)
+        if rule.correlate is not None:
+            fields.update(rule.correlate.group_by)
+            fields.update(field for _, _, field in rule.correlate.aliases)
+            fields.update([rule.correlate.field] if rule.correlate.field else [])
+    return tuple(sorted(fields))
+
+
+def needed_services(rules: Iterable[Rule]) -> frozenset[str] | None:
+    """The services some rule looks at; None where a rule looks at all of them."""
+    services: set[str] = set()
+    for rule in rules:
+        if rule.logsource.product not in _OUR_PRODUCTS or not _has_own_rows(rule):
+            continue
+        if not rule.logsource.service:
+            return None
+        services |= _SERVICE_GROUPS.get(rule.logsource.service, {rule.logsource.service})
+    return frozenset(services)

@@ -1,0 +1,184 @@
+"""Words a firing as a finding: key, evidence, ordinal, and whom it may blame and why not.
+Counterpart: `correlate` hands in what fired; alerts and respond act on what is said here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vedette.detections.match import Matches
+from vedette.detections.stretch import Firing, Stretch, scalar
+from vedette.model.batch import Int64, Origin, Trust
+from vedette.model.events import Scalar, Value
+from vedette.model.fields import is_attacker_text
+from vedette.model.findings import EVIDENCE_LIMIT, Evidence, Finding, finding_id
+from vedette.model.reasons import BlameReason
+from vedette.model.rules import Rule
+from vedette.text.escape import decode, shorten, terminal
+
+MakeEvidence = Callable[[Origin, int, int], Evidence]
+
+# The alert of an event rule that names no key is keyed by the first of these its record has (and by the host).
+_DEFAULT_KEY = ("source.ip", "user.name", "file.path")
+_SAMPLE_LIMIT = 500
+_ORDINALS_LIMIT = 65_536
+
+
+def plain_evidence(origin: Origin, position: int, time: int) -> Evidence:
+    """Evidence as agents write it: the record id and its time."""
+    return Evidence(origin.record_id(position), time)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a finding says beyond its firing record. target: the field whose value a response would block."""
+
+    key: dict[str, Scalar]
+    count: int
+    records: tuple[Evidence, ...]
+    ordinal: int
+    trust: Trust
+    target: str
+    address: Scalar
+    inexact: bool = False
+
+
+class Reporter:
+    """Makes findings; remembers how often equal records were seen, so that each finding has an id of its own."""
+
+    def __init__(self, rules: Sequence[Rule], parents: Mapping[int, Sequence[int]], evidence: MakeEvidence) -> None:
+        self._rules = rules
+        self._parents = parents
+        self._evidence = evidence
+        self._equal: dict[tuple[str, str, str, str, int, int], int] = {}
+
+    def report(
+        self, stretch: Stretch, firings: Iterable[Firing], trust: Int64, origins: Sequence[Origin]
+    ) -> list[Finding]:
+        """The findings of one stretch, in the order of the records that made them, then of the rules.
+
+        trust: int64[m], forgeable records of accepted sources already lifted. origins: by entry origin.
+        """
+        ranked: list[tuple[int, int, Finding]] = []
+        replaced: dict[int, set[int]] = {}
+        for firing in firings:
+            ranked.append((firing.index, firing.rule, self._correlated(stretch, firing, origins)))
+            for parent in self._parents.get(firing.rule, ()):
+                replaced.setdefault(parent, set()).add(firing.index)
+        for index, hits in stretch.matches.hits.items():
+            rule = self._rules[index]
+            if rule.silent or rule.correlate is not None:
+                continue
+            gone = replaced.get(index, set())
+            for at in hits.tolist():
+                if at not in gone:
+                    ranked.append((at, index, self._single(stretch, rule, at, Trust(int(trust[at])))))
+        ranked.sort(key=lambda one: one[:2])
+        return [finding for _, _, finding in ranked]
+
+    def _correlated(self, stretch: Stretch, firing: Firing, origins: Sequence[Origin]) -> Finding:
+        rule, fired = self._rules[firing.rule], firing.fired
+        target = _target(rule)
+        records = tuple(
+            self._evidence(origins[entry.origin], entry.position, entry.time)
+            for entry in fired.entries[:EVIDENCE_LIMIT]
+        )
+        # Only an address that the whole window shares answers for it, so it is looked for in the key alone.
+        address = firing.key.get(target)
+        claim = _Claim(
+            firing.key, fired.count, records, fired.ordinal, Trust(fired.trust), target, address, fired.inexact
+        )
+        return self._finding(stretch, rule, firing.index, claim)
+
+    def _single(self, stretch: Stretch, rule: Rule, at: int, trust: Trust) -> Finding:
+        matches = stretch.matches
+        origin = stretch.origins[int(stretch.codes[at])]
+        time, position = int(matches.time[at]), int(matches.position[at])
+        if rule.key:
+            key = {name: scalar(_value(matches, name, at)) for name in rule.key}
+        else:
+            present = ((name, _value(matches, name, at)) for name in _DEFAULT_KEY)
+            key = dict([(name, scalar(value)) for name, value in present if value is not None][:1])
+        target = _target(rule)
+        claim = _Claim(
+            key,
+            int(matches.repeat[at]),
+            (self._evidence(origin, position, time),),
+            self._ordinal(rule, origin, time, int(matches.check[at])),
+            trust,
+            target,
+            scalar(_value(matches, target, at)),
+        )
+        return self._finding(stretch, rule, at, claim)
+
+    def _ordinal(self, rule: Rule, origin: Origin, time: int, check: int) -> int:
+        equal = (rule.id, origin.host_id, origin.source, origin.generation, time, check)
+        ordinal = self._equal.get(equal, 0)
+        self._equal[equal] = ordinal + 1
+        if len(self._equal) > _ORDINALS_LIMIT:
+            # Equal records share their moment, so the oldest half is not asked for again.
+            for old in list(self._equal)[: _ORDINALS_LIMIT // 2]:
+                del self._equal[old]
+        return ordinal
+
+    def ordinals(self, since: int) -> list[tuple[str, str, str, str, int, int, int]]:
+        """How often each record was seen that may yet come again (event time from `since` on)."""
+        return [(*equal, count) for equal, count in self._equal.items() if equal[4] >= since]
+
+    def restore(self, ordinals: Iterable[Sequence[str | int]]) -> None:
+        """Take up what `ordinals` gave before a restart."""
+        for row in ordinals:
+            rule_id, host_id, source, generation, time, check, count = row
+            self._equal[str(rule_id), str(host_id), str(source), str(generation), int(time), int(check)] = int(count)
+
+    def _finding(self, stretch: Stretch, rule: Rule, at: int, claim: _Claim) -> Finding:
+        matches = stretch.matches
+        raw = stretch.raw(at)
+        time = int(matches.time[at])
+
+        def text(name: str) -> str:
+            value = _value(matches, name, at)
+            return "" if value is None else str(scalar(value))
+
+        return Finding(
+            id=finding_id(rule.id, claim.key, time, raw, claim.ordinal),
+            rule_id=rule.id,
+            rule_name=rule.name,
+            level=rule.level,
+            time=time,
+            key=claim.key,
+            host_id=stretch.origins[int(stretch.codes[at])].host_id,
+            host_name=text("host.name"),
+            source_ip=text("source.ip"),
+            user_name=text("user.name"),
+            count=claim.count,
+            records=claim.records,
+            blame=blame(claim.target, claim.address, claim.trust, ambiguous=bool(matches.ambiguous[at])),
+            trust=claim.trust,
+            sample=shorten(terminal(decode(raw[: _SAMPLE_LIMIT * 4])), _SAMPLE_LIMIT),
+            clears=rule.clears,
+            inexact=claim.inexact,
+            created=stretch.created,
+        )
+
+
+def blame(target: str, address: Scalar, trust: Trust, *, ambiguous: bool) -> BlameReason:
+    """Whether `address`, found in field `target`, may be blocked (design, section 4)."""
+    if address is None or address == "":
+        return BlameReason.AMBIGUOUS if ambiguous else BlameReason.NO_ADDRESS
+    if is_attacker_text(target):
+        return BlameReason.ATTACKER_TEXT
+    if trust is Trust.NETWORK:
+        return BlameReason.SOURCE_NETWORK
+    if trust is Trust.FORGEABLE:
+        return BlameReason.SOURCE_FORGEABLE
+    return BlameReason.ALLOWED
+
+
+def _target(rule: Rule) -> str:
+    return rule.response.target if rule.response else "source.ip"
+
+
+def _value(matches: Matches, name: str, at: int) -> Value:
+    column = matches.fields.get(name)
+    return None if column is None else column.value(at)
