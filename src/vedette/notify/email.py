@@ -1,0 +1,195 @@
+"""E-mail over SMTP: one mail a group, a digest for what may wait; text and HTML, threaded by incident.
+Counterpart: `outbox` hands in notifications and judges the Delivery; `render` gives the words."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from email.utils import format_datetime
+
+import aiosmtplib
+import jinja2
+
+from vedette.model.clock import SECOND
+from vedette.model.errors import ConfigError
+from vedette.model.levels import Level
+from vedette.model.notifications import Delivery, Notification
+from vedette.model.protocols import Counter
+from vedette.model.reasons import DeliveryReason
+from vedette.notify.render import View, clean, digest_text, digest_title, plain_text, view
+from vedette.notify.settings import EmailSettings, mail_address
+
+# Bounded: what was accepted for some recipients of a mail, until the others have it too.
+_MOST_PARTIAL = 1000
+
+_pages = jinja2.Environment(
+    loader=jinja2.PackageLoader("vedette.notify", "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+class EmailNotifier:
+    """One mail an item; never raises for a failed delivery.
+
+    4xx and lost connections are retried, 5xx refused, refused credentials are MISCONFIGURED. Recipients
+    that took the mail do not get it again when others are retried.
+    """
+
+    def __init__(self, name: str, settings: EmailSettings, counter: Counter) -> None:
+        self._name = name
+        self._settings = settings
+        self._counter = counter
+        self._recipients = [mail_address(text).addr_spec for text in settings.to]
+        self._accepted: dict[str, set[str]] = {}
+
+    async def deliver(self, notification: Notification, *, item_id: str) -> Delivery:
+        """Try once to send the mail of `notification`."""
+        return await self._send(compose(self._name, self._settings, [notification], item_id), item_id)
+
+    async def deliver_digest(self, notifications: Sequence[Notification], *, item_id: str) -> Delivery:
+        """Try once to send one mail about all `notifications`."""
+        return await self._send(compose(self._name, self._settings, notifications, item_id), item_id)
+
+    async def close(self) -> None:
+        """Nothing stays open between mails."""
+
+    async def _send(self, message: EmailMessage, item_id: str) -> Delivery:
+        try:
+            password = self._settings.password.read() if self._settings.password else None
+            context = self._settings.trust.context()
+        except ConfigError as error:
+            return Delivery(DeliveryReason.MISCONFIGURED, detail=str(error))
+        except (OSError, ssl.SSLError) as error:
+            return Delivery(DeliveryReason.MISCONFIGURED, detail=f"trust.ca_file: {type(error).__name__}")
+        try:
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                return await self._converse(message, item_id, password, context)
+        except (TimeoutError, aiosmtplib.SMTPTimeoutError):
+            return Delivery(DeliveryReason.TIMEOUT, retry=True, detail="the mail server did not answer in time")
+        except aiosmtplib.SMTPAuthenticationError as error:
+            if 400 <= error.code < 500:
+                return _answered(error.code, error.message)
+            return Delivery(DeliveryReason.MISCONFIGURED, detail=f"credentials refused: {error.code}")
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            codes = [refused.code for refused in error.recipients]
+            worst = min(codes, default=550)  # one temporary refusal is reason enough to try again
+            return _answered(worst, "; ".join(f"{refused.code} {refused.message}" for refused in error.recipients))
+        except aiosmtplib.SMTPResponseException as error:
+            return _answered(error.code, error.message)
+        except ssl.SSLError as error:
+            return Delivery(DeliveryReason.NETWORK_ERROR, retry=True, detail=f"TLS: {error.reason or error}")
+        except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPConnectError, OSError) as error:
+            return Delivery(DeliveryReason.NETWORK_ERROR, retry=True, detail=f"{type(error).__name__}: {error}")
+        except aiosmtplib.SMTPException as error:
+            # No STARTTLS or AUTH on offer: perhaps somebody in between; so it is tried again, and never in the clear.
+            return Delivery(DeliveryReason.MISCONFIGURED, retry=True, detail=str(error))
+
+    async def _converse(
+        self, message: EmailMessage, item_id: str, password: str | None, context: ssl.SSLContext
+    ) -> Delivery:
+        accepted = self._accepted.get(item_id, set())
+        recipients = [recipient for recipient in self._recipients if recipient not in accepted]
+        mode = self._settings.mode
+        client = aiosmtplib.SMTP(
+            hostname=self._settings.host.strip("[]"),
+            port=self._settings.effective_port,
+            use_tls=mode == "tls",
+            start_tls=mode == "starttls",
+            tls_context=context if mode != "none" else None,
+            timeout=self._settings.timeout_seconds,
+        )
+        try:
+            await client.connect()
+            if password is not None:
+                await client.login(self._settings.username, password)
+            sender = mail_address(self._settings.sender).addr_spec
+            refused, answer = await client.sendmail(sender, recipients, message.as_bytes())
+        finally:
+            client.close()
+        later = {recipient for recipient, response in refused.items() if 400 <= response.code < 500}
+        for _ in range(len(refused) - len(later)):
+            self._counter.add("notify_recipient_refused", self._name)
+        if later:
+            while len(self._accepted) >= _MOST_PARTIAL:
+                self._accepted.pop(next(iter(self._accepted)))
+            self._accepted[item_id] = set(self._recipients) - later
+            return Delivery(DeliveryReason.SERVER_ERROR, retry=True, detail=f"{len(later)} recipients put off")
+        self._accepted.pop(item_id, None)
+        detail = clean(answer, 200)
+        if refused:
+            detail = f"but refused for {', '.join(sorted(refused))}: {detail}"
+        return Delivery(DeliveryReason.DELIVERED, detail=detail)
+
+
+def _answered(code: int, message: str) -> Delivery:
+    detail = f"{code} {clean(message, 300)}"
+    if 400 <= code < 500:
+        return Delivery(DeliveryReason.SERVER_ERROR, retry=True, detail=detail)
+    if code == 552:
+        return Delivery(DeliveryReason.TOO_LARGE, detail=detail)
+    return Delivery(DeliveryReason.REFUSED, detail=detail)
+
+
+def compose(name: str, settings: EmailSettings, notifications: Sequence[Notification], item_id: str) -> EmailMessage:
+    """The mail about `notifications` (several: a digest); the same bytes every time for the same input."""
+    shown = [view(notification) for notification in notifications]
+    subject = shown[0].title if len(shown) == 1 else digest_title(shown)
+    text = plain_text(shown[0]) if len(shown) == 1 else digest_text(shown)
+    level = max(notification.level for notification in notifications)
+    sender = mail_address(settings.sender)
+    domain = sender.domain
+    message = EmailMessage(policy=SMTP_POLICY)
+    message["Date"] = _date(max(notification.created_at for notification in notifications))
+    message["From"] = sender
+    message["To"] = [mail_address(recipient) for recipient in settings.to]
+    message["Subject"] = subject
+    message["Message-ID"] = f"<{_digits(item_id, name)}@{domain}>"
+    if len(notifications) == 1:
+        # Nobody has the root of the thread; readers put together what refers to the same one.
+        thread = f"<thread-{_digits(notifications[0].dedup_key)}@{domain}>"
+        message["In-Reply-To"] = thread
+        message["References"] = thread
+        message["X-Vedette-Kind"] = shown[0].kind
+        message["X-Vedette-Group"] = _header(notifications[0].group_key)
+        message["X-Vedette-Incident"] = _header(notifications[0].dedup_key)
+    message["List-Id"] = f"<{name}.vedette.{domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message["X-Auto-Response-Suppress"] = "All"
+    message["X-Vedette-Level"] = level.label
+    rules = dict.fromkeys(member.rule_id for one in shown for member in one.members)
+    message["X-Vedette-Rule"] = _header(", ".join(list(rules)[:10]))
+    message["X-Vedette-Item"] = _header(item_id)
+    if level >= Level.HIGH:
+        message["Importance"] = "high"
+    message.set_content(text, cte="quoted-printable")
+    message.add_alternative(_page(subject, shown), subtype="html", cte="quoted-printable")
+    # A boundary that does not change from one attempt to the next.
+    message.set_boundary(f"=_{_digits(item_id, name, 'boundary')}")
+    return message
+
+
+def _page(title: str, shown: list[View]) -> str:
+    return _pages.get_template("mail.html").render(title=title, shown=shown)
+
+
+def _header(text: str) -> str:
+    """`text` fit for a header of ours: ASCII, clean, short enough for one line (RFC 5322 section 2.1.1)."""
+    return clean(text, 200).encode("ascii", "backslashreplace").decode("ascii")[:400]
+
+
+def _digits(*parts: str) -> str:
+    """Letters and digits that stand for `parts`, whatever is in them."""
+    return hashlib.blake2b("\n".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _date(at: int) -> str:
+    """RFC 5322 date of `at` (microseconds UTC)."""
+    return format_datetime(datetime.fromtimestamp(min(max(at, 0), 253_402_300_799 * SECOND) / SECOND, UTC))
