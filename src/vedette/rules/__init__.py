@@ -2,6 +2,7 @@
 Counterpart: `detections` runs what comes out and knows no rule language."""
 
 from vedette.rules.cases import Case, CaseResult, Expected, report, run_cases
+from vedette.rules.lint import lint
 from vedette.rules.loading import LoadResult, load, load_packs
 from vedette.rules.problems import Problem, ProblemKind, Severity
 from vedette.rules.settings import RulesSettings
@@ -15,6 +16,7 @@ __all__ = [
     "ProblemKind",
     "RulesSettings",
     "Severity",
+    "lint",
     "load",
     "load_packs",
     "report",
