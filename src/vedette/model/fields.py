@@ -89,7 +89,6 @@ FIELDS: dict[str, Field] = {
         Field("vedette.ssh.key_id", _K, "id written into a certificate", attacker_text=True, given_by=("sshd",)),
         Field("vedette.ssh.fingerprint", _K, "fingerprint of the key offered", given_by=("sshd",)),
         Field("vedette.ssh.key_type", _K, "type of the key offered", given_by=("sshd",)),
-        Field("vedette.ssh.client_user", _K, "user a hostbased client claims to be", True, ("sshd",)),
         Field("vedette.ssh.disconnect_code", _L, "reason code of a disconnect (RFC 4253, 11.1)", given_by=("sshd",)),
         Field("vedette.ssh.request", _T, "what a session was opened for", attacker_text=True, given_by=("sshd",)),
         Field("vedette.ssh.version", _K, "version string the client sent", attacker_text=True, given_by=("sshd",)),
@@ -101,6 +100,8 @@ FIELDS: dict[str, Field] = {
         Field("vedette.session.id", _K, "session id", given_by=("logind",)),
         Field("vedette.pam.service", _K, "PAM service name", given_by=("pam",)),
         Field("vedette.pam.module", _K, "PAM module that spoke", given_by=("pam",)),
+        Field("vedette.pam.ruser", _K, "user a PAM application says is asking", True, ("pam",)),
+        Field("vedette.pam.opened_by", _K, "who opened the session, as PAM knows", True, ("pam",)),
         Field("vedette.pam.type", _K, "PAM management group: auth, account, session, password", given_by=("pam",)),
     )
 }
