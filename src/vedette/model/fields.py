@@ -102,6 +102,7 @@ FIELDS: dict[str, Field] = {
         Field("vedette.pam.module", _K, "PAM module that spoke", given_by=("pam",)),
         Field("vedette.pam.ruser", _K, "user a PAM application says is asking", True, ("pam",)),
         Field("vedette.pam.opened_by", _K, "who opened the session, as PAM knows", True, ("pam",)),
+        Field("vedette.pam.failures", _L, "failures PAM counted into one message", given_by=("pam",)),
         Field("vedette.pam.type", _K, "PAM management group: auth, account, session, password", given_by=("pam",)),
     )
 }
