@@ -1,0 +1,408 @@
+"""The pattern language: a format is compiled into flat shapes, and one message is matched by plain, obvious code.
+Counterpart: `parsers.shapes` does the same to whole blocks and must agree; `patterns/*.yml` are written in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+
+from vedette.model.errors import Location, RuleError
+from vedette.model.events import Value
+from vedette.model.fields import FIELDS, FieldType
+from vedette.text.addresses import canonical
+from vedette.text.escape import decode
+
+OPTIONALS_LIMIT = 3
+READINGS_LIMIT = 64
+"""A message with more readings than this is ambiguous without looking further."""
+TRIES_LIMIT = 256
+"""Places a literal between two texts is tried at; more of them make the message ambiguous as well."""
+
+ADDRESS_FIELD = "source.address"
+
+
+class CaptureType(StrEnum):
+    """What a capture may hold."""
+
+    WORD = "word"
+    """One byte or more, no space."""
+    OPT = "opt"
+    """Any number of bytes, no space."""
+    INT = "int"
+    """1 to 20 ASCII digits."""
+    IP = "ip"
+    """An IPv4 or IPv6 address, given in canonical text."""
+    ADDR = "addr"
+    """A word: an address or a host name."""
+    TEXT = "text"
+    """Any bytes, spaces included, also none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Bytes that must stand there."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A part of the message; `field` "" gives no field."""
+
+    type: CaptureType
+    field: str = ""
+
+
+Element = Literal | Capture
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A step from the right: a literal, or a space-delimited chunk read left to right, or (joined) one capture.
+
+    A capture joined to the text before it begins after the last `after` before its end, and holds neither
+    that byte nor `until`.
+    """
+
+    elements: tuple[Element, ...]
+    literal: bytes = b""
+    after: int = -1
+    until: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A format without optionals. `front` is read from the left; `pieces`, in order, from the right.
+
+    captures: in order of appearance; spans of a match have the same order. texts: how many `text` captures;
+    with none, `front` reaches the end. With two or more, `middles` stand between them.
+    head: the literal it begins with, b"" for none; tail: the literal it ends with. least: shortest match.
+    """
+
+    elements: tuple[Element, ...]
+    captures: tuple[Capture, ...]
+    front: tuple[Element, ...]
+    middles: tuple[tuple[Element, ...], ...]
+    pieces: tuple[Piece, ...]
+    texts: int
+    head: bytes
+    tail: bytes
+    least: int
+
+    @property
+    def gives_address(self) -> bool:
+        """Whether a match may set source.ip."""
+        return any(capture.field in ("source.ip", ADDRESS_FIELD) for capture in self.captures)
+
+
+# ------------------------------------------------------------------------------------------------ compiling
+
+_TOKEN = re.compile(
+    r"(?P<escaped>\{\{|\}\}|<<|>>)|\{(?P<field>[^{}:]*):(?P<type>[^{}:]*)\}|(?P<open><)|(?P<close>>)"
+    r"|(?P<bad>[{}])|(?P<text>[^{}<>]+)"
+)
+
+
+def compile_format(text: str, location: Location) -> tuple[Shape, ...]:
+    """The flat shapes of a format, without its optional parts last. RuleError says what is wrong with it."""
+    parts = _parse(text, location)
+    optional = [number for number, (_, chosen) in enumerate(parts) if chosen]
+    if len(optional) > OPTIONALS_LIMIT:
+        raise RuleError(
+            f"{len(optional)} optional parts", location=location, hint=f"at most {OPTIONALS_LIMIT}: write two formats"
+        )
+    shapes = []
+    for choice in product((True, False), repeat=len(optional)):
+        left_out = {number for number, taken in zip(optional, choice, strict=True) if not taken}
+        elements = [element for number, (some, _) in enumerate(parts) if number not in left_out for element in some]
+        shapes.append(_shape(elements, text, location))
+    return tuple(dict.fromkeys(shapes))
+
+
+def _parse(text: str, location: Location) -> list[tuple[list[Element], bool]]:
+    """Runs of elements, and whether each run is optional."""
+    parts: list[tuple[list[Element], bool]] = [([], False)]
+    optional = False
+    for match in _TOKEN.finditer(text):
+        if match["open"]:
+            if optional:
+                raise RuleError(f"optional part inside an optional part at offset {match.start()}", location=location)
+            optional = True
+            parts.append(([], True))
+        elif match["close"]:
+            if not optional:
+                raise RuleError(f"'>' without '<' at offset {match.start()}", location=location, hint="write '>>'")
+            optional = False
+            parts.append(([], False))
+        elif match["bad"]:
+            raise RuleError(
+                f"stray {match['bad']!r} at offset {match.start()}",
+                location=location,
+                hint="a capture is {field:type}; a brace itself is written twice",
+            )
+        elif match["type"] is not None:
+            parts[-1][0].append(_capture(match["field"], match["type"], location))
+        else:
+            literal = match["escaped"][0] if match["escaped"] else match["text"]
+            if any(ord(char) < 0x20 for char in literal):
+                raise RuleError("control character in a literal", location=location)
+            parts[-1][0].append(Literal(literal.encode()))
+    if optional:
+        raise RuleError("'<' without '>'", location=location, hint="a literal '<' is written '<<'")
+    return parts
+
+
+_FITS = {
+    CaptureType.WORD: (FieldType.KEYWORD, FieldType.TEXT),
+    CaptureType.OPT: (FieldType.KEYWORD, FieldType.TEXT),
+    CaptureType.TEXT: (FieldType.KEYWORD, FieldType.TEXT),
+    CaptureType.ADDR: (FieldType.KEYWORD,),
+    CaptureType.INT: (FieldType.LONG, FieldType.KEYWORD),
+    CaptureType.IP: (FieldType.IP,),
+}
+
+
+def _capture(field: str, type_name: str, location: Location) -> Capture:
+    try:
+        kind = CaptureType(type_name)
+    except ValueError:
+        known = ", ".join(CaptureType)
+        raise RuleError(f"unknown type {type_name!r}", location=location, hint=f"one of {known}") from None
+    if field:
+        declared = FIELDS.get(field)
+        if declared is None:
+            raise RuleError(f"unknown field {field!r}", location=location, hint="model/fields.py names them all")
+        if declared.type not in _FITS[kind]:
+            raise RuleError(f"{field} is a {declared.type} and cannot be captured as {kind}", location=location)
+    if kind is CaptureType.ADDR and field not in ("", ADDRESS_FIELD):
+        raise RuleError(f"type addr gives {ADDRESS_FIELD}, not {field}", location=location)
+    return Capture(kind, field)
+
+
+def _shape(elements: list[Element], text: str, location: Location) -> Shape:
+    joined: list[Element] = []
+    for element in elements:
+        before = joined[-1] if joined else None
+        if isinstance(element, Literal) and isinstance(before, Literal):
+            joined[-1] = Literal(before.text + element.text)
+            continue
+        if isinstance(element, Capture) and isinstance(before, Capture):
+            raise RuleError(
+                f"two captures touch in {text!r}", location=location, hint="a literal byte must stand between them"
+            )
+        joined.append(element)
+    captures = tuple(element for element in joined if isinstance(element, Capture))
+    fields = [capture.field for capture in captures if capture.field]
+    if len(fields) != len(set(fields)):
+        raise RuleError(f"a field is captured twice in {text!r}", location=location)
+    if not joined:
+        raise RuleError("empty format", location=location)
+    places = [n for n, e in enumerate(joined) if isinstance(e, Capture) and e.type is CaptureType.TEXT]
+    bounds = [*places, len(joined)]
+    segments = [tuple(joined[start + 1 : end]) for start, end in zip([-1, *places], bounds, strict=True)]
+    first, last = joined[0], joined[-1]
+    return Shape(
+        elements=tuple(joined),
+        captures=captures,
+        front=segments[0],
+        middles=tuple(segments[1:-1]),
+        pieces=_pieces(segments[-1]) if places else (),
+        texts=len(places),
+        head=first.text if isinstance(first, Literal) else b"",
+        tail=last.text if isinstance(last, Literal) else b"",
+        least=sum(_least(element) for element in joined),
+    )
+
+
+def _least(element: Element) -> int:
+    if isinstance(element, Literal):
+        return len(element.text)
+    return {CaptureType.TEXT: 0, CaptureType.OPT: 0, CaptureType.IP: 2}.get(element.type, 1)
+
+
+def _pieces(back: tuple[Element, ...]) -> tuple[Piece, ...]:
+    """What stands after the last text, cut at its spaces, in order from the right."""
+    chunks: list[list[Element]] = [[]]
+    for element in back:
+        if isinstance(element, Capture):
+            chunks[-1].append(element)
+            continue
+        for number, part in enumerate(element.text.split(b" ")):
+            if number:
+                chunks.append([])
+            if part:
+                chunks[-1].append(Literal(part))
+    pieces: list[Piece] = []
+
+    def literal(text: bytes) -> None:
+        if pieces and not pieces[-1].elements:
+            pieces[-1] = Piece((), text + pieces[-1].literal)
+        elif text:
+            pieces.append(Piece((), text))
+
+    for chunk in reversed(chunks[1:]):
+        if any(isinstance(element, Capture) for element in chunk):
+            pieces.append(Piece(tuple(chunk)))
+        elif chunk:
+            assert isinstance(chunk[0], Literal)
+            literal(chunk[0].text)
+        literal(b" ")
+    beside = chunks[0]
+    for number in range(len(beside) - 1, -1, -1):
+        element = beside[number]
+        if isinstance(element, Literal):
+            literal(element.text)
+            continue
+        before = beside[number - 1]
+        following = beside[number + 1] if number + 1 < len(beside) else None
+        assert isinstance(before, Literal)
+        until = following.text[0] if isinstance(following, Literal) else -1
+        pieces.append(Piece((element,), after=before.text[-1], until=until))
+    return tuple(pieces)
+
+
+# ------------------------------------------------------------------------------------------------ one message
+
+
+def readings(shape: Shape, message: bytes) -> tuple[list[tuple[Span, ...]], bool]:
+    """All readings of `message` as spans in order of the captures, and whether there were too many to list."""
+    if len(message) < shape.least or not message.startswith(shape.head) or not message.endswith(shape.tail):
+        return [], False
+    limit = len(message)
+    if shape.texts == 0:
+        whole = _forward(shape.front, message, 0, limit, closed=True)
+        return ([] if whole is None else [tuple(whole[1])]), False
+    front = _forward(shape.front, message, 0, limit, closed=False)
+    if front is None:
+        return [], False
+    back = _backward(shape.pieces, message, limit, front[0])
+    if back is None:
+        return [], False
+    found: list[tuple[Span, ...]] = []
+    tries = [0]
+    for spans in _between(shape.middles, message, front[0], back[0], tries):
+        found.append((*front[1], *spans, *back[1]))
+        if len(found) > READINGS_LIMIT:
+            return found, True
+    return found, tries[0] > TRIES_LIMIT
+
+
+def _between(
+    middles: tuple[tuple[Element, ...], ...], message: bytes, start: int, end: int, tries: list[int]
+) -> Iterator[tuple[Span, ...]]:
+    """Spans of the texts, and of the captures between them, that fill [start, end)."""
+    if not middles:
+        yield ((start, end),)
+        return
+    first = middles[0][0]
+    assert isinstance(first, Literal)
+    at = message.find(first.text, start, end)
+    while at >= 0:
+        tries[0] += 1
+        if tries[0] > TRIES_LIMIT:
+            return
+        middle = _forward(middles[0], message, at, end, closed=False)
+        if middle is not None:
+            for rest in _between(middles[1:], message, middle[0], end, tries):
+                yield ((start, at), *middle[1], *rest)
+        at = message.find(first.text, at + 1, end)
+
+
+def _forward(
+    elements: tuple[Element, ...], message: bytes, position: int, limit: int, *, closed: bool
+) -> tuple[int, list[Span]] | None:
+    """Where the elements end, read from `position` on, and their spans; `closed`: they must end at `limit`.
+
+    A capture ends before the first space or the first byte of the literal after it, whichever comes first.
+    """
+    spans = []
+    for number, element in enumerate(elements):
+        if isinstance(element, Literal):
+            if not message.startswith(element.text, position, limit):
+                return None
+            position += len(element.text)
+            continue
+        following = elements[number + 1] if number + 1 < len(elements) else None
+        end = message.find(b" ", position, limit)
+        if end < 0:
+            end = limit
+        if isinstance(following, Literal):
+            stop = message.find(following.text[:1], position, end)
+            end = stop if stop >= 0 else end
+        if not _holds(element, message[position:end]):
+            return None
+        spans.append((position, end))
+        position = end
+    return (position, spans) if position == limit or not closed else None
+
+
+def _backward(pieces: tuple[Piece, ...], message: bytes, position: int, limit: int) -> tuple[int, list[Span]] | None:
+    """Where the pieces begin, read backwards from `position` but not before `limit`, and their spans in order."""
+    spans: list[Span] = []
+    for piece in pieces:
+        if not piece.elements:
+            if position - len(piece.literal) < limit or not message.endswith(piece.literal, limit, position):
+                return None
+            position -= len(piece.literal)
+        elif piece.after < 0:
+            start = max(message.rfind(b" ", limit, position) + 1, limit)
+            found = _forward(piece.elements, message, start, position, closed=True)
+            if found is None:
+                return None
+            spans[:0] = found[1]
+            position = start
+        else:
+            start = max(
+                message.rfind(b" ", limit, position) + 1,
+                message.rfind(bytes((piece.after,)), limit, position) + 1,
+                limit,
+            )
+            word = message[start:position]
+            if not _holds(_only(piece), word) or (piece.until >= 0 and piece.until in word):
+                return None
+            spans.insert(0, (start, position))
+            position = start
+    return position, spans
+
+
+def _only(piece: Piece) -> Capture:
+    element = piece.elements[0]
+    assert isinstance(element, Capture)
+    return element
+
+
+def _holds(capture: Capture, word: bytes) -> bool:
+    match capture.type:
+        case CaptureType.INT:
+            return 1 <= len(word) <= 20 and word.isdigit()
+        case CaptureType.IP:
+            return address_of(word) is not None
+        case CaptureType.OPT | CaptureType.TEXT:
+            return True
+        case _:
+            return word != b""
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+def address_of(word: bytes) -> str | None:
+    """The canonical address `word` is, or None."""
+    if not 2 <= len(word) <= 64 or not word.isascii():
+        return None
+    return canonical(word.decode("ascii"))
+
+
+def value_of(field: str, word: bytes) -> Value:
+    """What a captured span means for a field: a number, an address, or text (U+FFFD for what is not UTF-8)."""
+    match FIELDS[field].type:
+        case FieldType.LONG:
+            return int(word)
+        case FieldType.IP:
+            return address_of(word)
+        case _:
+            return decode(word)
