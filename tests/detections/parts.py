@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Sequence
 from enum import Enum
+from itertools import pairwise
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def run(rules: Sequence[Rule], lines: Sequence[str], cuts: Sequence[int] = (), *
     engine = engine_of(rules, **options)
     bounds = [0, *sorted(set(cuts)), len(lines)]
     findings = []
-    for number, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for number, (begin, end) in enumerate(pairwise(bounds)):
         batch = batch_of(lines[begin:end], number=number, first=begin + 1)
         findings.extend(engine.process(batch).findings)
     return findings

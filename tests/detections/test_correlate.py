@@ -145,8 +145,8 @@ def test_an_ossec_tree_with_parent_child_and_if_matched() -> None:
     """Base rule, a child that is silent for one user, a child that fires on frequency: OSSEC's shapes by hand."""
     base = Rule(id="5700", name="sshd", level=Level.INFORMATIONAL, logsource=LogSource(service="sshd"), silent=True)
     child = Rule(
-        id="5716", name="auth failed", level=Level.MEDIUM, parents=("5700",), stop=True, groups=("authentication_failed",),
-        when=Test("event.action", Op.EQUALS, ("failed",)),
+        id="5716", name="auth failed", level=Level.MEDIUM, parents=("5700",), stop=True,
+        groups=("authentication_failed",), when=Test("event.action", Op.EQUALS, ("failed",)),
     )  # fmt: skip
     ignored = Rule(
         id="100001", name="monitoring", level=Level.INFORMATIONAL, parents=("5716",), stop=True, silent=True,

@@ -34,9 +34,25 @@ def test_nothing_harmful_is_left(text: str) -> None:
         }
 
 
-@given(st.binary())
-def test_decode_takes_any_bytes(raw: bytes) -> None:
-    assert isinstance(escape.decode(raw), str)
+@given(st.one_of(st.binary(), st.text(st.characters(codec="utf-8")).map(str.encode)))
+def test_decode_is_lossless_and_always_valid(raw: bytes) -> None:
+    text = escape.decode(raw)
+    assert escape.encode(text) == raw
+    assert text.encode().decode() == text
+    assert escape.presentable(text) == (raw.decode("utf-8", "replace"), None if _is_plain(raw) else raw)
+
+
+def _is_plain(raw: bytes) -> bool:
+    try:
+        return max(map(ord, raw.decode()), default=0) < 0x10FF00
+    except UnicodeDecodeError:
+        return False
+
+
+def test_odd_bytes_are_shown_as_bytes() -> None:
+    assert escape.terminal(escape.decode(b"r\xff\xf4\x8f\xbc\x80\xc3\xa4")) == r"r\xff\xf4\x8f\xbc\x80\xe4".replace(
+        r"\xe4", "ä"
+    )
 
 
 def test_shorten() -> None:
