@@ -1,0 +1,224 @@
+"""The enforcer of an engine without privileges: asks the kernel helper, one round trip of a tenth of a millisecond.
+Counterpart: kernel_helper.py at the other end of the socket pair; frames.py is their language."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from vedette.model.decisions import Decision, Target, TargetKind
+from vedette.model.errors import EnforcementError
+from vedette.respond.frames import (
+    ENTRIES_PER_FRAME,
+    FRAME_LIMIT,
+    Add,
+    Close,
+    Count,
+    HelperConfig,
+    List,
+    Ping,
+    Remove,
+    Reply,
+    Sync,
+    Verb,
+)
+from vedette.respond.nftables import Counters, network_text, wanted_of
+
+_Item = TypeVar("_Item")
+_TIMEOUT = 2.0
+"""Seconds for one answer; making the table anew with 10,000 elements takes 0.3."""
+_SYNC_TIMEOUT = 10.0
+_RESTART_PAUSE = 2.0
+_MODULE = "vedette.respond.kernel_helper"
+_RESTART_HINT = "restart vedette: the helper gets its privilege when the service starts"
+
+
+class HelperEnforcer:
+    """nftables through the kernel helper. Start it before privileges are dropped. Not thread-safe.
+
+    A worker that dies is started again by the helper itself; the call under way fails with EnforcementError
+    and the next one succeeds. When all of the helper is gone it is started anew, which needs the privilege.
+    """
+
+    name = "nftables"
+
+    def __init__(
+        self,
+        *,
+        floor: Iterable[str] = (),
+        size: int = 65_536,
+        end_connections: bool = True,
+        uid: int = 65_534,
+        gid: int = 65_534,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """Start the helper and wait until its table stands; EnforcementError with a hint where it cannot.
+
+        floor: networks besides the host's own addresses, which the helper reads itself. uid, gid: whom it
+        becomes when started by root. prefix: argument vector put before, `ip netns exec NAME` for example.
+        """
+        self._config = HelperConfig(os.getpid(), [*floor], size, end_connections, uid, gid)
+        self._prefix = list(prefix)
+        self._decoder = msgspec.msgpack.Decoder(Reply)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._id = 0
+        self._connection: socket.socket | None = None
+        self._pid = 0
+        self._started_at = -_RESTART_PAUSE
+        self.note = ""
+        """What the helper cannot do and need not stop anybody; "" when it can do all."""
+        try:
+            self.ping()
+        except EnforcementError:
+            self._drop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The helper's process id, 0 where there is none."""
+        return self._pid
+
+    def add(self, decisions: Sequence[Decision], now: int) -> None:
+        """See `Enforcer`. A decision that the helper refuses does not keep others back."""
+        entries = [(network_text(network), end) for network, end in wanted_of(decisions, now).items()]
+        failures: list[EnforcementError] = []
+        for page in _pages(entries):
+            try:
+                self._ask(Add, now, page)
+            except _RefusedError as refused:
+                # One of them is refused: let the others in.
+                failures += self._add_each(page, now) if len(page) > 1 else [refused]
+        if failures:
+            raise EnforcementError("; ".join(one.message for one in failures[:3]), hint=failures[0].hint)
+
+    def _add_each(self, entries: Sequence[tuple[str, int]], now: int) -> list[EnforcementError]:
+        failures: list[EnforcementError] = []
+        for entry in entries:
+            try:
+                self._ask(Add, now, [entry])
+            except _RefusedError as refused:
+                failures.append(refused)
+        return failures
+
+    def remove(self, targets: Iterable[Target]) -> None:
+        """See `Enforcer`."""
+        texts = [target.value for target in targets if target.kind is not TargetKind.USER]
+        for page in _pages(texts):
+            self._ask(Remove, page)
+
+    def sync(self, active: Sequence[Decision], now: int) -> int:
+        """See `Enforcer`."""
+        entries = [(network_text(network), end) for network, end in wanted_of(active, now).items()]
+        pages = list(_pages(entries)) or [[]]
+        for page in pages[:-1]:
+            self._ask(Sync, now, page, more=True)
+        return self._ask(Sync, now, pages[-1], timeout=_SYNC_TIMEOUT).number
+
+    def blocked(self) -> dict[str, int]:
+        """Target as text -> end of its lease, as the helper knows it."""
+        found: dict[str, int] = {}
+        more = True
+        while more:
+            reply = self._ask(List, len(found))
+            found.update(reply.entries)
+            more = reply.more and bool(reply.entries)
+        return found
+
+    def counters(self) -> Counters:
+        """What the kernel dropped."""
+        targets: dict[str, tuple[int, int]] = {}
+        more, total = True, (0, 0)
+        while more:
+            reply = self._ask(Count, len(targets), timeout=_SYNC_TIMEOUT)
+            targets.update({target: (packets, size) for target, packets, size in reply.counted})
+            more, total = reply.more and bool(reply.counted), reply.total
+        return Counters(*total, targets)
+
+    def ping(self) -> None:
+        """EnforcementError unless the helper is there and its table stands."""
+        self._ask(Ping)
+
+    def close(self) -> None:
+        """End the helper; what is enforced stays enforced."""
+        if self._connection is None:
+            return
+        try:
+            self._ask(Close)
+        except EnforcementError:
+            pass  # it is to end anyway
+        self._drop()
+
+    # ------------------------------------------------------------------------------------------ inside
+    def _start(self) -> socket.socket:
+        if time.monotonic() - self._started_at < _RESTART_PAUSE:
+            raise EnforcementError("the kernel helper is gone", hint=_RESTART_HINT)
+        self._started_at = time.monotonic()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        config = msgspec.json.encode(self._config).decode()
+        argv = [*self._prefix, sys.executable, "-P", "-m", _MODULE, config]
+        try:
+            with theirs:
+                self._pid = os.posix_spawnp(
+                    argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)], setsid=False
+                )
+        except OSError as error:
+            ours.close()
+            raise EnforcementError(f"cannot start the kernel helper: {error}", hint=_RESTART_HINT) from None
+        self._connection = ours
+        return ours
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._pid:
+            try:
+                os.waitpid(self._pid, 0)
+            except ChildProcessError:
+                pass  # somebody else has waited for it
+            self._pid = 0
+
+    def _ask(self, kind: Callable[..., Verb], *fields: object, timeout: float = _TIMEOUT, **named: object) -> Reply:
+        connection = self._connection or self._start()
+        self._id += 1
+        frame = self._encoder.encode(kind(self._id, *fields, **named))
+        connection.settimeout(timeout)
+        try:
+            connection.send(frame)
+            while True:
+                data = connection.recv(FRAME_LIMIT * 4)
+                if not data:
+                    raise ConnectionResetError("it has ended")
+                reply = self._decoder.decode(data)
+                if reply.id == self._id:
+                    break
+                if reply.id == 0:
+                    # The answer to this verb is lost with the worker; whether it was done, `sync` will tell.
+                    raise EnforcementError(reply.error, hint=reply.hint or "the next sync puts it right")
+        except TimeoutError:
+            raise EnforcementError(
+                f"the kernel helper gave no answer within {timeout:g} s", hint="the next sync puts it right"
+            ) from None
+        except (OSError, msgspec.MsgspecError) as error:
+            self._drop()
+            raise EnforcementError(f"the kernel helper is gone: {error}", hint=_RESTART_HINT) from None
+        if reply.note:
+            self.note = reply.note
+        if reply.error:
+            raise _RefusedError(reply.error, hint=reply.hint)
+        return reply
+
+
+class _RefusedError(EnforcementError):
+    """The helper is there and said no."""
+
+
+def _pages(items: Sequence[_Item]) -> Iterable[list[_Item]]:
+    for start in range(0, len(items), ENTRIES_PER_FRAME):
+        yield list(items[start : start + ENTRIES_PER_FRAME])

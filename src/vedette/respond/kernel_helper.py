@@ -1,0 +1,308 @@
+"""The small process that holds CAP_NET_ADMIN and nothing else: `python -m vedette.respond.kernel_helper CONFIG`.
+Counterpart: helper_enforcer.py starts it and speaks to it over a socket pair, which is its standard input."""
+
+# capabilities(7), prctl(2), capset(2), pidfd_open(2); the numbers below are theirs.
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from vedette.model.errors import EnforcementError
+from vedette.model.reasons import RefusalReason
+from vedette.respond.allowlist import Guard, host_floor
+from vedette.respond.frames import (
+    ENTRIES_PER_FRAME,
+    FRAME_LIMIT,
+    Add,
+    Close,
+    Count,
+    HelperConfig,
+    List,
+    Ping,
+    Remove,
+    Reply,
+    Sync,
+    Verb,
+)
+from vedette.respond.nftables import ConnectionEnder, KernelSets, network_text
+from vedette.text.addresses import Network, parse_network
+
+CAP_NET_ADMIN = 12
+_CAPBSET_DROP, _SET_KEEPCAPS, _SET_NO_NEW_PRIVS, _CAP_AMBIENT, _AMBIENT_RAISE = 24, 8, 38, 47, 2
+_LAST_CAPABILITY = 63
+FLOOR_EVERY = 30.0
+"""Seconds after which the host's own addresses are read again."""
+MEND_PAUSE = 0.2
+"""Seconds between two remakes: another program that fights over the table must not busy us."""
+ENDER_PAUSE = 0.02
+"""Seconds between two listings of the machine's sockets, so that a burst of verbs shares one."""
+RESTARTS = 5
+"""Workers that may die within a minute before the helper gives up, which the engine then sees."""
+
+
+def shed_privileges(uid: int, gid: int) -> None:
+    """Keep CAP_NET_ADMIN (ambient, so that `nft` has it too), give up everything else for good.
+
+    OSError where this process does not have that capability.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def prctl(*arguments: int) -> None:
+        if libc.prctl(*(ctypes.c_ulong(one) for one in (*arguments, *([0] * (5 - len(arguments)))))) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+    if os.geteuid() == 0:
+        for capability in range(_LAST_CAPABILITY + 1):
+            if capability != CAP_NET_ADMIN:
+                with suppress(OSError):  # EINVAL beyond the last one this kernel has
+                    prctl(_CAPBSET_DROP, capability)
+        prctl(_SET_KEEPCAPS, 1)
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    header = struct.pack("=II", 0x20080522, 0)
+    only = 1 << CAP_NET_ADMIN
+    if libc.capset(header, struct.pack("=IIIIII", only, only, only, 0, 0, 0)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    prctl(_CAP_AMBIENT, _AMBIENT_RAISE, CAP_NET_ADMIN)
+    prctl(_SET_NO_NEW_PRIVS, 1)
+
+
+class _EnderThread:
+    """Ends connections beside the answering: listing a machine's sockets takes milliseconds, a verb must not wait."""
+
+    def __init__(self) -> None:
+        self.ender = ConnectionEnder()
+        self._queue: queue.SimpleQueue[list[Network] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def end(self, networks: list[Network]) -> None:
+        """Have the connections with these peers ended; returns at once."""
+        self._queue.put(networks)
+
+    def close(self) -> None:
+        """Wait until what was asked for is done."""
+        self._queue.put(None)
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            waiting = [self._queue.get()]
+            while not self._queue.empty():
+                waiting.append(self._queue.get())
+            closing = None in waiting
+            self.ender.end([network for networks in waiting if networks for network in networks])
+            time.sleep(ENDER_PAUSE)
+
+
+class Worker:
+    """Answers verbs until the engine closes, keeps the table whole, and lets nothing on the hard floor be blocked."""
+
+    def __init__(self, connection: socket.socket, config: HelperConfig) -> None:
+        self._connection = connection
+        self._given = [parse_network(text) for text in config.floor]
+        self._guard = Guard()
+        self._read_floor()
+        self._sets = KernelSets(config.size)
+        self._ender = _EnderThread() if config.end_connections else None
+        self._decoder = msgspec.msgpack.Decoder(Verb)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._syncing: dict[Network, int] | None = None
+        self._listing: list[tuple[str, int]] = []
+        self._counting: list[tuple[str, int, int]] = []
+        self._last_mend = 0.0
+        self._now, self._now_at = 0, time.monotonic()
+        self._broken = ""
+        self._to_end: list[Network] = []
+
+    def _read_floor(self) -> None:
+        self._floor_at = time.monotonic()
+        self._guard.set_floor({*self._given, *host_floor()})
+
+    def now(self) -> int:
+        """The engine's time now, from what it last said and what has passed since; microseconds."""
+        return self._now + int((time.monotonic() - self._now_at) * 1_000_000)
+
+    def _heard(self, now: int) -> int:
+        self._now, self._now_at = now, time.monotonic()
+        return now
+
+    def run(self, lifelines: Sequence[int]) -> None:
+        """Serve until the peer closes, or a process behind one of the `lifelines` (pidfds) ends."""
+        self._now = time.clock_gettime_ns(time.CLOCK_REALTIME) // 1000
+        try:
+            self._sets.open(self.now())
+        except EnforcementError as error:
+            self._broken = str(error)
+        poll = select.poll()
+        for descriptor in (self._connection.fileno(), self._sets.fileno(), *lifelines):
+            poll.register(descriptor, select.POLLIN)
+        unruly = False
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll(MEND_PAUSE * 1000 if unruly else FLOOR_EVERY * 1000)}
+            if ready & set(lifelines):
+                return
+            if self._connection.fileno() in ready and not self._answer():
+                return
+            if self._sets.fileno() in ready:
+                unruly = self._sets.changed() or unruly
+            if unruly and time.monotonic() - self._last_mend >= MEND_PAUSE:
+                unruly = not self._mend()
+            if time.monotonic() - self._floor_at >= FLOOR_EVERY:
+                self._read_floor()
+
+    def _mend(self) -> bool:
+        self._last_mend = time.monotonic()
+        try:
+            self._sets.mend(self.now())
+        except EnforcementError as error:
+            self._broken = str(error)
+            return False
+        self._broken = ""
+        return True
+
+    def _answer(self) -> bool:
+        frame = self._connection.recv(FRAME_LIMIT + 1)
+        if not frame:
+            return False
+        try:
+            if len(frame) > FRAME_LIMIT:
+                raise msgspec.ValidationError(f"frame of more than {FRAME_LIMIT} bytes")
+            verb = self._decoder.decode(frame)
+        except msgspec.MsgspecError as error:
+            # Whoever sends such a thing is not our engine any more: say so and end.
+            self._reply(Reply(0, f"not a frame: {error}"))
+            return False
+        try:
+            reply = self._do(verb)
+        except EnforcementError as error:
+            reply = Reply(verb.id, error.message, error.hint)
+        except ValueError as error:
+            reply = Reply(verb.id, f"refused by the kernel helper: {error}")
+        self._reply(reply)
+        if self._ender and self._to_end:
+            self._ender.end(self._to_end)
+        self._to_end = []
+        if isinstance(verb, Close):
+            if self._ender:
+                self._ender.close()
+            return False
+        return True
+
+    def _reply(self, reply: Reply) -> None:
+        self._connection.send(self._encoder.encode(reply))
+
+    def _do(self, verb: Verb) -> Reply:
+        match verb:
+            case Add(now=now, entries=entries):
+                wanted = self._checked(dict(entries))
+                self._open(now)
+                self._to_end = list(wanted)
+                self._sets.add(wanted, self._heard(now))
+            case Remove(targets=targets):
+                self._sets.remove([parse_network(text) for text in targets])
+            case Sync(now=now, entries=entries, more=more):
+                self._syncing = (self._syncing or {}) | self._checked(dict(entries))
+                if more:
+                    return Reply(verb.id)
+                wanted, self._syncing = self._syncing, None
+                number = self._sets.sync(wanted, self._heard(now))
+                self._broken = ""
+                return Reply(verb.id, number=number, note=self._note())
+            case List(start=start):
+                if not start:
+                    self._listing = sorted((network_text(one), end) for one, end in self._sets.known.items())
+                page = self._listing[start : start + ENTRIES_PER_FRAME]
+                return Reply(verb.id, entries=page, more=start + len(page) < len(self._listing))
+            case Count(start=start):
+                if not start:
+                    counters = self._sets.counters()
+                    self._counting = sorted((target, *two) for target, two in counters.targets.items())
+                    self._total = (counters.packets, counters.bytes)
+                counted = self._counting[start : start + ENTRIES_PER_FRAME]
+                return Reply(
+                    verb.id, counted=counted, total=self._total, more=start + len(counted) < len(self._counting)
+                )
+            case Ping() | Close():
+                if self._broken:
+                    raise EnforcementError(self._broken)
+        return Reply(verb.id, note=self._note())
+
+    def _note(self) -> str:
+        return self._ender.ender.unsupported if self._ender else ""
+
+    def _open(self, now: int) -> None:
+        if self._broken:
+            self._sets.sync(self._sets.known, now)
+            self._broken = ""
+
+    def _checked(self, entries: Mapping[str, int]) -> dict[Network, int]:
+        """The entries as networks, each canonical and off the hard floor; ValueError names the first that is not."""
+        checked = {}
+        for text, end in entries.items():
+            network = parse_network(text)
+            if network_text(network) != text:
+                raise ValueError(f"{text!r} is not canonical")
+            if self._guard.refuses(network) is RefusalReason.HARD_FLOOR:
+                raise ValueError(f"{text} is on the hard floor")
+            checked[network] = end
+        return checked
+
+
+def serve(connection: socket.socket, config: HelperConfig, parent: int) -> None:
+    """Run workers, one after another, until one ends in order; parent: pidfd of the process that started us."""
+    supervisor = os.pidfd_open(os.getpid())
+    deaths: list[float] = []
+    while True:
+        worker = os.fork()
+        if not worker:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            Worker(connection, config).run([parent, supervisor])
+            os._exit(0)
+        _, status = os.waitpid(worker, 0)
+        if status == 0:
+            return
+        deaths = [death for death in deaths if death > time.monotonic() - 60] + [time.monotonic()]
+        if len(deaths) > RESTARTS:
+            raise SystemExit(f"the worker died {len(deaths)} times in a minute (last status {status})")
+        # The engine may wait for an answer that will not come; what is in the kernel is there still.
+        connection.send(msgspec.msgpack.encode(Reply(0, "the kernel helper died and was started again")))
+
+
+def main() -> None:
+    """Become the helper: descriptor 0 is the socket, the one argument the configuration."""
+    config = msgspec.json.decode(sys.argv[1], type=HelperConfig)
+    sys.setswitchinterval(0.0005)  # the ender must not hold an answer back for the usual 5 ms
+    parent = os.pidfd_open(config.parent)
+    if os.getppid() != config.parent:
+        return  # it died while we started
+    connection = socket.socket(fileno=os.dup(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is the engine's to answer
+    try:
+        shed_privileges(config.uid, config.gid)
+    except OSError as error:
+        connection.send(
+            msgspec.msgpack.encode(Reply(0, f"no CAP_NET_ADMIN: {error}", "start as root, or with that capability"))
+        )
+        raise SystemExit(1) from None
+    serve(connection, config, parent)
+
+
+if __name__ == "__main__":
+    main()
