@@ -19,6 +19,7 @@ ATOM_LENGTH = 3
 _PREFIXES = frozenset({"vedette.source.prefix", "vedette.source.prefix_56"})
 _FROM_ANYWHERE = frozenset({"header", "journal", "derived", "pam"})
 """Who gives fields to records of every service: PAM speaks inside each program that uses it."""
+_NOT_LITERAL = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]|\(\?[^:)]*[:)]")
 _LITERAL_RUN = re.compile(r"[A-Za-z0-9 _/=:,;@%&~\"'<>#!-]+(?![?*{])")
 
 
@@ -94,7 +95,7 @@ def _patterns(rule: Rule) -> Iterator[Problem]:
             if not leaf.regex and longest_literal(leaf.pattern) < ATOM_LENGTH:
                 message = f"keyword {leaf.pattern!r} has no {ATOM_LENGTH} characters together to look for"
                 yield _problem(rule, ProblemKind.NO_ATOM, Severity.WARNING, message)
-            elif leaf.regex and max(map(len, _LITERAL_RUN.findall(leaf.pattern)), default=0) < ATOM_LENGTH:
+            elif leaf.regex and longest_word(leaf.pattern) < ATOM_LENGTH:
                 message = f"expression {leaf.pattern!r} names no {ATOM_LENGTH} characters together to look for"
                 yield _problem(rule, ProblemKind.NO_ATOM, Severity.WARNING, message)
             patterns = [leaf.pattern] if leaf.regex else []
@@ -119,6 +120,11 @@ def longest_literal(pattern: str) -> int:
         else:
             run = 0
     return longest
+
+
+def longest_word(pattern: str) -> int:
+    """About the length of the longest literal run in a regular expression, classes and escapes left out."""
+    return max(map(len, _LITERAL_RUN.findall(_NOT_LITERAL.sub("\0", pattern))), default=0)
 
 
 def refused_by_re2(pattern: str) -> str:

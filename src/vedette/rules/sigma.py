@@ -216,7 +216,7 @@ def _metadata(document: Document) -> _Metadata:
     if errors:
         first = errors[0]
         key = type(first).__name__.removeprefix("Sigma").removesuffix("Error").lower()
-        key = {"tag": "tags", "type": "name"}.get(key, key)
+        key = {"tag": "tags", "value": "tags", "type": "name"}.get(key, key)
         raise document.error(one_line(first), key if key in document.data else "title")
     level = values["level"]
     references = values["references"] or []
