@@ -273,7 +273,10 @@ def serve(connection: socket.socket, config: HelperConfig, parent: int) -> None:
         worker = os.fork()
         if not worker:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            Worker(connection, config).run([parent, supervisor])
+            try:
+                Worker(connection, config).run([parent, supervisor])
+            except EnforcementError as error:  # no way to the kernel at all: another worker would find none either
+                connection.send(msgspec.msgpack.encode(Reply(0, error.message, error.hint)))
             os._exit(0)
         _, status = os.waitpid(worker, 0)
         if status == 0:

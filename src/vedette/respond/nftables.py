@@ -33,6 +33,7 @@ _HINTS = {
     errno.EACCES: "this needs CAP_NET_ADMIN: start the kernel helper as root or with that capability",
     errno.ENFILE: "the set is full: raise nftables.size, or lift blocks that are not needed any more",
     errno.EOPNOTSUPP: "this kernel lacks nf_tables",
+    errno.EPROTONOSUPPORT: "this kernel lacks nf_tables",
     errno.ENOBUFS: "the kernel's answer was lost; the next sync mends what is missing",
 }
 
@@ -103,8 +104,11 @@ class KernelSets:
     def __init__(self, size: int = 65_536) -> None:
         self._size = size
         self._lengths: set[Length] = set(ALWAYS)
-        self._netfilter = Netfilter(TABLE)
-        self._monitor = Monitor(TABLE, self._netfilter.port)
+        try:
+            self._netfilter = Netfilter(TABLE)
+            self._monitor = Monitor(TABLE, self._netfilter.port)
+        except OSError as error:
+            raise _explained("cannot reach the kernel's tables", error) from None
         self.known: dict[Network, int] = {}
 
     def open(self, now: int) -> None:
