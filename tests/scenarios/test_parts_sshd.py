@@ -79,6 +79,24 @@ def test_a_client_that_is_dropped_midway_says_what_it_had_sent(
     assert not assault.running()
 
 
+def test_an_established_stream_stalls_when_dropped_and_ends_when_reset(
+    wire: Wire, start_sshd: StartSshd, attacker: Attacker, legitimate: Attacker, scratch: Path
+):
+    start_sshd(error_log=scratch / "sshd.log")
+    here, there = (
+        client.start([client.stream_job("alice", password="correct horse")]) for client in (legitimate, attacker)
+    )
+    wait_until("both streams", lambda: min(len(here.attempts()), len(there.attempts())) > 3)
+    wire.server.run(["ss", "-K", "-tn", "dst", netns.ATTACKER])
+    attempts = there.wait()
+    assert attempts[0].outcome == "accepted"
+    assert [one.detail for one in attempts if one.outcome == "line"][:2] == ["0", "1"]
+    assert attempts[-1].outcome == "lost"
+    heard = len(here.attempts())
+    wait_until("more lines for the other", lambda: len(here.attempts()) > heard + 2)
+    assert here.stop()[-1].outcome == "line"
+
+
 def test_keys_certificates_and_legitimate_logins(
     start_sshd: StartSshd, attacker: Attacker, legitimate: Attacker, scratch: Path
 ):

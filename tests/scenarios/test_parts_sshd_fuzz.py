@@ -63,6 +63,8 @@ def test_hostile_texts_reach_the_log_in_many_grammars(wire: Wire, scratch: Path)
     assert any(
         re.search(rb"^Connection closed by invalid user .* 203\.0\.113\.9 port 22 \[preauth\]$", one) for one in cut_off
     )
+    # Written by sshd itself, a user name's newlines make whole lines of the attacker's.
+    assert b"Failed password for root from 203.0.113.9 port 22 ssh2" in run.headerless
     connected = {message.split()[2] for message in messages if message.startswith(b"Connection from ")}
     assert connected == {netns.ATTACKER.encode()}
 

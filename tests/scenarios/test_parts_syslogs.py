@@ -80,6 +80,33 @@ def test_journald_keeps_trusted_fields_and_rotates(
     assert len(list((scratch / "journal").glob("*/*.journal"))) == 2
 
 
+def test_journald_can_be_killed_and_started_again(scratch: Path, start_journald: Callable[..., Journald]):
+    first = start_journald(scratch / "journal")
+    log_as(first.devlog, "one")
+    wait_until("the entry", lambda: any(one["MESSAGE"] == "one" for one in first.entries()))
+    first.process.kill()
+    second = start_journald(scratch / "journal")
+    assert second.devlog == first.devlog
+    log_as(second.devlog, "two")
+    wait_until("the entry", lambda: any(one["MESSAGE"] == "two" for one in second.entries()))
+    ours = [one["MESSAGE"] for one in second.entries() if one["MESSAGE"] in ("one", "two")]
+    assert ours == ["one", "two"]
+
+
+def test_our_socket_goes_on_in_a_new_file_after_rotation(scratch: Path, syslog_socket: Callable[..., SyslogSocket]):
+    output = scratch / "auth.log"
+    log = syslog_socket(output)
+    for number, message in enumerate(("before", "between", "after")):
+        if message == "between":
+            output.rename(scratch / "auth.log.1")
+        if message == "after":
+            log.reopen()
+        log_as(log.devlog, message)
+        wait_until(message, lambda number=number: len(log.lines()) == number + 1)  # type: ignore[misc]
+    assert [line.split()[-1] for line in (scratch / "auth.log.1").read_text().splitlines()] == ["before", "between"]
+    assert [line.split()[-1] for line in output.read_text().splitlines()] == ["after"]
+
+
 def test_our_socket_writes_control_characters_as_rsyslog_does(
     scratch: Path, syslog_socket: Callable[..., SyslogSocket]
 ):

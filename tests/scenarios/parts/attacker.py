@@ -24,9 +24,9 @@ Job = dict[str, Any]
 class Attempt:
     """One attempt: `sent` and `answered` in microseconds UTC, by the client's clock (the same machine's).
 
-    method: password, keyboard-interactive, publickey, raw, scan, command. outcome: accepted, failed (answered no),
-    lost (sent, connection ended before an answer), unreachable (nothing could be sent), connected (scan), ended
-    (raw: the connection is over), exit N (command). `secret` is the password of this attempt.
+    method: password, keyboard-interactive, publickey, raw, scan, stream, command. outcome: accepted, failed
+    (answered no), lost (sent, connection ended before an answer), unreachable (nothing could be sent), connected
+    (scan), ended (raw, stream: the connection is over), line (stream), exit N (command). `secret` is the password.
     """
 
     job: int
@@ -112,6 +112,23 @@ class Attacker:
     def key_job(self, user: str, keys: Sequence[str | Mapping[str, str]], **more: Any) -> Job:
         """Offer keys in order. more: command, stay, timeout, version, disconnect={code, text} after the login."""
         return {"kind": "keys", **self._target, "user": user, "keys": list(keys), **more}
+
+    def stream_job(
+        self, user: str, *, password: str | None = None, key: str | None = None, count: int = 1000, **more: Any
+    ) -> Job:
+        """Log in and keep reading `count` lines, one every 50 ms: an established connection to be cut or spared.
+
+        Reports `accepted`, then each `line` with its time, at last `ended` or `lost` (reset; a mere drop just stalls).
+        """
+        return {
+            "kind": "stream",
+            **self._target,
+            "user": user,
+            "password": password,
+            "key": key,
+            "count": count,
+            **more,
+        }
 
     def scan_job(self, chunks: Sequence[Any] = (), **more: Any) -> Job:
         """A plain connection that sends `chunks` (bytes, text or cleartext packets) and closes.

@@ -282,6 +282,24 @@ async def keys(job: Job, report: Report) -> None:
     await _session(connection, job, report)
 
 
+async def stream(job: Job, report: Report) -> None:
+    """Log in and read a remote command that says something every 50 ms, until it ends or the connection does."""
+    credentials: dict[str, Any] = {"preferred_auth": ["password"], "password": job["password"], "client_keys": None}
+    if job.get("key"):
+        credentials = {"preferred_auth": ["publickey"], "client_keys": [asyncssh.import_private_key(job["key"])]}
+    began = _now()
+    try:
+        connection = await _ssh(job, asyncssh.SSHClient, **credentials)
+        command = f"i=0; while [ $i -lt {job['count']} ]; do echo $i; i=$((i+1)); sleep 0.05; done"
+        async with connection, connection.create_process(command) as process:
+            report(method="stream", sent=began, answered=_now(), outcome="accepted")
+            async for line in process.stdout:
+                report(method="stream", sent=began, answered=_now(), outcome="line", detail=str(line).strip())
+        report(method="stream", sent=began, answered=_now(), outcome="ended")
+    except (OSError, asyncssh.Error, TimeoutError) as failure:
+        report(method="stream", sent=began, answered=_now(), outcome="lost", detail=_said(failure))
+
+
 async def raw(job: Job, report: Report) -> None:
     """Key exchange by asyncssh, then hand-made authentication packets and a hand-made disconnect."""
     sent = _now()
@@ -355,6 +373,7 @@ _KINDS: dict[str, Callable[[Job, Report], Awaitable[None]]] = {
     "keys": keys,
     "raw": raw,
     "scan": scan,
+    "stream": stream,
 }
 
 

@@ -77,9 +77,14 @@ _BREAKS = (b"\n", b"\r\n", b"\0", b"\x1b[2K\r", b"\xff\xfe", b"\xe2\x80\xa8", b"
 
 @dataclass(frozen=True)
 class FuzzRun:
-    """`lines`: auth.log lines without newline, in order. Every one that names an address speaks of ATTACKER."""
+    """`lines`: auth.log lines without newline, in order. Every one that names an address speaks of ATTACKER.
+
+    `headerless` is the same of a server that writes its log itself (`sshd -E`): there a newline in a user name is
+    written as it is, so that whole lines are the attacker's and nothing in them can be believed.
+    """
 
     lines: list[bytes]
+    headerless: list[bytes]
     sessions: int
     seed: int
 
@@ -134,6 +139,7 @@ class Fuzz:
         self._random = random.Random(seed)
         self._texts = texts(self._random)
         self._log = SyslogSocket(folder / "devlog", folder / "auth.log", header=header)
+        self._headerless = folder / "headerless.log"
         self._key = new_key()
         self._blob = asyncssh.import_public_key(self._key[1]).public_data
         self._authority = new_key()
@@ -151,6 +157,7 @@ class Fuzz:
             "info": ({"LogLevel": "INFO", "AllowTcpForwarding": "no"}, {}),
             "pam": ({"UsePAM": "yes", "KbdInteractiveAuthentication": "yes"}, {}),
             "name": ({"UseDNS": "yes", "AllowUsers": "other"}, {ATTACKER: f"{_V}.attacker.example"}),
+            "headerless": ({"LogLevel": "VERBOSE"}, {}),
             "nasty": ({"UseDNS": "yes", "UsePAM": "yes", "AllowUsers": "other"}, {ATTACKER: _V}),
         }
         ports = {}
@@ -160,7 +167,8 @@ class Fuzz:
                 self._wire.server,
                 folder,
                 users,
-                devlog=self._log.devlog,
+                devlog=None if kind == "headerless" else self._log.devlog,
+                error_log=self._headerless if kind == "headerless" else None,
                 options={**common, **options},
                 port=port,
                 hosts=hosts,
@@ -311,17 +319,20 @@ class Fuzz:
         jobs: list[Job] = []
         for number in range(sessions):
             # PAM answers a failure after seconds; a few such sessions are enough, for what they write is little.
-            kind = "verbose" if number % 3 else "info"
+            kind = ("verbose", "info", "verbose", "headerless")[number % 4]
             kind = {7: "name", 17: "nasty", 27: "pam"}.get(number % 40, kind)
             maker = self._user if kind in ("pam", "name", "nasty") else makers[number % len(makers)]
             jobs.append(maker(clients[kind]))
+        for line in _LINES:
+            name = b"x\n" + line.encode() + b"\n"
+            jobs.append(clients["headerless"].raw_job([password_packet(name, "x")]))
         for kind in ("name", "nasty"):
             jobs.append(clients[kind].password_job("alice", ["wrong"]))
         clients["verbose"].run(jobs, parallel=8, timeout=300)
         # Sessions end a moment after their client.
         time.sleep(1.0)
         self._log.close()
-        return FuzzRun(self._log.lines(), sessions, self._seed)
+        return FuzzRun(self._log.lines(), self._headerless.read_bytes().splitlines(), sessions, self._seed)
 
 
 def _string(value: bytes) -> bytes:

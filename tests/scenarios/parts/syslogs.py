@@ -63,6 +63,11 @@ class SyslogSocket:
         message = b"".join(b"#%03o" % byte if byte < 32 or byte == 127 else bytes([byte]) for byte in message)
         return stamp + b" " + self._host + b" " + message
 
+    def reopen(self) -> None:
+        """Go on in a new file at `output`, as a syslog daemon does on SIGHUP after logrotate renamed the old one."""
+        old, self._file = self._file, os.open(self.output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        os.close(old)
+
     def lines(self) -> list[bytes]:
         """Lines written so far, without newlines."""
         return [line for _, line in list(self.arrivals)]
@@ -125,7 +130,8 @@ class Journald:
 
     `devlog` takes syslog datagrams (sshd), `socket` the native protocol; trusted fields (_PID, _UID, _EXE) are real.
     `_SYSTEMD_UNIT` is missing where the machine does not run systemd. journald syncs at once only above `crit`,
-    but readers see entries without a sync.
+    but readers see entries without a sync. Made again with the same folders it is a restarted daemon: same `devlog`,
+    same journal, a new file when the old one was not closed in order.
     """
 
     machine_id = "c0ffee00c0ffee00c0ffee00c0ffee00"
@@ -136,11 +142,14 @@ class Journald:
         self.folder = journal_folder
         journal_folder.mkdir(parents=True, exist_ok=True)
         run_folder = folder / "run"
-        (run_folder / "systemd" / "journal").mkdir(parents=True)
+        if (run_folder / "dev").exists():
+            # A restart: /run stays, as on a host, for the daemon keeps its sequence numbers there.
+            run(["rm", "-r", "--one-file-system", "--", str(run_folder / "dev")])
+        (run_folder / "systemd" / "journal").mkdir(parents=True, exist_ok=True)
         # Where this file is, journald writes to disk from the start instead of to /run/log until told to flush.
         (run_folder / "systemd" / "journal" / "flushed").touch()
         log_folder = folder / "log"
-        (log_folder / "journal").mkdir(parents=True)
+        (log_folder / "journal").mkdir(parents=True, exist_ok=True)
         (folder / "machine-id").write_text(self.machine_id + "\n")
         (folder / "journald.conf").write_text(
             "[Journal]\nStorage=persistent\nReadKMsg=no\nAudit=no\nRateLimitIntervalSec=0\nSyncIntervalSec=1s\n"
@@ -164,12 +173,24 @@ class Journald:
         )
         self.devlog = run_folder / "systemd" / "journal" / "dev-log"
         self.socket = run_folder / "systemd" / "journal" / "socket"
-        wait_until("the first journal file", lambda: self._files() > 0 or self.process.poll() is not None)
+        wait_until("journald", lambda: self._ready() or self.process.poll() is not None)
         if self.process.poll() is not None:
             raise PartError(f"journald ended: {self.process.stderr}")
 
     def _files(self) -> int:
-        return len(list(self.folder.glob("*/*.journal"))) if self.devlog.exists() else 0
+        return len(list(self.folder.glob("*/*.journal")))
+
+    def _ready(self) -> bool:
+        # It takes SIGUSR1 and SIGUSR2 from a descriptor once it blocks them; before that they would end it.
+        try:
+            program = os.readlink(f"/proc/{self.process.pid}/exe")
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except FileNotFoundError:
+            return False
+        if not program.endswith("/systemd-journald"):
+            return False
+        blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+        return bool(blocked >> (signal.SIGUSR2 - 1) & 1) and self._files() > 0
 
     def rotate(self) -> None:
         """Close the current file and begin a new one, as `journalctl --rotate` does."""
@@ -195,4 +216,7 @@ def missing(*programs: str) -> str | None:
 
 def log_as(devlog: Path, message: str, *, tag: str = "sshd") -> None:
     """What any local user can do: `logger -t sshd` into that socket."""
-    subprocess.run(["logger", "-u", str(devlog), "-t", tag, "-p", "auth.info", "--", message], check=True)
+    # Without --socket-errors a socket that nobody reads is no error.
+    subprocess.run(
+        ["logger", "--socket-errors=on", "-u", str(devlog), "-t", tag, "-p", "auth.info", "--", message], check=True
+    )
