@@ -48,6 +48,11 @@ PATTERNS = [
     ("su", r"FAILED SU \(to \S+\) (?P<user>\S+) on \S+", {"event.action": "su-failed"}),
     ("su", r"\(to \S+\) (?P<user>\S+) on \S+", {"event.action": "su-succeeded"}),
     ("shadow", r"new user: name=(?P<target>[^,]+), UID=(?P<uid>\d+), .*", {"event.action": "user-created"}),
+    (
+        "shadow",
+        r"change user '(?P<target>.*)' UID from '\d+' to '(?P<uid>\d+)'",
+        {"event.action": "user-changed"},
+    ),
     ("shadow", r"delete user '(?P<target>.*)'", {"event.action": "user-deleted"}),
     ("shadow", r"add '(?P<target>.*)' to group '(?P<group>.*)'", {"event.action": "group-member-added"}),
     ("shadow", r"pam_unix\(.*\): password changed for (?P<target>\S+)", {"event.action": "pam-password-changed"}),
