@@ -98,6 +98,7 @@ FIELDS: dict[str, Field] = {
         Field("process.working_directory", _K, "folder it was run in", attacker_text=True, given_by=("sudo",)),
         Field("process.tty.name", _K, "terminal", given_by=("sudo", "su", "pam")),
         Field("vedette.session.id", _K, "session id", given_by=("logind",)),
+        Field("vedette.logging.lost", _L, "messages a logger says it lost", given_by=("rsyslog", "journald", "kernel")),
         Field("vedette.pam.service", _K, "PAM service name", given_by=("pam",)),
         Field("vedette.pam.module", _K, "PAM module that spoke", given_by=("pam",)),
         Field("vedette.pam.ruser", _K, "user a PAM application says is asking", True, ("pam",)),
