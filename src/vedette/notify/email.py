@@ -4,6 +4,7 @@ Counterpart: `outbox` hands in notifications and judges the Delivery; `render` g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ssl
 from collections.abc import Sequence
@@ -112,8 +113,12 @@ class EmailNotifier:
                 await client.login(self._settings.username, password)
             sender = mail_address(self._settings.sender).addr_spec
             refused, answer = await client.sendmail(sender, recipients, message.as_bytes())
+            # The mail is theirs by now, however the farewell goes.
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit()
         finally:
             client.close()
+            await asyncio.sleep(0)  # closing takes one turn of the loop
         later = {recipient for recipient, response in refused.items() if 400 <= response.code < 500}
         for _ in range(len(refused) - len(later)):
             self._counter.add("notify_recipient_refused", self._name)
@@ -150,7 +155,7 @@ def compose(name: str, settings: EmailSettings, notifications: Sequence[Notifica
     message["Date"] = _date(max(notification.created_at for notification in notifications))
     message["From"] = sender
     message["To"] = [mail_address(recipient) for recipient in settings.to]
-    message["Subject"] = subject
+    message["Subject"] = _no_encoded_words(subject)
     message["Message-ID"] = f"<{_digits(item_id, name)}@{domain}>"
     if len(notifications) == 1:
         # Nobody has the root of the thread; readers put together what refers to the same one.
@@ -182,7 +187,12 @@ def _page(title: str, shown: list[View]) -> str:
 
 def _header(text: str) -> str:
     """`text` fit for a header of ours: ASCII, clean, short enough for one line (RFC 5322 section 2.1.1)."""
-    return clean(text, 200).encode("ascii", "backslashreplace").decode("ascii")[:400]
+    return _no_encoded_words(clean(text, 200)).encode("ascii", "backslashreplace").decode("ascii")[:400]
+
+
+def _no_encoded_words(text: str) -> str:
+    """`text` in which no reader sees an encoded word (RFC 2047): they may hide line breaks."""
+    return text.replace("=?", "=\\x3f")
 
 
 def _digits(*parts: str) -> str:

@@ -42,7 +42,11 @@ class Heartbeat:
                 await self.beat()
                 await asyncio.sleep(self._interval / SECOND)
         finally:
-            await self._poster.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Give back the connection."""
+        await self._poster.close()
 
     async def beat(self) -> bool:
         """One beat, if the engine gave a sign of life lately; whether it was heard."""

@@ -197,6 +197,8 @@ class PagerDutyListener:
                     outcome = RequestOutcome.TOO_SLOW
             self._count(outcome)
             await _answer(connection, writer, _STATUS[outcome])
+            if connection.their_state is not h11.DONE:
+                await _linger(reader)
         except (ConnectionError, ssl.SSLError, TimeoutError):
             # They left: whoever signs properly comes again.
             self._count(RequestOutcome.BAD_REQUEST)
@@ -269,6 +271,17 @@ class PagerDutyListener:
             while len(self._told) > _MOST_REMEMBERED:
                 self._told.popitem(last=False)
         return RequestOutcome.TOLD
+
+
+async def _linger(reader: asyncio.StreamReader) -> None:
+    """Take a little of what still comes: closing at once would reset the connection and lose our answer."""
+    left = 2 * MOST_BODY
+    try:
+        async with asyncio.timeout(1):
+            while left > 0 and (data := await reader.read(65536)):
+                left -= len(data)
+    except TimeoutError:
+        return
 
 
 async def _answer(connection: h11.Connection, writer: asyncio.StreamWriter, status: int) -> None:
