@@ -1,0 +1,53 @@
+"""Everything a person can set, in one frozen object; nothing set is a working configuration.
+Counterpart: `config.load` makes it from files, `app` hands each stage its part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vedette.alerts.settings import AlertsSettings
+from vedette.model.decisions import Rung
+from vedette.notify.settings import NotifySettings
+from vedette.respond.settings import RespondSettings
+from vedette.rules.settings import RulesSettings
+from vedette.sources.settings import SourcesSettings
+
+
+class Settings(BaseModel):
+    """The whole configuration. `respond` says how far each rule's response has climbed; `blocking` how it blocks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    version: Literal[1] = 1
+    data: Path | None = Field(default=None, description="data folder; default /var/lib/vedette, or the user's own")
+    state_url: str = Field(default="", description="SQLAlchemy URL of the state; default: SQLite in the data folder")
+    sources: SourcesSettings = SourcesSettings()
+    rules: RulesSettings = RulesSettings()
+    alerts: AlertsSettings = AlertsSettings()
+    notify: NotifySettings = NotifySettings()
+    respond: dict[str, Rung] = Field(default_factory=dict, description="rule id -> observe, simulate or enforce")
+    blocking: RespondSettings = RespondSettings()
+
+    @model_validator(mode="after")
+    def _one_place_for_rungs(self) -> Settings:
+        if self.blocking.rungs:
+            raise ValueError("rules and their rungs stand under `respond:`")
+        return self
+
+    @property
+    def responding(self) -> RespondSettings:
+        """What the respond stage is constructed from: `blocking` with the rungs of `respond`."""
+        return self.blocking.model_copy(update={"rungs": dict(self.respond)})
+
+    def data_folder(self) -> Path:
+        """Where this host keeps its data, by configuration or by who runs it."""
+        if self.data is not None:
+            return self.data
+        if os.geteuid() == 0:
+            return Path("/var/lib/vedette")
+        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        return Path(state) / "vedette"
