@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -81,14 +82,35 @@ def test_a_killed_runs_namespace_is_swept_and_a_live_ones_is_not(lab: NetLab):
     gone.wait()
     orphan = f"vdt{gone.pid:x}-0"
     run(["ip", "netns", "add", orphan])
-    assert netns.sweep() == [orphan]
+    folder = Path(tempfile.mkdtemp(prefix=f"vdt-{gone.pid:x}-"))
+    (folder / "left").touch()
+    swept = netns.sweep()
+    assert {orphan, folder.name} <= set(swept)
     assert orphan not in _existing()
+    assert not folder.exists()
     assert mine.name in _existing()
+    assert lab.folder.exists()
 
 
 def test_a_program_that_fails_says_what_it_complained_about():
     with pytest.raises(PartError, match=r"exit 3: no use"):
         run([sys.executable, "-c", "import sys; sys.stderr.write('no use'); sys.exit(3)"])
+
+
+def test_a_program_dies_with_the_run_that_started_it(scratch: Path, project: Path):
+    script = (
+        "import pathlib, sys, time\n"
+        "from tests.scenarios.parts.processes import Processes\n"
+        "print(Processes(pathlib.Path(sys.argv[1])).start(['sleep', '600']).pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", script, str(scratch)]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        pid = int(runner.stdout.readline())
+        assert _alive(pid)
+        runner.kill()
+    wait_until("its end", lambda: not _alive(pid))
 
 
 def test_kill_is_sudden_and_close_is_patient(processes: Processes):

@@ -6,14 +6,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
 
-from .processes import PartError, Process, Processes, run, wait_until
+from .processes import FOLDER_PREFIX, PartError, Process, Processes, run, wait_until
 
 _PREFIX = "vdt"
 _serial = itertools.count()
@@ -83,6 +85,7 @@ class NetLab:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.processes = Processes(folder / "processes")
         self._namespaces: list[Namespace] = []
 
@@ -156,20 +159,23 @@ def _delete(space: Namespace) -> None:
 
 
 def sweep() -> list[str]:
-    """Delete namespaces whose maker is gone (a test run that was killed); returns their names."""
+    """Delete namespaces and scratch folders whose maker is gone (a test run that was killed); returns their names."""
     swept = []
     for line in run(["ip", "netns", "list"]).splitlines():
         name = line.split()[0]
-        if not name.startswith(_PREFIX) or "-" not in name:
-            continue
-        try:
-            maker = int(name.removeprefix(_PREFIX).partition("-")[0], 16)
-        except ValueError:
-            continue
-        if not Path(f"/proc/{maker}").exists():
+        if _maker_is_gone(name, rf"{_PREFIX}([0-9a-f]+)-"):
             _delete(Namespace(name, Processes(Path("/tmp"))))
             swept.append(name)
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
+        if _maker_is_gone(folder.name, rf"{FOLDER_PREFIX}([0-9a-f]+)-"):
+            run(["rm", "-r", "--one-file-system", "--", str(folder)])
+            swept.append(folder.name)
     return swept
+
+
+def _maker_is_gone(name: str, pattern: str) -> bool:
+    found = re.match(pattern, name)
+    return found is not None and not Path(f"/proc/{int(found[1], 16)}").exists()
 
 
 def available() -> str | None:

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+# A folder is named after the process that made it, so that what a killed run left behind can be told.
+FOLDER_PREFIX = "vdt-"
+
 
 class PartError(RuntimeError):
     """A real part could not be set up or did not come up; the message holds what the program said."""
@@ -22,6 +25,7 @@ class Process:
     """One program of ours, in a session of its own; output goes to files, so that no pipe can fill up.
 
     `close` sends SIGTERM, after `grace` seconds SIGKILL, to the program and to whatever is left of its process group.
+    It dies with the thread that started it (a killed test run leaves no daemon), so start it from a lasting thread.
     """
 
     def __init__(self, argv: Sequence[str], output: Path, *, env: Mapping[str, str] | None, stdin: bool) -> None:
@@ -30,7 +34,7 @@ class Process:
         self.stderr_path = output.with_suffix(".err")
         with self.stdout_path.open("wb") as out, self.stderr_path.open("wb") as err:
             self._popen = subprocess.Popen(
-                list(argv),
+                ["setpriv", "--pdeathsig", "KILL", *argv],
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -135,7 +139,7 @@ def wait_until(what: str, condition: Callable[[], bool], timeout: float = 15.0) 
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
     """A scratch folder with a short path (socket paths hold 107 bytes, a test's own folder is often longer)."""
-    with tempfile.TemporaryDirectory(prefix="vdt-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid():x}-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
