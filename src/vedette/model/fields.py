@@ -22,7 +22,7 @@ class FieldType(StrEnum):
 class Field:
     """One field. `attacker_text`: its content may be chosen by whom we watch, so no block rests on it.
 
-    `given_by`: the parsers or stages that set it (`header`, a pattern file's name, `journal`, `derived`).
+    `given_by`: the parsers or stages that set it (`header`, the service of a pattern file, `journal`, `derived`).
     """
 
     name: str
@@ -40,7 +40,8 @@ _K, _T, _I, _L, _B, _D = (
     FieldType.BOOLEAN,
     FieldType.DATE,
 )
-_ALL_AUTH = ("sshd", "sudo", "su", "pam", "shadow", "logind")
+_ALL_AUTH = ("sshd", "sudo", "su", "pam", "shadow", "systemd-logind")
+_ALL = (*_ALL_AUTH, "rsyslogd", "systemd-journald", "auditd", "kernel")
 
 FIELDS: dict[str, Field] = {
     field.name: field
@@ -60,11 +61,11 @@ FIELDS: dict[str, Field] = {
         Field("vedette.service", _K, "log source the record belongs to", given_by=("header",)),
         Field("vedette.trust", _K, "network, forgeable or attested", given_by=("header",)),
         # what happened
-        Field("event.kind", _K, "event, metric, state (ECS)", given_by=_ALL_AUTH),
-        Field("event.category", _K, "ECS category: authentication, session, iam, process, network", given_by=_ALL_AUTH),
-        Field("event.action", _K, "what happened, past tense, prefixed by the service", given_by=_ALL_AUTH),
-        Field("event.outcome", _K, "success or failure", given_by=_ALL_AUTH),
-        Field("event.reason", _T, "why, as the program says it", attacker_text=True, given_by=_ALL_AUTH),
+        Field("event.kind", _K, "event, metric, state (ECS)", given_by=_ALL),
+        Field("event.category", _K, "ECS category: authentication, session, iam, process, network", given_by=_ALL),
+        Field("event.action", _K, "what happened, past tense, prefixed by the service", given_by=_ALL),
+        Field("event.outcome", _K, "success or failure", given_by=_ALL),
+        Field("event.reason", _T, "why, as the program says it", attacker_text=True, given_by=_ALL),
         # who and from where
         Field("source.ip", _I, "peer address, set only where the grammar admits one reading", given_by=("sshd", "pam")),
         Field("source.port", _L, "peer port", given_by=("sshd",)),
@@ -78,8 +79,8 @@ FIELDS: dict[str, Field] = {
         Field("user.name", _K, "account named by the peer or acting", attacker_text=True, given_by=_ALL_AUTH),
         Field("user.id", _K, "numeric id of the account", given_by=("pam", "shadow", "sudo")),
         Field("user.effective.name", _K, "account acted as", given_by=("sudo", "su", "pam")),
-        Field("user.target.name", _K, "account acted upon", given_by=("shadow",)),
-        Field("user.target.id", _K, "numeric id of the account acted upon", given_by=("shadow",)),
+        Field("user.target.name", _K, "account acted upon", given_by=("shadow", "pam")),
+        Field("user.target.id", _K, "numeric id of the account acted upon", given_by=("shadow", "pam")),
         Field("group.name", _K, "group acted upon", given_by=("shadow",)),
         Field("group.id", _K, "numeric id of the group acted upon", given_by=("shadow",)),
         # ssh
@@ -96,14 +97,14 @@ FIELDS: dict[str, Field] = {
         # sessions and commands
         Field("process.command_line", _T, "command as logged", attacker_text=True, given_by=("sudo",)),
         Field("process.working_directory", _K, "folder it was run in", attacker_text=True, given_by=("sudo",)),
-        Field("process.tty.name", _K, "terminal", given_by=("sudo", "su", "pam")),
-        Field("vedette.session.id", _K, "session id", given_by=("logind",)),
-        Field("vedette.logging.lost", _L, "messages a logger says it lost", given_by=("rsyslog", "journald", "kernel")),
+        Field("process.tty.name", _K, "terminal", given_by=("sudo", "su", "pam", "shadow")),
+        Field("vedette.session.id", _K, "session id", given_by=("systemd-logind",)),
+        Field("vedette.logging.lost", _L, "messages a logger says it lost", given_by=("rsyslogd", "systemd-journald", "kernel")),
         Field("vedette.pam.service", _K, "PAM service name", given_by=("pam",)),
         Field("vedette.pam.module", _K, "PAM module that spoke", given_by=("pam",)),
         Field("vedette.pam.ruser", _K, "user a PAM application says is asking", True, ("pam",)),
         Field("vedette.pam.opened_by", _K, "who opened the session, as PAM knows", True, ("pam",)),
-        Field("vedette.pam.failures", _L, "failures PAM counted into one message", given_by=("pam",)),
+        Field("vedette.pam.failures", _L, "failures counted into one message", given_by=("pam", "sudo")),
         Field("vedette.pam.type", _K, "PAM management group: auth, account, session, password", given_by=("pam",)),
     )
 }
