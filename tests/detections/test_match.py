@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.detections.parts import PairParser, batch_of
+from tests.detections.reference import holds
+
+from vedette.detections.match import Matcher, narrow
+from vedette.detections.prefilter import Prefilter, atom_of
+from vedette.detections.wire import join, pack, part_of, unpack
+from vedette.model.batch import Batch, Origin
+from vedette.model.errors import RuleError
+from vedette.model.events import Column, Table
+from vedette.model.levels import Level
+from vedette.model.rules import All, Any, LogSource, Node, Not, Op, Raw, Rule, Test
+
+NAMES = ("user.name", "source.ip", "source.port", "process.command_line")
+ALPHABET = "aAbkKsS1ßéİ\u212aſ\\*?.[(\n \U0010ffff"
+texts = st.text(ALPHABET, max_size=6)
+scalars = st.one_of(
+    texts, st.integers(-3, 12), st.booleans(), st.sampled_from(["1", "01", "1.0", "nan", "1_0", "10.1.2.3"])
+)
+values = st.one_of(scalars, st.none(), st.tuples(scalars, scalars), st.just(()))
+records = st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
+
+
+def leaves() -> st.SearchStrategy[Node]:
+    name = st.sampled_from(NAMES)
+    plain = st.sampled_from([Op.EQUALS, Op.CONTAINS, Op.STARTSWITH, Op.ENDSWITH, Op.LIKE])
+    return st.one_of(
+        st.builds(
+            Test, name, plain, st.lists(scalars, min_size=1, max_size=3).map(tuple), st.booleans(), st.booleans()
+        ),
+        st.builds(Test, name, st.just(Op.REGEX), st.sampled_from([("a+b",), ("^1", "[sS]$"), (r"\d",)])),
+        st.builds(Test, name, st.just(Op.CIDR), st.sampled_from([("10.0.0.0/8",), ("10.1.2.3/32", "2001:db8::/32")])),
+        st.builds(
+            Test, name, st.sampled_from([Op.LT, Op.LTE, Op.GT, Op.GTE]), st.sampled_from([(1,), ("1.0",), (5, 0)])
+        ),
+        st.builds(Test, name, st.just(Op.EXISTS), st.sampled_from([(True,), (False,)])),
+        st.builds(Test, name, st.just(Op.NULL)),
+        st.builds(Test, name, st.just(Op.FIELDREF), name.map(lambda one: (one,)), st.just(False), st.booleans()),
+        st.builds(Raw, texts.filter(bool), st.just(False), st.booleans()),
+    )
+
+
+conditions = st.recursive(
+    leaves(),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda parts: All(tuple(parts))),
+        st.lists(inner, max_size=3).map(lambda parts: Any(tuple(parts))),
+        inner.map(Not),
+    ),
+    max_leaves=6,
+)
+
+
+class GivenParser:
+    """Gives the fields it was told, whatever the bytes."""
+
+    def __init__(self, rows: list[dict[str, object]]) -> None:
+        self.rows = rows
+
+    def parse(self, batch: Batch) -> Table:
+        table = Table(
+            batch, time=np.zeros(len(batch), dtype=np.int64), service=Column.from_values(["sshd"] * len(batch))
+        )
+        for name in NAMES:
+            table.provide(name, lambda name=name: self._column(name))
+        return table
+
+    def _column(self, name: str) -> Column:
+        known: dict[tuple[str, object], int] = {}
+        codes = [known.setdefault((repr(row[name]), row[name]), len(known)) if name in row else -1 for row in self.rows]
+        return Column(np.asarray(codes, dtype=np.int32), [value for _, value in known])  # type: ignore[misc]
+
+
+@settings(max_examples=400)
+@given(st.lists(records, min_size=1, max_size=8), st.lists(conditions, min_size=1, max_size=3), st.data())
+def test_the_engine_says_what_the_reference_says(
+    rows: list[dict[str, object]], nodes: list[Node], data: st.DataObject
+) -> None:
+    messages = [data.draw(st.text(ALPHABET.replace("\n", ""), max_size=12)) for _ in rows]
+    rules = [Rule(id=f"r{n}", name="x", level=Level.LOW, when=node) for n, node in enumerate(nodes)]
+    matches = Matcher(rules, GivenParser(rows)).match(batch_of(messages))
+    for index, node in enumerate(nodes):
+        expected = [at for at, row in enumerate(rows) if holds(node, row, messages[at])]
+        hits = matches.hits.get(index, np.empty(0, dtype=np.int32))
+        assert matches.rows[hits].tolist() == expected
+
+
+def test_only_the_log_source_of_the_rule_is_looked_at() -> None:
+    everything = All(())
+    rules = [
+        Rule(id="sshd", name="x", level=Level.LOW, when=everything, logsource=LogSource("linux", "", "sshd")),
+        Rule(id="auth", name="x", level=Level.LOW, when=everything, logsource=LogSource("linux", "", "auth")),
+        Rule(id="any", name="x", level=Level.LOW, when=everything),
+        Rule(id="windows", name="x", level=Level.LOW, when=everything, logsource=LogSource("windows")),
+    ]
+    matches = Matcher(rules, PairParser()).match(batch_of(["service=sshd", "service=sudo", "service=cron"]))
+    found = {rules[index].id: matches.rows[hits].tolist() for index, hits in matches.hits.items()}
+    assert found == {"sshd": [0], "auth": [0, 1], "any": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        (Test("user.name", Op.REGEX, ("(?=a)",)), "invalid perl operator"),
+        (Test("source.ip", Op.CIDR, ("10.0.0.0/99",)), "does not fit"),
+        (Test("source.port", Op.LT, ("many",)), "not a number"),
+        (Raw("(", regex=True), "missing"),
+    ],
+)
+def test_a_test_that_cannot_be_used_names_the_rule_and_its_place(when: Node, words: str) -> None:
+    with pytest.raises(RuleError, match=f"made by hand>: rule bad: .*{words}"):
+        Matcher([Rule(id="bad", name="x", level=Level.LOW, when=when)], PairParser())
+
+
+def test_a_rule_must_not_be_its_own_ancestor() -> None:
+    a = Rule(id="a", name="x", level=Level.LOW, parents=("b",))
+    b = Rule(id="b", name="x", level=Level.LOW, parents=("a",))
+    with pytest.raises(RuleError, match="own ancestor"):
+        Matcher([a, b], PairParser())
+    with pytest.raises(RuleError, match="no parent 'c'"):
+        Matcher([Rule(id="a", name="x", level=Level.LOW, parents=("c",))], PairParser())
+
+
+def test_atoms() -> None:
+    assert atom_of(Raw("*Received signal 15*")) == "Received signal 15"
+    assert atom_of(Raw("straße")) == "stra"
+    assert atom_of(Raw("straße", cased=True)) == "straße"
+    assert atom_of(Raw("a*b")) == ""
+    assert atom_of(Raw("anything", regex=True)) == ""
+
+
+def test_the_prefilter_proposes_every_record_that_holds_the_atom() -> None:
+    raws = [Raw("error.[1]"), Raw("kick", cased=True), Raw("x")]
+    batch = batch_of(["an ERROR.[1] here", "nothing", "\u212aick and kick", "error.[1] kick"])
+    found = {raw.pattern: rows.tolist() for raw, rows in Prefilter(raws).candidates(batch).items()}
+    assert found == {"error.[1]": [0, 2, 3], "kick": [2, 3], "x": [0, 1, 2, 3]}
+
+
+def test_windows_use_the_time_of_reading_where_clocks_disagree() -> None:
+    rule = Rule(id="r", name="x", level=Level.LOW)
+    batch = batch_of(["t=1000", "t=5000"])
+    late = Batch(
+        Origin("h", "s"),
+        0,
+        batch.block,
+        batch.starts,
+        batch.ends,
+        batch.positions,
+        read_at=1_010_000_000,
+        timezone="UTC",
+    )
+    matches = Matcher([rule], PairParser(), skew_limit=300_000_000).match(late)
+    assert matches.skewed == 1
+    assert matches.window.tolist() == [1_000_000_000, 1_010_000_000]
+
+
+def test_over_the_wire_nothing_changes() -> None:
+    rules = [
+        Rule(id="a", name="x", level=Level.LOW, when=Test("user.name", Op.EQUALS, ("bob",))),
+        Rule(id="b", name="x", level=Level.LOW, when=Test("source.port", Op.EXISTS, (True,)), key=("source.port",)),
+    ]
+    batch = batch_of(["t=1 user.name=bob", "t=2", "t=3 user.name=eve source.port=9 repeat=3", "t=4 user.name=bob"])
+    matches = Matcher(rules, PairParser()).match(batch)
+    back, starts, ends = unpack(pack(matches, batch.starts, batch.ends))
+    assert [batch.block[a:b] for a, b in zip(starts, ends, strict=True)] == [
+        batch.raw(int(row)) for row in matches.rows
+    ]
+    halves = [part_of(back, 0, 2), part_of(back, 2, 3)]
+    joined = join([halves[1], halves[0]], np.asarray([1, 2, 0]))
+    for one in (back, joined):
+        assert one.time.tolist() == matches.time.tolist()
+        assert one.repeat.tolist() == [1, 3, 1]
+        assert {index: hits.tolist() for index, hits in one.hits.items()} == {0: [0, 2], 1: [1]}
+        assert [one.fields["user.name"].value(row) for row in range(3)] == ["bob", "eve", "bob"]
+        assert (one.n, one.batch_high) == (4, 4_000_000)
+
+
+def test_narrow_keeps_what_its_records_use() -> None:
+    column = Column(np.asarray([2, -1, 0, 2], dtype=np.int32), ["a", "b", "c"])
+    kept = narrow(column, np.asarray([0, 1, 3]))
+    assert list(kept.values) == ["c"]
+    assert [kept.value(row) for row in range(3)] == ["c", None, "c"]
