@@ -59,6 +59,7 @@ FIELDS: dict[str, Field] = {
         Field("log.syslog.severity.code", _L, "severity of the PRI part", given_by=("header",)),
         Field("vedette.repeat", _L, "how many equal records this one stands for", given_by=("header",)),
         Field("vedette.service", _K, "log source the record belongs to", given_by=("header",)),
+        Field("vedette.pattern", _K, "id of the pattern that gave the fields", given_by=("header",)),
         Field("vedette.trust", _K, "network, forgeable or attested", given_by=("header",)),
         # what happened
         Field("event.kind", _K, "event, metric, state (ECS)", given_by=_ALL),
@@ -99,7 +100,12 @@ FIELDS: dict[str, Field] = {
         Field("process.working_directory", _K, "folder it was run in", attacker_text=True, given_by=("sudo",)),
         Field("process.tty.name", _K, "terminal", given_by=("sudo", "su", "pam", "shadow")),
         Field("vedette.session.id", _K, "session id", given_by=("systemd-logind",)),
-        Field("vedette.logging.lost", _L, "messages a logger says it lost", given_by=("rsyslogd", "systemd-journald", "kernel")),
+        Field(
+            "vedette.logging.lost",
+            _L,
+            "messages a logger says it lost",
+            given_by=("rsyslogd", "systemd-journald", "kernel"),
+        ),
         Field("vedette.pam.service", _K, "PAM service name", given_by=("pam",)),
         Field("vedette.pam.module", _K, "PAM module that spoke", given_by=("pam",)),
         Field("vedette.pam.ruser", _K, "user a PAM application says is asking", True, ("pam",)),
