@@ -155,7 +155,6 @@ class Block:
         return codes, values + list(seen)
 
     def _encode_short(self, starts: Int64, ends: Int64, length: Int64, longest: int) -> tuple[Int32, list[bytes]]:
-        n = len(starts)
         words: list[UInt64] = []
         mixed = length.astype(np.uint64) * _MIX[1]
         for at in range(0, max(longest, 1), 8):
@@ -165,40 +164,66 @@ class Block:
             words.append(word)
             mixed = (mixed ^ word) * _MIX[0]
             mixed ^= mixed >> _32
-        # Each round gives a slot to one row, and every equal row finds it there; whoever lost its slot to
-        # another value tries again elsewhere. What is left after that is hostile or tiny.
-        leader = np.full(n, -1, dtype=np.int64)
-        rows: Int64 | None = None
-        size = min(max(n.bit_length() + 1, 8), 20)
-        slots = np.empty(1 << size, dtype=np.int64)
-        for mix in _MIX:
-            left_rows = np.arange(n, dtype=np.int64) if rows is None else rows
-            slot = ((mixed if rows is None else mixed[rows]) * mix >> np.uint64(64 - size)).astype(np.int64)
-            slots[slot] = left_rows
-            found = slots[slot]
-            same = length[left_rows] == length[found]
+
+        def same(some: Int64, found: Int64) -> Bool:
+            equal: Bool = length[some] == length[found]
             for word in words:
-                same &= word[left_rows] == word[found]
-            if same.all():
-                leader[left_rows] = found
-                rows = None
-                break
-            leader[left_rows[same]] = found[same]
-            rows = left_rows[~same]
+                equal &= word[some] == word[found]
+            return equal
+
+        leader, rest = _leaders(mixed, same)
         raw = self.raw
-        leaders = np.flatnonzero(leader == np.arange(n))
-        codes = np.empty(n, dtype=np.int32)
-        codes[leaders] = np.arange(len(leaders), dtype=np.int32)
-        first, last = starts[leaders].tolist(), ends[leaders].tolist()
-        values = [raw[a:b] for a, b in zip(first, last, strict=True)]
-        if rows is None:
-            return codes[leader], values
-        done = leader >= 0
-        codes[done] = codes[leader[done]]
-        seen = {value: code for code, value in enumerate(values)}
-        for row in rows.tolist():
-            codes[row] = seen.setdefault(raw[starts[row] : ends[row]], len(seen))
-        return codes, list(seen)
+        codes, leaders = _numbered(leader)
+        values = [raw[a:b] for a, b in zip(starts[leaders].tolist(), ends[leaders].tolist(), strict=True)]
+        if len(rest):
+            seen = {value: code for code, value in enumerate(values)}
+            for row in rest.tolist():
+                codes[row] = seen.setdefault(raw[starts[row] : ends[row]], len(seen))
+            values = list(seen)
+        return codes, values
+
+
+def distinct(words: UInt64) -> tuple[Int32, UInt64]:
+    """Equal words get equal codes: int32 codes and the distinct words."""
+    leader, rest = _leaders(words * _MIX[1], lambda some, found: words[some] == words[found])
+    codes, leaders = _numbered(leader)
+    if not len(rest):
+        return codes, words[leaders]
+    values, places = np.unique(words, return_inverse=True)
+    return places.astype(np.int32), values
+
+
+def _leaders(mixed: UInt64, same: Callable[[Int64, Int64], Bool]) -> tuple[Int64, Int64]:
+    """For each row one row that stands for all equal ones, -1 for the rows that are left over.
+
+    Each round gives a slot to one row, and every equal row finds it there; whoever lost the slot to another
+    value tries again elsewhere. What is left after the last round is hostile or very varied.
+    """
+    n = len(mixed)
+    leader = np.full(n, -1, dtype=np.int64)
+    size = min(max(n.bit_length() + 1, 8), 20)
+    slots = np.empty(1 << size, dtype=np.int64)
+    rows = np.arange(n, dtype=np.int64)
+    for number, mix in enumerate(_MIX):
+        slot = ((mixed[rows] if number else mixed) * mix >> np.uint64(64 - size)).astype(np.int64)
+        slots[slot] = rows
+        found = slots[slot]
+        equal = same(rows, found)
+        if not number and equal.all():
+            return found, rows[:0]
+        leader[rows[equal]] = found[equal]
+        rows = rows[~equal]
+        if not len(rows):
+            break
+    return leader, rows
+
+
+def _numbered(leader: Int64) -> tuple[Int32, Int64]:
+    """Codes 0.. of the leaders in order of their rows (-1 where a row has none), and the leaders."""
+    leaders = np.flatnonzero(leader == np.arange(len(leader)))
+    number = np.full(len(leader) + 1, -1, dtype=np.int32)
+    number[leaders] = np.arange(len(leaders), dtype=np.int32)
+    return number[leader], leaders
 
 
 def _seek(
@@ -254,6 +279,3 @@ def merged(n: int, parts: Sequence[tuple[Int64, Int32, Sequence[Value]]]) -> Col
         )
         codes[rows] = meaning[local]
     return Column(codes, [value for _, value in seen])
-
-
-Decode = Callable[[bytes], Value]

@@ -4,7 +4,7 @@ Counterpart: `parsers.shapes` does the same to whole blocks and must agree; `pat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -56,8 +56,23 @@ class Capture:
     field: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Take:
+    """How a capture ends: before the first `stop` byte, or, -1, `suffix` bytes before the end of its chunk.
+
+    A chunk ends before a space or at the limit; no capture but `text` runs past its chunk.
+    """
+
+    capture: Capture
+    stop: int = -1
+    suffix: int = 0
+
+
 Element = Literal | Capture
+Step = Literal | Take
 Span = tuple[int, int]
+
+SOURCE_FIELDS = frozenset({"source.ip", "source.address", "source.domain"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,7 @@ class Piece:
     that byte nor `until`.
     """
 
-    elements: tuple[Element, ...]
+    steps: tuple[Step, ...]
     literal: bytes = b""
     after: int = -1
     until: int = -1
@@ -85,18 +100,18 @@ class Shape:
 
     elements: tuple[Element, ...]
     captures: tuple[Capture, ...]
-    front: tuple[Element, ...]
-    middles: tuple[tuple[Element, ...], ...]
+    front: tuple[Step, ...]
+    middles: tuple[tuple[Step, ...], ...]
     pieces: tuple[Piece, ...]
     texts: int
     head: bytes
     tail: bytes
     least: int
 
-    @property
-    def gives_address(self) -> bool:
-        """Whether a match may set source.ip."""
-        return any(capture.field in ("source.ip", ADDRESS_FIELD) for capture in self.captures)
+    gives_address: bool
+    """Whether a match may set source.ip."""
+    holds_cut: bool
+    """No field of the source stands behind a text: it is right even where the message lost its tail."""
 
 
 # ------------------------------------------------------------------------------------------------ compiling
@@ -208,14 +223,36 @@ def _shape(elements: list[Element], text: str, location: Location) -> Shape:
     return Shape(
         elements=tuple(joined),
         captures=captures,
-        front=segments[0],
-        middles=tuple(segments[1:-1]),
+        front=_steps(segments[0], closed=not places),
+        middles=tuple(_steps(segment, closed=False) for segment in segments[1:-1]),
         pieces=_pieces(segments[-1]) if places else (),
         texts=len(places),
         head=first.text if isinstance(first, Literal) else b"",
         tail=last.text if isinstance(last, Literal) else b"",
         least=sum(_least(element) for element in joined),
+        gives_address=any(capture.field in ("source.ip", ADDRESS_FIELD) for capture in captures),
+        holds_cut=not places
+        or not any(isinstance(e, Capture) and e.field in SOURCE_FIELDS for e in joined[places[0] :]),
     )
+
+
+def _steps(elements: Sequence[Element], *, closed: bool) -> tuple[Step, ...]:
+    """How to read elements from the left; `closed`: they reach the end of the message or chunk."""
+    steps: list[Step] = []
+    for number, element in enumerate(elements):
+        if isinstance(element, Literal):
+            steps.append(element)
+            continue
+        following = elements[number + 1] if number + 1 < len(elements) else None
+        if not isinstance(following, Literal):
+            steps.append(Take(element))
+            continue
+        suffix, space, _ = following.text.partition(b" ")
+        if space or (closed and number + 2 == len(elements)):
+            steps.append(Take(element, suffix=len(suffix)))
+        else:
+            steps.append(Take(element, stop=following.text[0]))
+    return tuple(steps)
 
 
 def _least(element: Element) -> int:
@@ -239,14 +276,14 @@ def _pieces(back: tuple[Element, ...]) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
 
     def literal(text: bytes) -> None:
-        if pieces and not pieces[-1].elements:
+        if pieces and not pieces[-1].steps:
             pieces[-1] = Piece((), text + pieces[-1].literal)
         elif text:
             pieces.append(Piece((), text))
 
     for chunk in reversed(chunks[1:]):
         if any(isinstance(element, Capture) for element in chunk):
-            pieces.append(Piece(tuple(chunk)))
+            pieces.append(Piece(_steps(chunk, closed=True)))
         elif chunk:
             assert isinstance(chunk[0], Literal)
             literal(chunk[0].text)
@@ -261,7 +298,7 @@ def _pieces(back: tuple[Element, ...]) -> tuple[Piece, ...]:
         following = beside[number + 1] if number + 1 < len(beside) else None
         assert isinstance(before, Literal)
         until = following.text[0] if isinstance(following, Literal) else -1
-        pieces.append(Piece((element,), after=before.text[-1], until=until))
+        pieces.append(Piece((Take(element),), after=before.text[-1], until=until))
     return tuple(pieces)
 
 
@@ -279,8 +316,8 @@ def readings(shape: Shape, message: bytes) -> tuple[list[tuple[Span, ...]], bool
     front = _forward(shape.front, message, 0, limit, closed=False)
     if front is None:
         return [], False
-    back = _backward(shape.pieces, message, limit, front[0])
-    if back is None:
+    back = _backward(shape.pieces, message, limit)
+    if back is None or back[0] < front[0]:
         return [], False
     found: list[tuple[Span, ...]] = []
     tries = [0]
@@ -292,7 +329,7 @@ def readings(shape: Shape, message: bytes) -> tuple[list[tuple[Span, ...]], bool
 
 
 def _between(
-    middles: tuple[tuple[Element, ...], ...], message: bytes, start: int, end: int, tries: list[int]
+    middles: tuple[tuple[Step, ...], ...], message: bytes, start: int, end: int, tries: list[int]
 ) -> Iterator[tuple[Span, ...]]:
     """Spans of the texts, and of the captures between them, that fill [start, end)."""
     if not middles:
@@ -313,66 +350,60 @@ def _between(
 
 
 def _forward(
-    elements: tuple[Element, ...], message: bytes, position: int, limit: int, *, closed: bool
+    steps: tuple[Step, ...], message: bytes, position: int, limit: int, *, closed: bool
 ) -> tuple[int, list[Span]] | None:
-    """Where the elements end, read from `position` on, and their spans; `closed`: they must end at `limit`.
-
-    A capture ends before the first space or the first byte of the literal after it, whichever comes first.
-    """
+    """Where the steps end, read from `position` on, and their spans; `closed`: they must end at `limit`."""
     spans = []
-    for number, element in enumerate(elements):
-        if isinstance(element, Literal):
-            if not message.startswith(element.text, position, limit):
+    for step in steps:
+        if isinstance(step, Literal):
+            if not message.startswith(step.text, position, limit):
                 return None
-            position += len(element.text)
+            position += len(step.text)
             continue
-        following = elements[number + 1] if number + 1 < len(elements) else None
         end = message.find(b" ", position, limit)
         if end < 0:
             end = limit
-        if isinstance(following, Literal):
-            stop = message.find(following.text[:1], position, end)
+        if step.stop >= 0:
+            stop = message.find(bytes((step.stop,)), position, end)
             end = stop if stop >= 0 else end
-        if not _holds(element, message[position:end]):
+        end -= step.suffix
+        if end < position or not _holds(step.capture, message[position:end]):
             return None
         spans.append((position, end))
         position = end
     return (position, spans) if position == limit or not closed else None
 
 
-def _backward(pieces: tuple[Piece, ...], message: bytes, position: int, limit: int) -> tuple[int, list[Span]] | None:
-    """Where the pieces begin, read backwards from `position` but not before `limit`, and their spans in order."""
+def _backward(pieces: tuple[Piece, ...], message: bytes, position: int) -> tuple[int, list[Span]] | None:
+    """Where the pieces begin, read backwards from `position`, and their spans in order."""
     spans: list[Span] = []
     for piece in pieces:
-        if not piece.elements:
-            if position - len(piece.literal) < limit or not message.endswith(piece.literal, limit, position):
+        if not piece.steps:
+            if not message.endswith(piece.literal, 0, position):
                 return None
             position -= len(piece.literal)
-        elif piece.after < 0:
-            start = max(message.rfind(b" ", limit, position) + 1, limit)
-            found = _forward(piece.elements, message, start, position, closed=True)
+            continue
+        start = message.rfind(b" ", 0, position) + 1
+        if piece.after < 0:
+            found = _forward(piece.steps, message, start, position, closed=True)
             if found is None:
                 return None
             spans[:0] = found[1]
-            position = start
         else:
-            start = max(
-                message.rfind(b" ", limit, position) + 1,
-                message.rfind(bytes((piece.after,)), limit, position) + 1,
-                limit,
-            )
+            start = message.rfind(bytes((piece.after,)), start, position) + 1 or start
             word = message[start:position]
-            if not _holds(_only(piece), word) or (piece.until >= 0 and piece.until in word):
+            if not _holds(only(piece), word) or (piece.until >= 0 and piece.until in word):
                 return None
             spans.insert(0, (start, position))
-            position = start
+        position = start
     return position, spans
 
 
-def _only(piece: Piece) -> Capture:
-    element = piece.elements[0]
-    assert isinstance(element, Capture)
-    return element
+def only(piece: Piece) -> Capture:
+    """The capture of a piece joined to the text."""
+    step = piece.steps[0]
+    assert isinstance(step, Take)
+    return step.capture
 
 
 def _holds(capture: Capture, word: bytes) -> bool:

@@ -10,15 +10,17 @@ from pathlib import Path
 import yaml
 
 from vedette.model.errors import Location, RuleError
-from vedette.model.events import Value
-from vedette.model.fields import FIELDS, FieldType
-from vedette.parsers.formats import ADDRESS_FIELD, Shape, compile_format
+from vedette.model.events import Scalar, Value
+from vedette.model.fields import FIELDS, Field, FieldType
+from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS, Shape, compile_format
 from vedette.text.addresses import canonical
 
 PATTERNS = Path(__file__).parent / "patterns"
 
-ANY_PROGRAM = "*"
-"""In `program`: the file is tried on the records of every program, after that program's own file."""
+CANDIDATES = "vedette.source.candidates"
+
+BEGINNINGS = (b"pam_", b"PAM ", b"(pam_")
+"""Messages that files with `any_program` are tried on, whatever the program: modules speak in its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,10 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What a message means, however it is written. constants: of file and pattern."""
+    """What a message means, however it is written. constants: of file and pattern.
+
+    rest: a catch-all, tried only where no other pattern of the file matched; it gives no field of the source.
+    """
 
     id: str
     formats: tuple[Format, ...]
@@ -50,17 +55,23 @@ class Pattern:
     samples: tuple[Sample, ...]
     not_samples: tuple[tuple[bytes, Location], ...]
     location: Location
+    rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PatternFile:
-    """The patterns of one program family."""
+    """The patterns of one program family.
+
+    any_program: also tried on what modules say in the name of other programs (BEGINNINGS). cut: the program
+    cuts its messages at so many bytes, 0 = never: one of that length may end in text of the attacker's.
+    """
 
     service: str
     programs: tuple[str, ...]
-    any_program: bool
     patterns: tuple[Pattern, ...]
     location: Location
+    any_program: bool = False
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,7 @@ class FlatShape:
     format: Format
     service: str
     constants: dict[str, Value]
+    cut: int
 
 
 class PatternSet:
@@ -103,7 +115,9 @@ class PatternSet:
                 ids[pattern.id] = pattern.location
                 for written in pattern.formats:
                     for shape in written.shapes:
-                        self.shapes.append(FlatShape(shape, pattern, written, file.service, written.constants))
+                        self.shapes.append(
+                            FlatShape(shape, pattern, written, file.service, written.constants, file.cut)
+                        )
             self.shapes_of[file.service] = tuple(range(first, len(self.shapes)))
 
     @classmethod
@@ -170,6 +184,18 @@ class _Reader:
             raise RuleError("a text is wanted here", location=self.at(node))
         return str(node.value)
 
+    def truth(self, node: yaml.Node) -> bool:
+        text = self.text(node)
+        if text not in ("true", "false"):
+            raise RuleError(f"{text!r} is neither true nor false", location=self.at(node))
+        return text == "true"
+
+    def number(self, node: yaml.Node) -> int:
+        text = self.text(node)
+        if not text.isascii() or not text.isdigit():
+            raise RuleError(f"{text!r} is no number", location=self.at(node))
+        return int(text)
+
     def needed(self, entries: dict[str, yaml.Node], key: str, node: yaml.Node) -> yaml.Node:
         if key not in entries:
             raise RuleError(f"{key!r} is missing", location=self.at(node))
@@ -179,14 +205,19 @@ class _Reader:
         """Field values, read as the registry's type says."""
         if node is None:
             return {}
-        return {name: self._typed(name, value) for name, value in self.mapping(node).items()}
+        return {name: self._value(name, value) for name, value in self.mapping(node).items()}
 
-    def _typed(self, name: str, node: yaml.Node) -> Value:
+    def _value(self, name: str, node: yaml.Node) -> Value:
         declared = FIELDS.get(name)
         if declared is None:
             raise RuleError(f"unknown field {name!r}", location=self.at(node), hint="model/fields.py names them all")
+        if isinstance(node, yaml.SequenceNode) and name == CANDIDATES:
+            return tuple(self.text(value) for value in node.value)
+        return self._typed(name, declared, node)
+
+    def _typed(self, name: str, declared: Field, node: yaml.Node) -> Scalar:
         text = self.text(node)
-        value: Value = text
+        value: Scalar = text
         match declared.type:
             case FieldType.BOOLEAN:
                 value = {"true": True, "false": False}.get(text)
@@ -203,8 +234,8 @@ class _Reader:
         return value
 
 
-_FILE_KEYS = frozenset({"service", "program", "set", "patterns"})
-_PATTERN_KEYS = frozenset({"id", "set", "formats", "samples", "not_samples"})
+_FILE_KEYS = frozenset({"service", "program", "any_program", "cut", "set", "patterns"})
+_PATTERN_KEYS = frozenset({"id", "set", "rest", "formats", "samples", "not_samples"})
 _FORMAT_KEYS = frozenset({"format", "set"})
 _SAMPLE_KEYS = frozenset({"message", "fields"})
 
@@ -229,10 +260,11 @@ def read_file(text: bytes, name: str) -> PatternFile:
     patterns = tuple(_pattern(reader, node, constants) for node in reader.items(reader.needed(top, "patterns", root)))
     return PatternFile(
         service=reader.text(reader.needed(top, "service", root)),
-        programs=tuple(program for program in programs if program != ANY_PROGRAM),
-        any_program=ANY_PROGRAM in programs,
+        programs=tuple(programs),
         patterns=patterns,
         location=Location(name, 1),
+        any_program="any_program" in top and reader.truth(top["any_program"]),
+        cut=reader.number(top["cut"]) if "cut" in top else 0,
     )
 
 
@@ -242,6 +274,11 @@ def _pattern(reader: _Reader, node: yaml.Node, outer: dict[str, Value]) -> Patte
     formats = tuple(_formats(reader, reader.items(reader.needed(entries, "formats", node)), constants))
     if not formats:
         raise RuleError("a pattern without formats", location=reader.at(node))
+    rest = "rest" in entries and reader.truth(entries["rest"])
+    if rest:
+        fields = {capture.field for written in formats for shape in written.shapes for capture in shape.captures}
+        if fields & SOURCE_FIELDS:
+            raise RuleError("a pattern with `rest` gives no source.* field", location=reader.at(node))
     return Pattern(
         id=reader.text(reader.needed(entries, "id", node)),
         formats=formats,
@@ -251,12 +288,15 @@ def _pattern(reader: _Reader, node: yaml.Node, outer: dict[str, Value]) -> Patte
             (reader.text(text).encode(), reader.at(text)) for text in reader.items(entries.get("not_samples"))
         ),
         location=reader.at(node),
+        rest=rest,
     )
 
 
 def _formats(reader: _Reader, nodes: list[yaml.Node], outer: dict[str, Value]) -> Iterator[Format]:
     for node in nodes:
-        entries = {"format": node} if isinstance(node, yaml.ScalarNode) else reader.mapping(node, _FORMAT_KEYS)
+        entries: dict[str, yaml.Node] = (
+            {"format": node} if isinstance(node, yaml.ScalarNode) else reader.mapping(node, _FORMAT_KEYS)
+        )
         written = reader.needed(entries, "format", node)
         constants = outer | reader.fields(entries.get("set"))
         text = reader.text(written)

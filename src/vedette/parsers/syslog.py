@@ -53,6 +53,7 @@ class Headers:
 
     time: microseconds; *_start, *_end: offsets into the block, -1 where absent; pid, pri: -1 where absent;
     ok: False where the header could not be read (then time is `read_at` and the message the whole record).
+    hosts, programs: codes and distinct texts, where the source gave them instead of spans.
     """
 
     ok: Bool
@@ -66,6 +67,8 @@ class Headers:
     start: Int64
     end: Int64
     repeat: Int32
+    hosts: tuple[Int32, list[str]] | None = None
+    programs: tuple[Int32, list[str]] | None = None
 
 
 # ------------------------------------------------------------------------------------------------ time
@@ -300,6 +303,34 @@ def read_headers(batch: Batch, block: Block, *, light: int = LIGHT) -> Headers:
         rest = _read_many(block, starts, ends, calendar, headers)
     _read_rest(batch, rest, calendar, headers)
     return headers
+
+
+def given_headers(batch: Batch, program: str = "") -> Headers:
+    """The headers of bare messages, as the source gave them; without any, `program` wrote them all at `read_at`."""
+    n = len(batch)
+    headers = _empty(n, np.asarray(batch.starts), np.asarray(batch.ends), batch.read_at)
+    headers.ok[:] = True
+    given = batch.header
+    if given is None:
+        headers.hosts = np.full(n, ABSENT, dtype=np.int32), []
+        headers.programs = np.zeros(n, dtype=np.int32), [program]
+    else:
+        headers.time = np.asarray(given.time, dtype=np.int64)
+        headers.pid = np.asarray(given.pid, dtype=np.int64)
+        headers.hosts = _listed(given.host)
+        headers.programs = _listed(given.program)
+    for row in range(n):
+        begin, end = int(headers.start[row]), int(headers.end[row])
+        if batch.block.startswith(b"message ", begin, end) and (span := unrepeat(batch.block[begin:end])):
+            headers.repeat[row], headers.start[row], headers.end[row] = span[0], begin + span[1], begin + span[2]
+    return headers
+
+
+def _listed(texts: list[str]) -> tuple[Int32, list[str]]:
+    """Codes and distinct texts; an empty text is an absent one."""
+    seen: dict[str, int] = {}
+    codes = [seen.setdefault(text, len(seen)) if text else ABSENT for text in texts]
+    return np.array(codes, dtype=np.int32), list(seen)
 
 
 def _empty(n: int, starts: Int64, ends: Int64, read_at: int) -> Headers:

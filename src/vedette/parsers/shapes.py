@@ -1,0 +1,590 @@
+"""The pattern language over whole blocks: every distinct beginning and ending of the shapes is looked for once.
+Counterpart: `parsers.formats` means the same for one message, and is asked wherever this would be slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from vedette.model.batch import Bool, Int32, Int64
+from vedette.parsers.columns import REACH, Block, UInt64, distinct, keep, word_of
+from vedette.parsers.formats import (
+    Capture,
+    CaptureType,
+    Literal,
+    Piece,
+    Shape,
+    Span,
+    Step,
+    Take,
+    address_of,
+    only,
+    readings,
+)
+from vedette.parsers.registry import FlatShape, PatternFile, PatternSet
+
+NONE = -1
+
+_HEAD = 8
+
+
+# ------------------------------------------------------------------------------------------------ which shapes
+
+
+class Router:
+    """The shapes of some files, catch-alls last, found by the first eight bytes of a message."""
+
+    __slots__ = ("_by_head", "_lengths", "_order", "lists")
+
+    def __init__(self, patterns: PatternSet, files: Sequence[PatternFile]) -> None:
+        numbers = [number for file in files for number in patterns.shapes_of[file.service]]
+        numbers.sort(key=lambda number: patterns.shapes[number].pattern.rest)
+        self._order = {number: place for place, number in enumerate(numbers)}
+        heads = {patterns.shapes[number].shape.head[:_HEAD] for number in numbers} | {b""}
+        ordered = sorted(heads, key=lambda head: (len(head), head))
+        # A longer head takes over the shapes of every shorter one it begins with.
+        self.lists = [
+            tuple(number for number in numbers if head.startswith(patterns.shapes[number].shape.head[:_HEAD]))
+            for head in ordered
+        ]
+        self._by_head = {head: place for place, head in enumerate(ordered)}
+        self._lengths = sorted({len(head) for head in heads}, reverse=True)
+
+    def of(self, message: bytes) -> tuple[int, ...]:
+        """The shapes a message may have, in the order they are tried."""
+        for length in self._lengths:
+            place = self._by_head.get(message[:length])
+            if place is not None:
+                return self.lists[place]
+        return ()
+
+    def groups(self, words: UInt64) -> Int32:
+        """For each message's first word the place in `lists`."""
+        codes, values = distinct(words)
+        places = np.zeros(len(values), dtype=np.int32)
+        for head, place in self._by_head.items():
+            if head:
+                places[values & keep(len(head)) == word_of(head)] = place
+        return places[codes]
+
+
+# ------------------------------------------------------------------------------------------------ results
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the shapes say of a batch's messages.
+
+    shape: int32[n], number of the first shape that matches, -1 for none. ambiguous: rows whose readings name
+    different addresses, or one that stands behind text of a message that lost its tail, with the
+    addresses named. unsourced: rows (of these) whose source must not be told at all.
+    """
+
+    shape: Int32
+    matches: list[Match] = field(default_factory=list)
+    ambiguous: dict[int, set[str]] = field(default_factory=dict)
+    unsourced: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Match:
+    """Rows with one shape; spans of a capture (by its place in the shape) are made when asked for.
+
+    Only rows whose `Outcome.shape` is this shape count.
+    """
+
+    number: int
+    rows: Int64
+    front: _Partial | None = None
+    back: _Partial | None = None
+    front_pick: Int64 | None = None
+    back_pick: Int64 | None = None
+    spans: list[tuple[Span, ...]] | None = None
+
+    def span(self, shape: Shape, place: int) -> tuple[Int64, Int64]:
+        """Starts and ends of a capture, one a row."""
+        if self.spans is not None:
+            both = np.array([spans[place] for spans in self.spans], dtype=np.int64).reshape(-1, 2)
+            return both[:, 0], both[:, 1]
+        assert self.front is not None
+        in_front = sum(isinstance(step, Take) for step in shape.front)
+        if place < in_front:
+            return self.front.span(in_front - 1 - place, self.front_pick)
+        assert self.back is not None
+        if place == in_front:
+            return _pick(self.front.position, self.front_pick), _pick(self.back.position, self.back_pick)
+        # Pieces are read from the right, the steps of each from the left.
+        counts = [sum(isinstance(step, Take) for step in piece.steps) for piece in shape.pieces]
+        behind = len(shape.captures) - 1 - place
+        for number, count in enumerate(counts):
+            if behind < count:
+                later = sum(counts[number + 1 :])
+                return self.back.span(later + behind, self.back_pick)
+            behind -= count
+        raise IndexError(place)
+
+
+def _pick(array: Int64, pick: Int64 | None) -> Int64:
+    return array if pick is None else array[pick]
+
+
+@dataclass(slots=True)
+class _Partial:
+    """Rows of a group that got so far, where they stand, and what the last step captured.
+
+    kept: rows of `parent` that are left, None = all. rows: None = all rows of the group.
+    """
+
+    parent: _Partial | None
+    kept: Int64 | None
+    rows: Int64 | None
+    position: Int64
+    capture: tuple[Int64, Int64] | None = None
+
+    def span(self, back: int, pick: Int64 | None) -> tuple[Int64, Int64]:
+        """The span captured `back` captures before the last one, for the picked rows."""
+        node = self
+        while True:
+            if node.capture is not None:
+                if back == 0:
+                    return _pick(node.capture[0], pick), _pick(node.capture[1], pick)
+                back -= 1
+            if node.kept is not None:
+                pick = node.kept if pick is None else node.kept[pick]
+            assert node.parent is not None
+            node = node.parent
+
+
+# ------------------------------------------------------------------------------------------------ one message
+
+
+def match_one(
+    patterns: PatternSet, numbers: Sequence[int], message: bytes
+) -> tuple[int, tuple[Span, ...], set[str], bool]:
+    """The first shape that matches (-1: none) and its spans; the addresses where they are ambiguous; unsourced."""
+    first, spans = NONE, tuple[Span, ...]()
+    named: set[str] = set()
+    crowded = unsourced = False
+    for number in numbers:
+        flat = patterns.shapes[number]
+        if first != NONE and (flat.pattern.rest or not flat.shape.gives_address):
+            continue
+        found, too_many = readings(flat.shape, message)
+        if not found:
+            crowded |= too_many
+            continue
+        crowded |= too_many
+        named |= addresses(flat.shape, found, message)
+        if first == NONE:
+            first, spans = number, found[0]
+            unsourced = _cut(flat, len(message))
+    if not (crowded or len(named) > 1 or (unsourced and named)):
+        return first, spans, set(), unsourced
+    return first, spans, named or {""}, unsourced
+
+
+def _cut(flat: FlatShape, length: int) -> bool:
+    return bool(flat.cut) and length >= flat.cut and not flat.shape.holds_cut
+
+
+def addresses(shape: Shape, found: Sequence[tuple[Span, ...]], message: bytes) -> set[str]:
+    """The addresses that readings of a message name as its source."""
+    named = set()
+    for place, capture in enumerate(shape.captures):
+        if capture.field in ("source.ip", "source.address"):
+            named |= {address_of(message[start:end]) for start, end in (spans[place] for spans in found)}
+    return {name for name in named if name is not None}
+
+
+# ------------------------------------------------------------------------------------------------ many messages
+
+
+class Matcher:
+    """Runs the shapes over the messages of one batch."""
+
+    def __init__(self, patterns: PatternSet, block: Block, starts: Int64, ends: Int64) -> None:
+        self._patterns = patterns
+        self._block = block
+        self._starts = starts
+        self._ends = ends
+        self._address_of: dict[bytes, int] = {}
+        self._addresses: list[str] = []
+        self._ids: dict[str, int] = {}
+        self._named = np.full(len(starts), NONE, dtype=np.int32)
+        self._occurrences: dict[bytes, Int64] = {}
+        self.outcome = Outcome(shape=np.full(len(starts), NONE, dtype=np.int32))
+
+    def light(self, router: Router, rows: Sequence[int]) -> None:
+        """Match rows one by one."""
+        shapes: dict[int, tuple[list[int], list[tuple[Span, ...]]]] = {}
+        outcome = self.outcome
+        for row in rows:
+            begin = int(self._starts[row])
+            message = self._block.raw[begin : int(self._ends[row])]
+            number, spans, named, unsourced = match_one(self._patterns, router.of(message), message)
+            outcome.shape[row] = number
+            self._named[row] = NONE
+            outcome.ambiguous.pop(row, None)
+            outcome.unsourced.discard(row)
+            if named:
+                outcome.ambiguous[row] = named - {""}
+            if unsourced:
+                outcome.unsourced.add(row)
+            if number != NONE:
+                at_rows, at_spans = shapes.setdefault(number, ([], []))
+                at_rows.append(row)
+                at_spans.append(tuple((begin + start, begin + end) for start, end in spans))
+        for number, (at_rows, at_spans) in shapes.items():
+            outcome.matches.append(Match(number, np.array(at_rows, dtype=np.int64), spans=at_spans))
+
+    def run(self, router: Router, rows: Int64) -> None:
+        """Match rows together."""
+        places = router.groups(self._block.word(self._starts[rows]))
+        order = np.argsort(places.astype(np.int16), kind="stable")
+        places = places[order]
+        bounds = [0, *(np.flatnonzero(places[1:] != places[:-1]) + 1).tolist(), len(rows)]
+        for first, last in pairwise(bounds):
+            self._run_group(router, router.lists[int(places[first])], rows[order[first:last]])
+
+    def _run_group(self, router: Router, numbers: Sequence[int], rows: Int64) -> None:
+        group = _Group(self, self._block, self._starts[rows], self._ends[rows])
+        left = len(rows)
+        for number in numbers:
+            flat = self._patterns.shapes[number]
+            if left == 0 and (flat.pattern.rest or not flat.shape.gives_address):
+                continue
+            left -= self._run_shape(group, number, flat, rows)
+        if group.odd is not None:
+            self.light(router, rows[group.odd].tolist())
+
+    def _run_shape(self, group: _Group, number: int, flat: FlatShape, rows: Int64) -> int:
+        """Match one shape; how many rows had none before."""
+        shape = flat.shape
+        found = group.match(shape)
+        if found is None:
+            return 0
+        front, back, front_pick, back_pick, local = found
+        if shape.texts > 1:
+            return self._run_slow(number, flat, rows[local])
+        here = rows if len(local) == len(rows) else rows[local]
+        outcome = self.outcome
+        fresh = outcome.shape[here] == NONE
+        match = Match(number, here, front, back, front_pick, back_pick)
+        if shape.gives_address:
+            place = next(n for n, c in enumerate(shape.captures) if c.field in ("source.ip", "source.address"))
+            starts, ends = match.span(shape, place)
+            self._name(here, self.ids_of(starts, ends))
+        if flat.cut and not shape.holds_cut:
+            lost = fresh & (self._ends[here] - self._starts[here] >= flat.cut)
+            outcome.unsourced.update(here[lost].tolist())
+        new = int(np.count_nonzero(fresh))
+        if new == len(here):
+            outcome.shape[here] = number
+        else:
+            outcome.shape[here[fresh]] = number
+        if new:
+            outcome.matches.append(match)
+        return new
+
+    def _name(self, rows: Int64, ids: Int32) -> None:
+        """Note which address each row names; rows that name another one already are ambiguous."""
+        before = self._named[rows]
+        clash = (before != NONE) & (ids != NONE) & (before != ids)
+        if clash.any():
+            for row, one, other in zip(rows[clash].tolist(), before[clash].tolist(), ids[clash].tolist(), strict=True):
+                self.outcome.ambiguous.setdefault(row, set()).update((self._addresses[one], self._addresses[other]))
+        self._named[rows] = np.where(before != NONE, before, ids)
+
+    def _run_slow(self, number: int, flat: FlatShape, rows: Int64) -> int:
+        at_rows: list[int] = []
+        at_spans: list[tuple[Span, ...]] = []
+        outcome = self.outcome
+        for row in rows.tolist():
+            fresh = bool(outcome.shape[row] == NONE)
+            if not fresh and not flat.shape.gives_address:
+                continue
+            begin = int(self._starts[row])
+            message = self._block.raw[begin : int(self._ends[row])]
+            found, too_many = readings(flat.shape, message)
+            if not found:
+                if too_many:
+                    outcome.ambiguous.setdefault(row, set())
+                continue
+            named = addresses(flat.shape, found, message)
+            unsourced = fresh and _cut(flat, len(message))
+            known = int(self._named[row])
+            if known != NONE:
+                named.add(self._addresses[known])
+            elif named:
+                self._named[row] = self._id_of(min(named))
+            if too_many or len(named) > 1 or (unsourced and named):
+                outcome.ambiguous.setdefault(row, set()).update(named)
+            if unsourced:
+                outcome.unsourced.add(row)
+            if fresh:
+                outcome.shape[row] = number
+                at_rows.append(row)
+                at_spans.append(tuple((begin + start, begin + end) for start, end in found[0]))
+        if at_rows:
+            outcome.matches.append(Match(number, np.array(at_rows, dtype=np.int64), spans=at_spans))
+        return len(at_rows)
+
+    def _id_of(self, name: str) -> int:
+        known = self._ids.get(name)
+        if known is None:
+            known = self._ids[name] = len(self._addresses)
+            self._addresses.append(name)
+        return known
+
+    def ids_of(self, starts: Int64, ends: Int64) -> Int32:
+        """For each span the number of the address it is, -1 where it is none."""
+        codes, words = self._block.encode(starts, ends)
+        known = self._address_of
+        ids = np.empty(max(len(words), 1), dtype=np.int32)
+        for code, word in enumerate(words):
+            found = known.get(word)
+            if found is None:
+                name = address_of(word)
+                found = known[word] = NONE if name is None else self._id_of(name)
+            ids[code] = found
+        return ids[codes]
+
+    def finish(self) -> Outcome:
+        """The outcome, once every row was matched: a source that is not told is named as a candidate."""
+        for row in self.outcome.unsourced:
+            name = int(self._named[row])
+            if name != NONE:
+                self.outcome.ambiguous.setdefault(row, set()).add(self._addresses[name])
+        return self.outcome
+
+    def occurrences(self, literal: bytes) -> Int64:
+        """Where `literal` stands in the block, in order."""
+        known = self._occurrences.get(literal)
+        if known is None:
+            places = []
+            raw = self._block.raw
+            at = raw.find(literal)
+            while at >= 0:
+                places.append(at)
+                at = raw.find(literal, at + 1)
+            known = self._occurrences[literal] = np.array(places, dtype=np.int64)
+        return known
+
+
+class _Group:
+    """Messages that may have the same shapes. What shapes share at their beginnings or endings is done once."""
+
+    def __init__(self, matcher: Matcher, block: Block, starts: Int64, ends: Int64) -> None:
+        self._matcher = matcher
+        self._block = block
+        self._starts = starts
+        self._ends = ends
+        self._length = ends - starts
+        self._last = block.word_before(ends)
+        self._fronts: dict[tuple[Step, ...], _Partial | None] = {(): _Partial(None, None, None, starts)}
+        self._backs: dict[tuple[Piece, ...], _Partial | None] = {(): _Partial(None, None, None, ends)}
+        self._closed: dict[tuple[Step, ...], _Partial | None] = {}
+        self._odd: Bool | None = None
+
+    @property
+    def odd(self) -> Int64 | None:
+        """Rows with something longer than REACH where a word is wanted: for plain code to judge."""
+        return None if self._odd is None else np.flatnonzero(self._odd)
+
+    def match(self, shape: Shape) -> tuple[_Partial, _Partial | None, Int64 | None, Int64 | None, Int64] | None:
+        """Beginnings and endings that fit together, which rows of each, and their rows in the group."""
+        if shape.texts == 0:
+            whole = self._whole(shape)
+            if whole is None:
+                return None
+            return whole, None, None, None, self._rows(whole)
+        front = self._front(shape.front)
+        if front is None:
+            return None
+        back = self._back(shape.pieces)
+        if back is None:
+            return None
+        front_pick: Int64 | None = None
+        back_pick: Int64 | None = None
+        if front.rows is not None and back.rows is not None:
+            place = np.full(len(self._starts), NONE, dtype=np.int64)
+            place[back.rows] = np.arange(len(back.rows))
+            back_pick = place[front.rows]
+            front_pick = np.flatnonzero(back_pick >= 0)
+            back_pick = back_pick[front_pick]
+        elif front.rows is not None:
+            back_pick = front.rows
+        elif back.rows is not None:
+            front_pick = back.rows
+        fits = _pick(front.position, front_pick) <= _pick(back.position, back_pick)
+        if not fits.all():
+            which = np.flatnonzero(fits)
+            front_pick = which if front_pick is None else front_pick[which]
+            back_pick = which if back_pick is None else back_pick[which]
+        rows = self._rows(front) if front_pick is None else self._rows(front)[front_pick]
+        if not len(rows):
+            return None
+        if shape.texts > 1:
+            rows = self._with_literal(shape, rows)
+            if not len(rows):
+                return None
+        return front, back, front_pick, back_pick, rows
+
+    def _rows(self, partial: _Partial) -> Int64:
+        return np.arange(len(self._starts), dtype=np.int64) if partial.rows is None else partial.rows
+
+    def _with_literal(self, shape: Shape, rows: Int64) -> Int64:
+        """Only rows in which the longest literal between the texts occurs at all."""
+        literals = [step.text for middle in shape.middles for step in middle if isinstance(step, Literal)]
+        literal = max(literals, key=len)
+        if len(rows) < 16:
+            return rows
+        places = self._matcher.occurrences(literal)
+        first = np.searchsorted(places, self._starts[rows])
+        last = np.searchsorted(places, self._ends[rows])
+        return rows[first < last]
+
+    # beginnings
+
+    def _whole(self, shape: Shape) -> _Partial | None:
+        if shape.front in self._closed:
+            return self._closed[shape.front]
+        found = self._front(shape.front)
+        if found is not None:
+            rows = found.rows
+            found = self._keep(found, found.position == _pick(self._ends, rows), found.position)
+        self._closed[shape.front] = found
+        return found
+
+    def _front(self, steps: tuple[Step, ...]) -> _Partial | None:
+        if steps in self._fronts:
+            return self._fronts[steps]
+        before = self._front(steps[:-1])
+        found = None if before is None else self._step(before, steps[-1], before.position, self._ends)
+        self._fronts[steps] = found
+        return found
+
+    def _step(self, before: _Partial, step: Step, position: Int64, ends: Int64) -> _Partial | None:
+        """One step from the left. `ends`: per row of the group."""
+        if isinstance(step, Literal):
+            return self._keep(before, self._block.matches(position, step.text), position + len(step.text))
+        limit = _pick(ends, before.rows)
+        return self._take(before, step, position, limit)
+
+    def _take(self, before: _Partial, step: Take, position: Int64, limit: Int64) -> _Partial | None:
+        # A literal may have run past the end, into the next record.
+        inside = position <= limit
+        good: Bool | None = None if inside.all() else inside
+        position = position if good is None else np.minimum(position, limit)
+        wanted = b" " if step.stop < 0 else bytes((0x20, step.stop))
+        end, unknown = self._block.find(wanted, position, limit)
+        if step.suffix:
+            end = end - step.suffix
+            fits = end >= position
+            good = fits if good is None else good & fits
+            end = np.maximum(end, position)
+        good = self._holds(step.capture, position, end, good)
+        if unknown is not None:
+            self._note_odd(before, unknown)
+            good = ~unknown if good is None else good & ~unknown
+        return self._keep(before, good, end, (position, end))
+
+    def _holds(self, capture: Capture, start: Int64, end: Int64, good: Bool | None) -> Bool | None:
+        match capture.type:
+            case CaptureType.INT:
+                right = self._block.digits(start, end)
+            case CaptureType.IP:
+                fits = (end - start >= 2) & (end - start <= REACH)
+                chosen = np.flatnonzero(fits if good is None else fits & good)
+                right = np.zeros(len(start), dtype=bool)
+                right[chosen] = self._matcher.ids_of(start[chosen], end[chosen]) != NONE
+            case CaptureType.OPT | CaptureType.TEXT:
+                return good
+            case _:
+                right = end > start
+        return right if good is None else right & good
+
+    # endings
+
+    def _back(self, pieces: tuple[Piece, ...]) -> _Partial | None:
+        if pieces in self._backs:
+            return self._backs[pieces]
+        before = self._back(pieces[:-1])
+        found = None if before is None else self._piece(before, pieces[-1])
+        self._backs[pieces] = found
+        return found
+
+    def _piece(self, before: _Partial, piece: Piece) -> _Partial | None:
+        ends = before.position
+        if not piece.steps:
+            start = ends - len(piece.literal)
+            good: Bool = start >= _pick(self._starts, before.rows)
+            if before.parent is None:
+                tail = piece.literal[-8:]
+                good &= self._last >> np.uint64(64 - 8 * len(tail)) == word_of(tail)
+                if not good.any():
+                    return None
+            good &= self._block.matches(np.maximum(start, 0), piece.literal)
+            return self._keep(before, good, start)
+        first = _pick(self._starts, before.rows)
+        limit = np.minimum(first, ends)
+        start, unknown = self._block.find_back(b" ", ends, limit)
+        if piece.after < 0:
+            return self._chunk(before, piece.steps, start, ends, unknown)
+        start, unknown = self._block.find_back(bytes((piece.after, 0x20)), ends, limit)
+        held = self._holds(only(piece), start, ends, None)
+        good = np.ones(len(start), dtype=bool) if held is None else held
+        if piece.until >= 0:
+            stop, _ = self._block.find(bytes((piece.until,)), start, ends)
+            good &= stop == ends
+        if unknown is not None:
+            self._note_odd(before, unknown)
+            good &= ~unknown
+        return self._keep(before, good, start, (start, ends))
+
+    def _chunk(
+        self, before: _Partial, steps: tuple[Step, ...], start: Int64, ends: Int64, unknown: Bool | None
+    ) -> _Partial | None:
+        """A space-delimited chunk, left to right between `start` and `ends`; it stands at its start afterwards."""
+        if unknown is not None:
+            self._note_odd(before, unknown)
+        node = self._keep(before, None if unknown is None else ~unknown, start)
+        if node is None:
+            return None
+        if node.kept is not None:
+            start, ends = start[node.kept], ends[node.kept]
+        begin, position = start, start
+        for step in steps:
+            if isinstance(step, Literal):
+                following = self._keep(node, self._block.matches(position, step.text), position + len(step.text))
+            else:
+                following = self._take(node, step, position, ends)
+            if following is None:
+                return None
+            if following.kept is not None:
+                begin, ends = begin[following.kept], ends[following.kept]
+            node, position = following, following.position
+        return self._keep(node, position == ends, begin)
+
+    # rows
+
+    def _note_odd(self, partial: _Partial, unknown: Bool) -> None:
+        if self._odd is None:
+            self._odd = np.zeros(len(self._starts), dtype=bool)
+        self._odd[self._rows(partial)[unknown]] = True
+
+    def _keep(
+        self, before: _Partial, good: Bool | None, position: Int64, capture: tuple[Int64, Int64] | None = None
+    ) -> _Partial | None:
+        if good is None or good.all():
+            return _Partial(before, None, before.rows, position, capture)
+        kept = np.flatnonzero(good)
+        if not len(kept):
+            return None
+        rows = kept if before.rows is None else before.rows[kept]
+        if capture is not None:
+            capture = capture[0][kept], capture[1][kept]
+        return _Partial(before, kept, rows, position[kept], capture)
