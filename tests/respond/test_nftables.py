@@ -383,6 +383,12 @@ def test_the_helper_holds_one_capability_and_nothing_else(net):
         assert status["NoNewPrivs"] == "1"
 
 
+def test_the_helper_gets_no_secret_from_the_environment(net, monkeypatch):
+    monkeypatch.setenv("PAGER_KEY", "hunter2")
+    helper = net.helper()
+    assert b"hunter2" not in Path(f"/proc/{helper.pid}/environ").read_bytes()
+
+
 def test_a_killed_worker_is_an_error_once_and_then_all_is_as_before(net):
     helper = net.helper()
     helper.add([block(ATTACKER)], now())
@@ -507,7 +513,10 @@ def test_a_reply_that_is_too_late_is_not_taken_for_the_next_one(net, monkeypatch
 
 
 def test_without_permission_the_hint_names_the_capability():
-    program = "from vedette.respond.nftables import KernelSets\ntry:\n    KernelSets()\nexcept Exception as e:\n    print(e)\n"
+    program = (
+        "from vedette.respond.nftables import KernelSets\n"
+        "try:\n    KernelSets()\nexcept Exception as error:\n    print(error)\n"
+    )
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", program]
     said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     assert os.strerror(errno.EPERM) in said

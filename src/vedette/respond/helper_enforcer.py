@@ -31,9 +31,12 @@ from vedette.respond.frames import (
 from vedette.respond.nftables import Counters, network_text, wanted_of
 
 _Item = TypeVar("_Item")
-_TIMEOUT = 2.0
+_TIMEOUT = 1.0
 """Seconds for one answer; making the table anew with 10,000 elements takes 0.3."""
 _SYNC_TIMEOUT = 10.0
+_START_TIMEOUT = 10.0
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+"""All the helper gets of ours: secrets may stand in the environment."""
 _RESTART_PAUSE = 2.0
 _MODULE = "vedette.respond.kernel_helper"
 _RESTART_HINT = "restart vedette: the helper gets its privilege when the service starts"
@@ -74,7 +77,7 @@ class HelperEnforcer:
         self.note = ""
         """What the helper cannot do and need not stop anybody; "" when it can do all."""
         try:
-            self.ping()
+            self._ask(Ping, timeout=_START_TIMEOUT)
         except EnforcementError:
             self._drop()
             raise
@@ -161,11 +164,11 @@ class HelperEnforcer:
         self._started_at = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         config = msgspec.json.encode(self._config).decode()
-        argv = [*self._prefix, sys.executable, "-P", "-m", _MODULE, config]
+        argv = [*self._prefix, sys.executable, "-I", "-m", _MODULE, config]
         try:
             with theirs:
                 self._pid = os.posix_spawnp(
-                    argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)], setsid=False
+                    argv[0], argv, _ENVIRONMENT, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
                 )
         except OSError as error:
             ours.close()

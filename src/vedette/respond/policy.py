@@ -300,6 +300,34 @@ class Policy:
         self._save(tx, self._enforced, decision, outcome)
         return decision, outcome
 
+    def adopt(self, tx: Transaction, decisions: Iterable[Decision], now: int) -> Outcome:
+        """Take in decisions made elsewhere (an import), each with its own lease; floor and allowlist win.
+
+        A target that is blocked already keeps its decision and takes the longer lease.
+        """
+        outcome = Outcome()
+        self._begin(tx, outcome)
+        self._expire(tx, now, outcome)
+        for decision in decisions:
+            network = network_of(decision.target)
+            refused = self.guard.refuses(network)
+            current = self._enforced.get(network)
+            if decision.expires_at <= now:
+                refused = refused or RefusalReason.RECORD_TOO_OLD
+            elif current is not None:
+                refused = refused or RefusalReason.ALREADY_ACTIVE
+            elif len(self._enforced) >= self._settings.fuse.active:
+                refused = refused or RefusalReason.FUSE_BLOWN
+            if refused is None:
+                self._save(tx, self._enforced, replace(decision, state=DecisionState.ACTIVE), outcome)
+                continue
+            if refused is RefusalReason.ALREADY_ACTIVE and current and current.expires_at < decision.expires_at:
+                self._save(tx, self._enforced, replace(current, expires_at=decision.expires_at), outcome)
+            outcome.refusals.append(Refusal(decision.owner, decision.target.value, refused))
+        if outcome.refusals:
+            tx.save_refusals(outcome.refusals, now)
+        return outcome
+
     def unblock(self, tx: Transaction, target: str, operator: str, now: int) -> Outcome:
         """Lift the block on exactly `target`.
 
