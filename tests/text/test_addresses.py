@@ -37,6 +37,12 @@ def test_canonical_is_stable(address: object) -> None:
     assert addresses.canonical(once) == once
 
 
+@given(st.from_regex(r"[0-9.:a-f%\x00 ]{0,20}", fullmatch=True))
+def test_the_quick_way_is_the_careful_way(text: str) -> None:
+    careful = addresses.parse(text)
+    assert addresses.canonical(text) == (None if careful is None else str(careful))
+
+
 @given(st.text(max_size=60))
 def test_whatever_is_taken_is_an_address(text: str) -> None:
     found = addresses.canonical(text)

@@ -4,6 +4,7 @@ Counterpart: parsers canonicalise with it, respond masks and compares with it.""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -13,6 +14,9 @@ from ipaddress import (
     NetmaskValueError,
     ip_network,
 )
+from socket import AF_INET, inet_pton
+
+_LONGEST_V4 = len("255.255.255.255")
 
 Network = IPv4Network | IPv6Network
 
@@ -34,8 +38,16 @@ def parse(text: str) -> IPv4Address | IPv6Address | None:
     return address.ipv4_mapped or address
 
 
+@lru_cache(maxsize=65_536)
 def canonical(text: str) -> str | None:
     """`text` as canonical address text, or None where it is no address."""
+    if ":" not in text and len(text) <= _LONGEST_V4:
+        # The same strict reading of four decimal parts as `parse`, in C; IPv4 text that passes is canonical.
+        try:
+            inet_pton(AF_INET, text)
+        except (OSError, ValueError):
+            return None
+        return text
     address = parse(text)
     return None if address is None else str(address)
 

@@ -1,0 +1,100 @@
+"""Rules and parsers made into a matcher, for `replay`, `up`, `explain` and the case runner alike.
+Counterpart: `rules` and `parsers` load, `detections` run; this is where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vedette.app.counters import Counters
+from vedette.detections.correlate import Correlator
+from vedette.detections.engine import stretch_of
+from vedette.detections.match import Matcher, needed_services
+from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, Trust
+from vedette.model.findings import Finding
+from vedette.model.protocols import Counter
+from vedette.model.rules import Rule
+from vedette.parsers.parser import SyslogParser
+from vedette.parsers.registry import PatternSet
+from vedette.parsers.syslog import span_of_file
+from vedette.rules.loading import load
+from vedette.rules.settings import RulesSettings
+
+
+def load_rules(
+    paths: Sequence[Path],
+    *,
+    packs: bool = True,
+    keep_going: bool = False,
+    settings: RulesSettings | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Rule]:
+    """Our packs and the rules in `paths`. RuleError for the first broken one, unless `keep_going` says them all."""
+    result = load(paths, packs=packs, keep_going=keep_going, settings=settings)
+    for problem in result.errors:
+        say(f"left out: {problem.as_error()}")
+    return list(result.rules)
+
+
+def load_matcher(
+    paths: Sequence[Path],
+    *,
+    packs: bool = True,
+    keep_going: bool = False,
+    counter: Counter,
+    settings: RulesSettings | None = None,
+    skew_limit: int = 0,
+    say: Callable[[str], None] = lambda _: None,
+) -> Matcher:
+    """A matcher over our packs and the rules in `paths`."""
+    rules = load_rules(paths, packs=packs, keep_going=keep_going, settings=settings, say=say)
+    return matcher_of(rules, counter=counter, skew_limit=skew_limit)
+
+
+def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0) -> Matcher:
+    """A matcher over `rules` that parses what they look at."""
+    parser = SyslogParser(PatternSet.load(), needed_services(rules), counter)
+    return Matcher(rules, parser, skew_limit=skew_limit)
+
+
+class CaseEngine:
+    """Runs rules over a few lines, as cases beside rules want it. year: of the first line.
+
+    The same sequence of rules is compiled once, however many cases it runs.
+    """
+
+    def __init__(self, year: int = 2026) -> None:
+        self._year = year
+        self._rules: Sequence[Rule] = ()
+        self._matcher: Matcher | None = None
+
+    def __call__(self, rules: Sequence[Rule], lines: Sequence[bytes]) -> Sequence[Finding]:
+        if self._matcher is None or rules is not self._rules:
+            self._rules, self._matcher = rules, matcher_of(rules, counter=Counters())
+        correlator = Correlator(self._matcher.rules, counter=Counters())
+        batch = batch_of_lines(lines, year=self._year)
+        return correlator.process(stretch_of(batch, self._matcher.match(batch))).findings
+
+
+def batch_of_lines(lines: Sequence[bytes], *, year: int, timezone: str = "UTC") -> Batch:
+    """Syslog lines at hand as one attested batch; positions are line numbers."""
+    year, read_at = span_of_file(
+        lines[0] if lines else b"", lines[-1] if lines else b"", year=year, mtime=0, timezone=timezone
+    )
+    lengths = np.asarray([len(line) for line in lines], dtype=np.int64)
+    starts = np.cumsum(lengths + 1) - lengths - 1
+    return Batch(
+        origin=Origin(REPLAY_HOST_ID, "lines"),
+        number=0,
+        block=b"".join(line + b"\n" for line in lines),
+        starts=starts,
+        ends=starts + lengths,
+        positions=np.arange(1, len(lines) + 1, dtype=np.int64),
+        read_at=read_at,
+        trust=Trust.ATTESTED,
+        timezone=timezone,
+        year=year,
+        spooled=True,
+    )
