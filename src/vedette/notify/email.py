@@ -107,8 +107,10 @@ class EmailNotifier:
             tls_context=context if mode != "none" else None,
             timeout=self._settings.timeout_seconds,
         )
+        transport: asyncio.BaseTransport | None = None
         try:
             await client.connect()
+            transport = client.transport
             if password is not None:
                 await client.login(self._settings.username, password)
             sender = mail_address(self._settings.sender).addr_spec
@@ -118,6 +120,9 @@ class EmailNotifier:
                 await client.quit()
         finally:
             client.close()
+            if isinstance(transport, asyncio.WriteTransport):
+                # A server that does not answer the end of TLS would keep the connection open.
+                transport.abort()
             await asyncio.sleep(0)  # closing takes one turn of the loop
         later = {recipient for recipient, response in refused.items() if 400 <= response.code < 500}
         for _ in range(len(refused) - len(later)):

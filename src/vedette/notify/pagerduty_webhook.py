@@ -33,6 +33,7 @@ _MOST_SIGNATURES = 8
 _MOST_REMEMBERED = 4096
 # PagerDuty itself waits 5 seconds for an answer (its documentation, Webhooks, Behavior).
 _REQUEST_SECONDS = 10.0
+_LINGER_SECONDS = 1.0
 
 
 class PagerVerb(StrEnum):
@@ -277,7 +278,7 @@ async def _linger(reader: asyncio.StreamReader) -> None:
     """Take a little of what still comes: closing at once would reset the connection and lose our answer."""
     left = 2 * MOST_BODY
     try:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(_LINGER_SECONDS):
             while left > 0 and (data := await reader.read(65536)):
                 left -= len(data)
     except TimeoutError:
