@@ -32,9 +32,11 @@ class Engine:
             self.counter.add("records_dropped", DropReason.HEADER_UNREADABLE, matches.unreadable)
         for reason, n in batch.dropped.items():
             self.counter.add("records_dropped", reason, n)
+        outcome = self.correlator.process(stretch_of(batch, matches))
+        outcome.skewed = matches.skewed
         if matches.skewed:
             self.counter.add("records_skewed", n=matches.skewed)
-        return self.correlator.process(stretch_of(batch, matches))
+        return outcome
 
 
 def stretch_of(batch: Batch, matches: Matches, raw: Callable[[int], bytes] | None = None) -> Stretch:

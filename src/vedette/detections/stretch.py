@@ -35,10 +35,14 @@ class Stretch:
 
 @dataclass(slots=True)
 class Outcome:
-    """Findings in the order of the records that made them (then rule order), and what only counts on."""
+    """Findings in the order of the records that made them (then rule order), and what only counts on.
+
+    skewed: matched records whose time is so far from the time of reading that windows used the latter.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     continuations: list[Continuation] = field(default_factory=list)
+    skewed: int = 0
 
 
 @dataclass(slots=True)
