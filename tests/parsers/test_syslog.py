@@ -293,10 +293,38 @@ def test_a_record_is_never_more_than_two_days_ahead_of_its_reading(day: int, sec
 # ---------------------------------------------------------------------------------------------------- agreement
 
 _pieces = st.sampled_from(
-    [b"Nov 24 02:53:13 ", b"Nov  4 02:53:13 ", b"Feb 29 23:59:60 ", b"Jan 1 00:00:00 ", b"<38>", b"<1", b">", b"1 "]
-    + [b"2026-11-24T02:53:13.123456+01:00 ", b"2026-11-24T02:53:13Z ", b"2026-11-24T02:53:13.123456Z ", b"- "]
-    + [b"web1 ", b"sshd[6400]: ", b"sshd[", b"6400]", b": ", b":", b" ", b"]", b"[", b"kernel: ", b"kernel:[1] ", b"--"]
-    + [b"a" * 70, b"message repeated 3 times: [ x]", b'[a b="c"] ', b"\0", b"\xff", b"last "]
+    [
+        b"Nov 24 02:53:13 ",
+        b"Nov  4 02:53:13 ",
+        b"Feb 29 23:59:60 ",
+        b"Jan 1 00:00:00 ",
+        b"<38>",
+        b"<1",
+        b">",
+        b"1 ",
+        b"2026-11-24T02:53:13.123456+01:00 ",
+        b"2026-11-24T02:53:13Z ",
+        b"2026-11-24T02:53:13.123456Z ",
+        b"- ",
+        b"web1 ",
+        b"sshd[6400]: ",
+        b"sshd[",
+        b"6400]",
+        b": ",
+        b":",
+        b" ",
+        b"]",
+        b"[",
+        b"kernel: ",
+        b"kernel:[1] ",
+        b"--",
+        b"a" * 70,
+        b"message repeated 3 times: [ x]",
+        b'[a b="c"] ',
+        b"\0",
+        b"\xff",
+        b"last ",
+    ]
 )
 _record = st.one_of(
     st.lists(_pieces, max_size=9).map(b"".join),
