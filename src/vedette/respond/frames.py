@@ -35,10 +35,11 @@ class Remove(_Verb, frozen=True, tag="remove"):
 
 
 class Sync(_Verb, frozen=True, tag="sync"):
-    """Make the set exactly these; with `more` the list goes on in the next frame."""
+    """Make the set exactly these. `first` begins a list; with `more` it goes on in the next frame."""
 
     now: Time
     entries: Entries
+    first: bool = True
     more: bool = False
 
 

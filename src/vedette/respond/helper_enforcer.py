@@ -3,7 +3,9 @@ Counterpart: kernel_helper.py at the other end of the socket pair; frames.py is 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import sys
 import time
@@ -35,6 +37,7 @@ _TIMEOUT = 1.0
 """Seconds for one answer; making the table anew with 10,000 elements takes 0.3."""
 _SYNC_TIMEOUT = 10.0
 _START_TIMEOUT = 10.0
+_END_TIMEOUT = 3.0
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 """All the helper gets of ours: secrets may stand in the environment."""
 _RESTART_PAUSE = 2.0
@@ -95,19 +98,9 @@ class HelperEnforcer:
             try:
                 self._ask(Add, now, page)
             except _RefusedError as refused:
-                # One of them is refused: let the others in.
-                failures += self._add_each(page, now) if len(page) > 1 else [refused]
+                failures.append(refused)
         if failures:
             raise EnforcementError("; ".join(one.message for one in failures[:3]), hint=failures[0].hint)
-
-    def _add_each(self, entries: Sequence[tuple[str, int]], now: int) -> list[EnforcementError]:
-        failures: list[EnforcementError] = []
-        for entry in entries:
-            try:
-                self._ask(Add, now, [entry])
-            except _RefusedError as refused:
-                failures.append(refused)
-        return failures
 
     def remove(self, targets: Iterable[Target]) -> None:
         """See `Enforcer`."""
@@ -119,9 +112,9 @@ class HelperEnforcer:
         """See `Enforcer`."""
         entries = [(network_text(network), end) for network, end in wanted_of(active, now).items()]
         pages = list(_pages(entries)) or [[]]
-        for page in pages[:-1]:
-            self._ask(Sync, now, page, more=True)
-        return self._ask(Sync, now, pages[-1], timeout=_SYNC_TIMEOUT).number
+        for number, page in enumerate(pages[:-1]):
+            self._ask(Sync, now, page, first=not number, more=True)
+        return self._ask(Sync, now, pages[-1], first=len(pages) == 1, timeout=_SYNC_TIMEOUT).number
 
     def blocked(self) -> dict[str, int]:
         """Target as text -> end of its lease, as the helper knows it."""
@@ -181,11 +174,16 @@ class HelperEnforcer:
             self._connection.close()
             self._connection = None
         if self._pid:
-            try:
-                os.waitpid(self._pid, 0)
-            except ChildProcessError:
-                pass  # somebody else has waited for it
-            self._pid = 0
+            pid, self._pid = self._pid, 0
+            # It ends by itself when the socket closes; a hung one is not waited for for ever.
+            with contextlib.suppress(ChildProcessError, PermissionError, ProcessLookupError):
+                end = time.monotonic() + _END_TIMEOUT
+                while os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    if time.monotonic() > end:
+                        os.kill(pid, signal.SIGKILL)
+                        os.waitpid(pid, 0)
+                        return
+                    time.sleep(0.005)
 
     def _ask(self, kind: Callable[..., Verb], *fields: object, timeout: float = _TIMEOUT, **named: object) -> Reply:
         connection = self._connection or self._start()

@@ -44,8 +44,8 @@ _CAPBSET_DROP, _SET_KEEPCAPS, _SET_NO_NEW_PRIVS, _CAP_AMBIENT, _AMBIENT_RAISE = 
 _LAST_CAPABILITY = 63
 FLOOR_EVERY = 30.0
 """Seconds after which the host's own addresses are read again."""
-MEND_PAUSE = 0.2
-"""Seconds between two remakes: another program that fights over the table must not busy us."""
+MEND_PAUSE, LONGEST_MEND_PAUSE = 0.2, 5.0
+"""Seconds between two remakes, more where they fail: a program that fights over the table must not busy us."""
 ENDER_PAUSE = 0.02
 """Seconds between two listings of the machine's sockets, so that a burst of verbs shares one."""
 RESTARTS = 5
@@ -123,10 +123,12 @@ class Worker:
         self._ender = _EnderThread() if config.end_connections else None
         self._decoder = msgspec.msgpack.Decoder(Verb)
         self._encoder = msgspec.msgpack.Encoder()
-        self._syncing: dict[Network, int] | None = None
+        self._syncing: dict[Network, int] = {}
+        self._refused: list[str] = []
+        self._total = (0, 0)
         self._listing: list[tuple[str, int]] = []
         self._counting: list[tuple[str, int, int]] = []
-        self._last_mend = 0.0
+        self._last_mend, self._pause = 0.0, MEND_PAUSE
         self._now, self._now_at = 0, time.monotonic()
         self._broken = ""
         self._to_end: list[Network] = []
@@ -155,14 +157,14 @@ class Worker:
             poll.register(descriptor, select.POLLIN)
         unruly = False
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll(MEND_PAUSE * 1000 if unruly else FLOOR_EVERY * 1000)}
+            ready = {descriptor for descriptor, _ in poll.poll(self._pause * 1000 if unruly else FLOOR_EVERY * 1000)}
             if ready & set(lifelines):
                 return
             if self._connection.fileno() in ready and not self._answer():
                 return
             if self._sets.fileno() in ready:
                 unruly = self._sets.changed() or unruly
-            if unruly and time.monotonic() - self._last_mend >= MEND_PAUSE:
+            if unruly and time.monotonic() - self._last_mend >= self._pause:
                 unruly = not self._mend()
             if time.monotonic() - self._floor_at >= FLOOR_EVERY:
                 self._read_floor()
@@ -173,8 +175,9 @@ class Worker:
             self._sets.mend(self.now())
         except EnforcementError as error:
             self._broken = str(error)
+            self._pause = min(2 * self._pause, LONGEST_MEND_PAUSE)
             return False
-        self._broken = ""
+        self._broken, self._pause = "", MEND_PAUSE
         return True
 
     def _answer(self) -> bool:
@@ -211,23 +214,31 @@ class Worker:
     def _do(self, verb: Verb) -> Reply:
         match verb:
             case Add(now=now, entries=entries):
-                wanted = self._checked(dict(entries))
+                wanted, refused = self._checked(dict(entries))
                 self._open(now)
                 self._to_end = list(wanted)
                 self._sets.add(wanted, self._heard(now))
+                _complain(refused)
             case Remove(targets=targets):
                 self._sets.remove([parse_network(text) for text in targets])
-            case Sync(now=now, entries=entries, more=more):
-                self._syncing = (self._syncing or {}) | self._checked(dict(entries))
+            case Sync(now=now, entries=entries, first=first, more=more):
+                if first:
+                    self._syncing, self._refused = {}, []
+                wanted, refused = self._checked(dict(entries))
+                self._syncing.update(wanted)
+                self._refused += refused
                 if more:
                     return Reply(verb.id)
-                wanted, self._syncing = self._syncing, None
-                number = self._sets.sync(wanted, self._heard(now))
+                number = self._sets.sync(self._syncing, self._heard(now))
                 self._broken = ""
+                _complain(self._refused)
                 return Reply(verb.id, number=number, note=self._note())
             case List(start=start):
                 if not start:
-                    self._listing = sorted((network_text(one), end) for one, end in self._sets.known.items())
+                    now = self.now()
+                    self._listing = sorted(
+                        (network_text(one), end) for one, end in self._sets.known.items() if end > now
+                    )
                 page = self._listing[start : start + ENTRIES_PER_FRAME]
                 return Reply(verb.id, entries=page, more=start + len(page) < len(self._listing))
             case Count(start=start):
@@ -252,17 +263,29 @@ class Worker:
             self._sets.sync(self._sets.known, now)
             self._broken = ""
 
-    def _checked(self, entries: Mapping[str, int]) -> dict[Network, int]:
-        """The entries as networks, each canonical and off the hard floor; ValueError names the first that is not."""
-        checked = {}
+    def _checked(self, entries: Mapping[str, int]) -> tuple[dict[Network, int], list[str]]:
+        """Those that are canonical and off the hard floor, as networks; and what is wrong with each of the others."""
+        checked, refused = dict[Network, int](), list[str]()
         for text, end in entries.items():
-            network = parse_network(text)
+            try:
+                network = parse_network(text)
+            except ValueError as error:
+                refused.append(str(error))
+                continue
             if network_text(network) != text:
-                raise ValueError(f"{text!r} is not canonical")
-            if self._guard.refuses(network) is RefusalReason.HARD_FLOOR:
-                raise ValueError(f"{text} is on the hard floor")
-            checked[network] = end
-        return checked
+                refused.append(f"{text!r} is not canonical")
+            elif self._guard.refuses(network) is RefusalReason.HARD_FLOOR:
+                refused.append(f"{text} is on the hard floor")
+            else:
+                checked[network] = end
+        return checked, refused
+
+
+def _complain(refused: Sequence[str]) -> None:
+    """ValueError where anything was refused; called when the others have been done."""
+    if refused:
+        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+        raise ValueError("; ".join(refused[:3]) + more)
 
 
 def serve(connection: socket.socket, config: HelperConfig, parent: int) -> None:

@@ -25,6 +25,7 @@ ALWAYS = ((4, 32), (6, 128), (6, 64))
 TOLERANCE = 2 * SECOND
 """A lease in the kernel may differ by this much from the decision's before `sync` mends it."""
 LONGEST = 3650 * 86_400 * SECOND
+_FORGET_AT = 4096
 
 Length = tuple[int, int]
 _DIFFERS = re.compile(rb"File exists|Device or resource busy|Not supported|Operation not supported")
@@ -110,6 +111,7 @@ class KernelSets:
         except OSError as error:
             raise _explained("cannot reach the kernel's tables", error) from None
         self.known: dict[Network, int] = {}
+        self._forget_at = _FORGET_AT
 
     def open(self, now: int) -> None:
         """Make the structure where it is missing and take over the elements that are there (we were restarted)."""
@@ -133,6 +135,9 @@ class KernelSets:
         fresh = {network: end for network, end in wanted.items() if end > now and end > self.known.get(network, 0)}
         if not fresh:
             return
+        if len(self.known) >= self._forget_at:
+            self.known = {network: end for network, end in self.known.items() if end > now}
+            self._forget_at = max(_FORGET_AT, 2 * len(self.known))
         if missing := {length_of(network) for network in fresh} - self._lengths:
             self._lengths |= missing
             try:
