@@ -29,6 +29,7 @@ class _Tables:
     correlation: dict[tuple[str, str], bytes] = field(default_factory=dict)
     findings: dict[str, Finding] = field(default_factory=dict)
     alerts: dict[str, Alert] = field(default_factory=dict)
+    unresolved: dict[str, str] = field(default_factory=dict)
     silences: dict[str, Silence] = field(default_factory=dict)
     groups: dict[str, GroupState] = field(default_factory=dict)
     outbox: dict[str, OutboxItem] = field(default_factory=dict)
@@ -79,8 +80,7 @@ class MemoryTransaction:
         return new
 
     def unresolved_alert(self, key: str) -> Alert | None:
-        found = [a for a in self._t.alerts.values() if a.key == key and a.state is not AlertState.RESOLVED]
-        return copy.deepcopy(found[0]) if found else None
+        return self.alert(self._t.unresolved.get(key, ""))
 
     def alert(self, alert_id: str) -> Alert | None:
         return copy.deepcopy(self._t.alerts.get(alert_id))
@@ -93,8 +93,10 @@ class MemoryTransaction:
         return _out(sorted(found, key=lambda a: (a.opened_at, a.id)))
 
     def save_alert(self, alert: Alert) -> None:
-        other = self.unresolved_alert(alert.key)
-        if alert.state is not AlertState.RESOLVED and other is not None and other.id != alert.id:
+        before = self._t.alerts.get(alert.id)
+        if before is not None and self._t.unresolved.get(before.key) == alert.id:
+            del self._t.unresolved[before.key]
+        if alert.state is not AlertState.RESOLVED and self._t.unresolved.setdefault(alert.key, alert.id) != alert.id:
             raise StateError(f"two unresolved alerts of one key: {alert.key}")
         self._t.alerts[alert.id] = copy.deepcopy(alert)
 

@@ -1,0 +1,61 @@
+"""What makes findings one alert: its key, and the labels that routes and silences match on.
+Counterpart: `alerts.lifecycle`, which finds the alert of a finding by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vedette.model.events import Scalar
+from vedette.model.findings import Finding, key_text
+from vedette.model.rules import Rule, Scope
+
+DEFAULT_FIELDS = ("source.ip", "user.name", "file.path")
+
+
+def key_fields(
+    rule: Rule | None, key: Mapping[str, Scalar], host_id: str, given: Mapping[str, Scalar]
+) -> dict[str, Scalar]:
+    """The fields that key an alert: the finding's own, else the first DEFAULT_FIELDS that `given` has.
+
+    The host is part of the key of a rule of scope host, of one that names no fields, and of a rule we do not
+    have; only a fleet rule with key fields of its own joins several hosts.
+    """
+    fields = dict(key)
+    if not fields:
+        fields.update(next(([(name, given[name])] for name in DEFAULT_FIELDS if given.get(name)), []))
+    if rule is None or rule.scope is Scope.HOST or not key:
+        fields.setdefault("host.id", host_id)
+    return fields
+
+
+def finding_fields(finding: Finding, rule: Rule | None) -> dict[str, Scalar]:
+    """The key fields of a finding's alert."""
+    given: dict[str, Scalar] = {"source.ip": finding.source_ip, "user.name": finding.user_name}
+    return key_fields(rule, finding.key, finding.host_id, given)
+
+
+def alert_key(rule_id: str, fields: Mapping[str, Scalar]) -> str:
+    """The key as one text: rule id and fields, canonical."""
+    return key_text({**fields, "rule.id": rule_id})
+
+
+def label_text(value: Scalar) -> str:
+    """A field's value as a label: null is the empty text, true and false as YAML writes them."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def labels_of(finding: Finding, fields: Mapping[str, Scalar]) -> dict[str, str]:
+    """The labels of a finding's alert; a label that would be empty is left out, as in Alertmanager."""
+    labels = {name: label_text(value) for name, value in fields.items()}
+    labels |= {
+        "rule.id": finding.rule_id,
+        "rule.name": finding.rule_name,
+        "level": finding.level.label,
+        "host.id": finding.host_id,
+        "host.name": finding.host_name,
+    }
+    return {name: value for name, value in labels.items() if value}
