@@ -465,3 +465,18 @@ def test_closing_twice_does_no_harm(path: Path):
     state.close()
     state.close()
     assert path.exists()
+
+
+def test_the_foreign_version_tells_of_others_and_not_of_ourselves(tmp_path: Path) -> None:
+    state, other = State(tmp_path / "state.db"), State(tmp_path / "state.db")
+    try:
+        before = state.foreign_version()
+        with state.transaction() as tx:
+            tx.save_cursor("stdin", "1")
+        assert state.foreign_version() == before
+        with other.transaction() as tx:
+            tx.save_cursor("stdin", "2")
+        assert state.foreign_version() != before
+    finally:
+        state.close()
+        other.close()

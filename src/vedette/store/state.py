@@ -117,6 +117,23 @@ class State:
         with self.transaction() as transaction:
             transaction.save_outbox(item)
 
+    def foreign_version(self) -> int:
+        """A number that changes when somebody else (another process) has committed; cheap enough to ask often.
+
+        PostgreSQL has no such number that costs nothing: there it counts the transactions of all.
+        """
+        with self._lock, in_our_words(self.place):
+            if self._connection is None:
+                self._connection = self._writer.connect()
+            if self._writer.dialect.name == "sqlite":
+                raw = self._connection.connection.driver_connection
+                assert raw is not None
+                return int(raw.execute("PRAGMA data_version").fetchone()[0])
+            with self._connection.begin():
+                return int(
+                    self._connection.exec_driver_sql("SELECT pg_snapshot_xmin(pg_current_snapshot())").scalar_one()
+                )
+
     def close(self) -> None:
         """Give back every connection; idempotent."""
         with self._lock:
