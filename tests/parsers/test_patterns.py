@@ -181,14 +181,27 @@ def test_no_text_in_any_place_of_any_message_blames_a_stranger(flat: FlatShape, 
     assert address in (PEER, None), message
 
 
+_ENDINGS = sorted(
+    {
+        " ".join(words[first:])
+        for words in (message.split(" ") for message in _IMITATIONS)
+        for first in range(len(words))
+        if STRANGER in " ".join(words[first:])
+    }
+)
+
+
 @settings(max_examples=300)
-@given(st.sampled_from(_ATTACKED), st.lists(hostile_text(), min_size=3, max_size=3), st.integers(0, CUT))
-def test_a_message_that_lost_its_tail_blames_no_stranger(flat: FlatShape, texts: list[str], padding: int):
-    whole = written(flat, [("x" * padding) + text for text in texts]).encode()
-    if len(whole) < CUT:
-        whole = written(flat, [("x" * CUT) + text for text in texts]).encode()
-    _, address = blamed(flat.service, whole[:CUT])
-    assert address in (PEER, None), whole[:CUT]
+@given(st.sampled_from(_ATTACKED), st.sampled_from(_ENDINGS), st.integers(0, 2))
+def test_a_message_cut_right_after_text_blames_no_stranger(flat: FlatShape, ending: str, place: int):
+    count = sum(capture.type is CaptureType.TEXT for capture in flat.shape.captures)
+    texts = ["alice"] * count
+    texts[place % count] = "\0"
+    head = written(flat, list(texts)).partition("\0")[0]
+    texts[place % count] = "x" * (CUT - len(head) - len(ending) - 1) + f" {ending}yyyy"
+    message = written(flat, list(texts)).encode()[:CUT]
+    assert message.endswith(ending.encode())
+    assert blamed(flat.service, message)[1] in (PEER, None), message
 
 
 def test_the_hostile_lines_are_about_something():
