@@ -89,18 +89,16 @@ class Guard:
 
     def __init__(self, floor: Iterable[Network] = (), allowlist: Iterable[Entry] = ()) -> None:
         self._fixed = Networks(ip_network(text) for text in FIXED_FLOOR)
-        self.entries: list[Entry] = []
-        self._allowed = Networks()
-        self.set_floor(floor)
+        self.floor = frozenset(floor)
+        self._floor = Networks(self.floor)
         self.set_allowlist(allowlist)
 
     def set_floor(self, floor: Iterable[Network]) -> bool:
         """Replace what stands on the floor besides the fixed part; whether that changed anything."""
         networks = frozenset(floor)
-        if networks == getattr(self, "floor", None):
+        if networks == self.floor:
             return False
-        self.floor = networks
-        self._floor = Networks(networks)
+        self.floor, self._floor = networks, Networks(networks)
         return True
 
     def set_allowlist(self, entries: Iterable[Entry]) -> None:
