@@ -192,11 +192,11 @@ def test_trust_is_the_lowest_the_threshold_needs() -> None:
 
 def test_forgeable_records_may_block_only_where_the_operator_accepts_the_source() -> None:
     rule = replace(counting(2, 60), response=Response())
-    for accepted, blame in ((frozenset(), "source-forgeable"), (frozenset({"stdin"}), "allowed")):
-        engine = engine_of([FAILED, rule], accept_forgeable=accepted)
+    for accepted, blame in ((set(), "source-forgeable"), ({"stdin"}, "allowed")):
+        engine = engine_of([FAILED, rule], accept_forgeable=accepted.__contains__)
         findings = engine.process(batch_of([failed(0), failed(1)], trust=Trust.FORGEABLE)).findings
         assert [one.blame for one in findings] == [blame]
-        network = engine_of([FAILED, rule], accept_forgeable=accepted)
+        network = engine_of([FAILED, rule], accept_forgeable=accepted.__contains__)
         findings = network.process(batch_of([failed(0), failed(1)], trust=Trust.NETWORK)).findings
         assert [one.blame for one in findings] == [BlameReason.SOURCE_NETWORK]
 

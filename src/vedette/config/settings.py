@@ -24,6 +24,7 @@ class Settings(BaseModel):
 
     version: Literal[1] = 1
     data: Path | None = Field(default=None, description="data folder; default /var/lib/vedette, or the user's own")
+    user: str = Field(default="nobody", description="whom `up` becomes when started by root")
     state_url: str = Field(default="", description="SQLAlchemy URL of the state; default: SQLite in the data folder")
     sources: SourcesSettings = SourcesSettings()
     rules: RulesSettings = RulesSettings()

@@ -3,7 +3,7 @@ Counterpart: `match` hands the matches in; `windows` says what a window means, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -30,7 +30,7 @@ _HIGH, _ORDINALS = "", "ordinals"
 class Correlator:
     """Keeps every window. Same matches in the same order give the same findings, however they are cut.
 
-    accept_forgeable: source names whose forgeable records the operator lets cause blocks. lateness:
+    accept_forgeable: of a source name, whether the operator lets its forgeable records cause blocks. lateness:
     microseconds behind a source's highest event time after which a record is matched, not correlated.
     track: remember which windows changed, for `changes` at the commit point.
     """
@@ -41,7 +41,7 @@ class Correlator:
         *,
         counter: Counter,
         lateness: int = LATENESS,
-        accept_forgeable: frozenset[str] = frozenset(),
+        accept_forgeable: Callable[[str], bool] = lambda _source: False,
         max_keys: int = MAX_KEYS,
         evidence: MakeEvidence = plain_evidence,
         track: bool = False,
@@ -136,7 +136,7 @@ class Correlator:
 
     def _effective_trust(self, stretch: Stretch) -> Int64:
         trust = stretch.matches.trust.astype(np.int64)
-        accepted = np.asarray([origin.source in self._accept for origin in stretch.origins], dtype=np.bool_)
+        accepted = np.asarray([self._accept(origin.source) for origin in stretch.origins], dtype=np.bool_)
         lifted = accepted[stretch.codes] & (trust == int(Trust.FORGEABLE))
         return np.where(lifted, int(Trust.ATTESTED), trust)
 

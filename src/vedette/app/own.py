@@ -1,0 +1,71 @@
+"""What Vedette notices about itself, as rules and findings like any other: nothing goes round the waist.
+Counterpart: `app.pipeline` makes them at the commit point; routes, silences and pages treat them alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vedette.model.events import Scalar
+from vedette.model.findings import Evidence, Finding, finding_id
+from vedette.model.levels import Level
+from vedette.model.rules import Rule, RuleKind
+from vedette.text.escape import terminal
+
+FUSE_BLOWN = Rule(
+    id="vedette-fuse-blown",
+    name="Blocking stopped itself",
+    level=Level.HIGH,
+    advice="More was to be blocked than the fuse allows. Look at `vedette block list` and the alerts of the rule it "
+    "names: either this is a large attack and the limit should be raised, or the rule is wrong.",
+)
+ENFORCER_FAILED = Rule(
+    id="vedette-enforcer-failed",
+    name="Blocks are not in force",
+    level=Level.HIGH,
+    kind=RuleKind.CONDITION,
+    key=("vedette.enforcer",),
+    advice="Decisions are made but not carried out. `vedette doctor` says what the enforcer needs.",
+)
+ENFORCER_MENDED = Rule(
+    id="vedette-enforcer-mended",
+    name="Blocks are in force again",
+    level=Level.INFORMATIONAL,
+    key=("vedette.enforcer",),
+    clears=ENFORCER_FAILED.id,
+)
+CLOCK_SKEWED = Rule(
+    id="vedette-clock-skewed",
+    name="Times in the log are far from this host's clock",
+    level=Level.MEDIUM,
+    key=("vedette.source",),
+    advice="Windows use the time of reading meanwhile. Set the clock (NTP), or the source's `timezone`.",
+)
+RULES = (FUSE_BLOWN, ENFORCER_FAILED, ENFORCER_MENDED, CLOCK_SKEWED)
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """Who speaks: the host this process runs on."""
+
+    host_id: str
+    host_name: str
+
+    def finding(self, rule: Rule, key: dict[str, Scalar], now: int, words: str) -> Finding:
+        """A finding of one of `RULES`; `words` is its sample, what a person reads first."""
+        return Finding(
+            id=finding_id(rule.id, key, now, words.encode(), 0),
+            rule_id=rule.id,
+            rule_name=rule.name,
+            level=rule.level,
+            time=now,
+            key=key,
+            host_id=self.host_id,
+            host_name=self.host_name,
+            source_ip="",
+            user_name="",
+            count=1,
+            records=(Evidence(f"{self.host_id}/vedette/{now}", now),),
+            sample=terminal(words),
+            clears=rule.clears,
+            created=now,
+        )

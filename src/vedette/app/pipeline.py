@@ -1,0 +1,271 @@
+"""Batch to commit point: detect, change alerts, decide, plan notifications, commit; then enforce.
+Counterpart: sources feed it through one queue; the outbox and the enforcers carry out what it committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+
+from vedette.alerts import lifecycle
+from vedette.alerts.routing import Router
+from vedette.app import own
+from vedette.detections.engine import Engine
+from vedette.model.batch import Batch
+from vedette.model.clock import MINUTE, SECOND, Clock
+from vedette.model.errors import EnforcementError, StateError
+from vedette.model.findings import Continuation, Finding
+from vedette.model.protocols import Counter, Enforcer
+from vedette.model.rules import Rule
+from vedette.respond.policy import Outcome as Decided
+from vedette.respond.policy import Policy
+from vedette.store.state import State
+
+log = structlog.get_logger()
+
+COMMIT_AFTER = SECOND
+COMMIT_BYTES = 64 << 20
+FOREIGN_EVERY = SECOND // 10
+"""How often it is looked whether another process (the command line) wrote to the state."""
+SYNC_EVERY = 10 * SECOND
+"""How often what the enforcers hold is compared with what is in force."""
+RETRY_AFTER = SECOND
+WAITING_LIMIT = 10_000
+"""Findings kept while the disk refuses them; cursors do not pass them, so more would only cost memory."""
+_SKEW_SAID_EVERY = 60 * MINUTE
+
+
+class Pipeline:
+    """The synchronous middle of the program; one thread owns it. `take` for each batch, `tick` in between.
+
+    woken: called after a commit that put something into the outbox.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        state: State,
+        rules: Sequence[Rule],
+        router: Router,
+        policy: Policy,
+        enforcers: Sequence[Enforcer],
+        *,
+        clock: Clock,
+        counter: Counter,
+        me: own.Self,
+        quiet_period: int,
+        woken: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._state = state
+        self._rules: Mapping[str, Rule] = {rule.id: rule for rule in (*rules, *own.RULES)}
+        self._router = router
+        self._policy = policy
+        self._enforcers = list(enforcers)
+        self._clock = clock
+        self._counter = counter
+        self._me = me
+        self._quiet_period = quiet_period
+        self._woken = woken
+        self._cursors: dict[str, str] = {}
+        self._correlation: dict[tuple[str, str], bytes | None] = {}
+        self._findings: list[Finding] = []
+        self._continuations: list[Continuation] = []
+        self._bytes = 0
+        self._oldest = 0
+        self._refused = False
+        self._not_before = 0
+        self._next_due = 0
+        self._foreign = state.foreign_version()
+        self._nudged = False
+        self._foreign_at = self._sync_at = self._quiet_at = 0
+        self._broken: dict[str, str] = {}
+        self._skew_said: dict[str, int] = {}
+        self.last_alive = clock.now()
+        """When the pipeline last got round; a heartbeat goes out only while this moves."""
+
+    # ------------------------------------------------------------------------------------------ the flow
+
+    def take(self, batch: Batch) -> None:
+        """Judge a batch; commit at once where that made a finding."""
+        outcome = self._engine.process(batch)
+        now = self._clock.now()
+        if batch.cursor:
+            self._cursors[batch.origin.source] = batch.cursor
+        self._findings += outcome.findings
+        self._continuations += outcome.continuations
+        self._bytes += len(batch.block)
+        self._oldest = self._oldest or now
+        if outcome.skewed:
+            self._note_skew(batch, outcome.skewed, now)
+        if self._findings or self._bytes >= COMMIT_BYTES or now - self._oldest >= COMMIT_AFTER:
+            self.commit(now)
+        self.last_alive = now
+
+    def nudge(self) -> None:
+        """Another thread of this process changed alerts or decisions: look at the next tick. Safe from any thread."""
+        self._nudged = True
+
+    def tick(self) -> float:
+        """Do what time asks for; how many seconds it may wait until it is called again."""
+        now = self._clock.now()
+        if now - self._foreign_at >= FOREIGN_EVERY:
+            self._foreign_at = now
+            self._look_outside(now)
+        if (self._oldest and now - self._oldest >= COMMIT_AFTER) or (self._next_due and now >= self._next_due):
+            self.commit(now)
+        if now >= self._sync_at:
+            self._sync_at = now + SYNC_EVERY
+            self._sync(now)
+        if now >= self._quiet_at:
+            self._quiet_at = now + MINUTE
+            self.commit(now, quiet=True)
+        self.last_alive = now
+        due = [self._foreign_at + FOREIGN_EVERY]
+        due += [at for at in (self._next_due, self._oldest and self._oldest + COMMIT_AFTER) if at]
+        return max(min(due) - now, 0) / SECOND if not self._refused else 0.1
+
+    def commit(self, now: int, *, quiet: bool = False) -> bool:
+        """The commit point: all of it or nothing. False where the disk refuses; it is tried again later."""
+        if self._refused and now < self._not_before:
+            return False
+        # `changes` forgets what it gives, so it is kept here until it is committed.
+        self._correlation.update(self._engine.correlator.changes())
+        try:
+            with self._state.transaction() as tx:
+                for source, cursor in self._cursors.items():
+                    tx.save_cursor(source, cursor)
+                tx.save_correlation(self._correlation)
+                changes = lifecycle.apply(
+                    self._findings,
+                    self._continuations,
+                    tx,
+                    now,
+                    self._rules,
+                    self._counter,
+                    host_id=self._me.host_id,
+                )
+                if quiet:
+                    changes += lifecycle.resolve_quiet(tx, now, self._quiet_period)
+                alert_ids = {one: change.alert.id for change in changes for one in change.alert.finding_ids}
+                if self._findings:
+                    decided = self._policy.decide(self._findings, tx, now, alert_ids)
+                else:
+                    decided = self._policy.expire(tx, now) if quiet else Decided()
+                items = self._router.plan(changes, tx, now)
+                items += self._router.flush(tx, now)
+                next_due = self._router.next_due(tx)
+        except StateError as error:
+            self._on_refused(error, now)
+            return False
+        self._on_committed(decided, now, next_due)
+        if items:
+            self._woken()
+        return True
+
+    def _on_committed(self, decided: Decided, now: int, next_due: int) -> None:
+        self._policy.committed(decided)
+        # Committed BEFORE it is enforced: a block nobody knows of could never be lifted.
+        self._enforce(decided, now)
+        self._cursors.clear()
+        self._correlation.clear()
+        self._findings = []
+        self._continuations = []
+        self._bytes = self._oldest = 0
+        self._next_due = next_due
+        if self._refused:
+            self._refused = False
+            log.warning("state is written again", place=self._state.place)
+        for refusal in decided.refusals:
+            self._counter.add("responses_refused", refusal.reason)
+        if decided.fuse_blown is not None:
+            fuse = decided.fuse_blown
+            words = f"the fuse {fuse.limit.value} ({fuse.allowed}) blew at {fuse.target} by {fuse.rule_id}"
+            log.error("fuse blown", limit=fuse.limit.value, allowed=fuse.allowed, rule=fuse.rule_id)
+            self._say(own.FUSE_BLOWN, {"rule.id": fuse.rule_id}, now, words)
+
+    def _on_refused(self, error: StateError, now: int) -> None:
+        self._policy.forget()
+        self._not_before = now + RETRY_AFTER
+        self._counter.add("commits_refused")
+        if not self._refused:
+            self._refused = True
+            log.error(
+                "STATE CANNOT BE WRITTEN: detection goes on, but nothing is stored, told or blocked until it can",
+                reason=str(error),
+            )
+        if len(self._findings) > WAITING_LIMIT:
+            dropped = len(self._findings) - WAITING_LIMIT
+            del self._findings[:dropped]
+            self._counter.add("findings_waiting_dropped", n=dropped)
+
+    # ------------------------------------------------------------------------------------------ enforcing
+
+    def _enforce(self, decided: Decided, now: int) -> None:
+        for enforcer in self._enforcers:
+            try:
+                if decided.enforce:
+                    enforcer.add(decided.enforce, now)
+                if decided.remove:
+                    enforcer.remove(decided.remove)
+            except EnforcementError as error:
+                self._on_broken(enforcer, error, now)
+
+    def _sync(self, now: int) -> None:
+        """Make every enforcer hold exactly what is in force."""
+        if not self._enforcers:
+            return
+        try:
+            with self._state.transaction() as tx:
+                active = self._policy.active(tx, now)
+        except StateError:
+            return  # said at the commit point; the kernel keeps what it has
+        for enforcer in self._enforcers:
+            try:
+                mended = enforcer.sync(active, now)
+            except EnforcementError as error:
+                self._on_broken(enforcer, error, now)
+                continue
+            if mended:
+                self._counter.add("enforcer_mended", enforcer.name, mended)
+            if self._broken.pop(enforcer.name, None):
+                log.warning("enforcer works again", enforcer=enforcer.name)
+                self._say(own.ENFORCER_MENDED, {"vedette.enforcer": enforcer.name}, now, f"{enforcer.name} works again")
+
+    def _on_broken(self, enforcer: Enforcer, error: EnforcementError, now: int) -> None:
+        self._counter.add("enforcer_failed", enforcer.name)
+        self._sync_at = min(self._sync_at, now + RETRY_AFTER)
+        if enforcer.name not in self._broken:
+            self._broken[enforcer.name] = str(error)
+            log.error("BLOCKS ARE NOT IN FORCE", enforcer=enforcer.name, reason=str(error))
+            self._say(own.ENFORCER_FAILED, {"vedette.enforcer": enforcer.name}, now, str(error))
+
+    def _look_outside(self, now: int) -> None:
+        """Another process may have decided, lifted, acknowledged or resolved something."""
+        with suppress(StateError):
+            version = self._state.foreign_version()
+            if version == self._foreign and not self._nudged:
+                return
+            self._foreign, self._nudged = version, False
+            self._policy.forget()
+            self._sync(now)
+            self.commit(now)
+            self._woken()
+
+    # ------------------------------------------------------------------------------------------ ourselves
+
+    def _note_skew(self, batch: Batch, skewed: int, now: int) -> None:
+        if now - self._skew_said.get(batch.origin.source, -_SKEW_SAID_EVERY) >= _SKEW_SAID_EVERY:
+            self._skew_said[batch.origin.source] = now
+            words = f"{skewed} of {len(batch)} records of {batch.origin.source} differ from the time of reading"
+            self._say(own.CLOCK_SKEWED, {"vedette.source": batch.origin.source}, now, words)
+
+    def _say(self, rule: Rule, key: dict[str, str], now: int, words: str) -> None:
+        self._findings.append(self._me.finding(rule, dict(key), now, words))
+        self._oldest = self._oldest or now
+
+    def close(self) -> None:
+        """Commit what is left; what is enforced stays enforced."""
+        self._not_before = 0
+        self.commit(self._clock.now())

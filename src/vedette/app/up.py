@@ -1,0 +1,215 @@
+"""`vedette up`: everything on this host, with embedded defaults; sources to people and blocks on one screen.
+Counterpart: `app.pipeline` is the middle of it; `cli.up` starts it and prints what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from vedette.alerts.routing import Router
+from vedette.app import own
+from vedette.app.counters import Counters
+from vedette.app.detection import load_rules, matcher_of
+from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, Lock, drop_privileges, host_id, prepare_folder
+from vedette.app.pager import on_pager_event
+from vedette.app.pipeline import Pipeline
+from vedette.app.reading import Reading, plan_sources
+from vedette.app.receivers import receiver_kinds
+from vedette.config.settings import Settings
+from vedette.detections.correlate import Correlator
+from vedette.detections.engine import Engine
+from vedette.model.batch import Batch
+from vedette.model.clock import MINUTE, Clock
+from vedette.model.decisions import Rung
+from vedette.model.errors import EnforcementError
+from vedette.model.protocols import Enforcer, Source
+from vedette.model.rules import Rule
+from vedette.notify.heartbeat import Heartbeat
+from vedette.notify.outbox import Outbox
+from vedette.notify.pagerduty_webhook import PagerDutyListener
+from vedette.notify.receivers import build
+from vedette.respond.allowlist import Guard
+from vedette.respond.enforcers import make_enforcers, make_guard, refresh_floor
+from vedette.respond.policy import Policy
+from vedette.store.state import State
+from vedette.text.times import parse_duration
+
+log = structlog.get_logger()
+
+SKEW_LIMIT = 5 * MINUTE
+QUEUE_BATCHES = 64
+"""Batches between sources and engine; a full queue makes the sources wait, files and journal keep the rest."""
+_FLOOR_EVERY = 30.0
+
+Say = Callable[[str], None]
+
+
+class Up:
+    """One run of the whole program. `run` until `stop` is set or something cannot go on."""
+
+    def __init__(self, settings: Settings, *, clock: Clock, say: Say) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self._clock = clock
+        self._say = say
+        self._queue: queue.Queue[Batch | None] = queue.Queue(QUEUE_BATCHES)
+        self._failure: BaseException | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start everything in order, run, end everything in reverse order; raises what could not be mended."""
+        settings = self.settings
+        folder = prepare_folder(settings.data_folder())
+        lock = Lock(folder)
+        lock.take()
+        try:
+            me = own.Self(host_id(folder), socket.gethostname())
+            rules = load_rules(settings.rules.paths, packs=settings.rules.packs, settings=settings.rules)
+            guard = make_guard(settings.responding, [folder / ALLOWLIST_FILE])
+            enforcers = self._enforcers(rules)
+            self._say(drop_privileges(folder, settings.user))
+            state = State(settings.state_url or folder / STATE_FILE)
+            try:
+                await self._run(stop, state, rules, guard, enforcers, me)
+            finally:
+                state.close()
+                for enforcer in enforcers:
+                    enforcer.close()
+        finally:
+            lock.close()
+
+    def _enforcers(self, rules: Sequence[Rule]) -> list[Enforcer]:
+        """Only what some rule or person may need: a host that observes loads nothing into its kernel."""
+        rungs = self.settings.respond
+        unknown = sorted(set(rungs) - {rule.id for rule in rules})
+        for rule_id in unknown:
+            self._say(f"lacks: rule {rule_id}, which `respond:` names")
+        if Rung.ENFORCE not in rungs.values():
+            self._say("blocks: nothing; every response observes (`respond: {RULE-ID: enforce}` changes that)")
+            return []
+        try:
+            enforcers = make_enforcers(self.settings.responding)
+        except EnforcementError as error:
+            self._say(f"lacks: enforcement; {error}")
+            return []
+        for rule_id, rung in sorted(rungs.items()):
+            self._say(f"blocks: {rule_id} {rung.value}s")
+        return enforcers
+
+    async def _run(
+        self,
+        stop: asyncio.Event,
+        state: State,
+        rules: Sequence[Rule],
+        guard: Guard,
+        enforcers: Sequence[Enforcer],
+        me: own.Self,
+    ) -> None:
+        settings, clock, counters = self.settings, self._clock, self.counters
+        reading = plan_sources(settings.sources, me.host_id, clock, counters, state.cursors())
+        matcher = matcher_of(rules, counter=counters, skew_limit=SKEW_LIMIT)
+        correlator = Correlator(matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True)
+        correlator.restore(state.correlation())
+        router = Router(settings.alerts, receiver_kinds(settings.notify), counters)
+        policy = Policy(settings.responding, rules, guard, me.host_id)
+        notifiers = build(settings.notify, clock, counters)
+        outbox = Outbox(state, notifiers, settings.notify, clock, counters, random=random.random)
+        pipeline = Pipeline(
+            Engine(matcher, correlator, counters),
+            state,
+            rules,
+            router,
+            policy,
+            enforcers,
+            clock=clock,
+            counter=counters,
+            me=me,
+            quiet_period=parse_duration(settings.alerts.quiet_period),
+            woken=outbox.wake,
+        )
+        self._announce(reading, rules)
+        loop = asyncio.get_running_loop()
+        engine = threading.Thread(target=self._engine, args=(pipeline, loop, stop), name="engine")
+        engine.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [tasks.create_task(outbox.run())]
+                background += [tasks.create_task(self._read(source)) for source in reading.sources]
+                background.append(tasks.create_task(self._watch_floor(guard)))
+                if settings.notify.heartbeat is not None:
+                    heartbeat = Heartbeat(settings.notify.heartbeat, lambda: pipeline.last_alive, clock, counters)
+                    background.append(tasks.create_task(heartbeat.run()))
+                if settings.notify.pagerduty_webhook is not None:
+                    on_event = on_pager_event(state, router, clock, [pipeline.nudge, outbox.wake])
+                    listener = PagerDutyListener(settings.notify.pagerduty_webhook, on_event, clock, counters)
+                    background.append(tasks.create_task(listener.run()))
+                await stop.wait()
+                for task in background:
+                    task.cancel()
+        finally:
+            # Everything already read is judged and committed; the sources have stopped.
+            await asyncio.to_thread(self._queue.put, None)
+            await asyncio.to_thread(engine.join)
+            for notifier in notifiers.values():
+                await notifier.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _read(self, source: Source) -> None:
+        """Run one source; one that cannot go on does not stop the others."""
+        try:
+            await source.run(self._emit)
+        except OSError as error:
+            self.counters.add("sources_failed", source.name)
+            log.error("SOURCE STOPPED", source=source.name, reason=str(error))
+
+    async def _emit(self, batch: Batch) -> None:
+        try:
+            self._queue.put_nowait(batch)
+        except queue.Full:
+            await asyncio.to_thread(self._queue.put, batch)
+
+    def _engine(self, pipeline: Pipeline, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+        """The engine thread: batches as they come, ticks in between."""
+        try:
+            wait = 0.0
+            while True:
+                with suppress(queue.Empty):
+                    batch = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
+                    if batch is None:
+                        break
+                    pipeline.take(batch)
+                wait = pipeline.tick()
+            pipeline.close()
+        except BaseException as error:  # noqa: BLE001 (whatever ends the engine ends the program, loudly)
+            self._failure = error
+            log.error("ENGINE STOPPED", reason=f"{type(error).__name__}: {error}")
+            loop.call_soon_threadsafe(stop.set)
+            while self._queue.get() is not None:
+                pass
+
+    async def _watch_floor(self, guard: Guard) -> None:
+        """An address this host got a minute ago must not be blocked either."""
+        while True:
+            await asyncio.sleep(_FLOOR_EVERY)
+            await asyncio.to_thread(refresh_floor, guard, self.settings.responding)
+
+    def _announce(self, reading: Reading, rules: Sequence[Rule]) -> None:
+        for line in reading.lines:
+            self._say(line)
+        self._say(f"judges: {len(rules)} rules")
+        receivers = ", ".join(sorted(self.settings.notify.receivers)) or "nobody (no receiver is set; alerts are kept)"
+        self._say(f"tells: {receivers}")
+        self._say("up")
+
+
+def data_file(settings: Settings) -> Path:
+    """Where the state of this configuration lies, when it is a file."""
+    return settings.data_folder() / STATE_FILE
