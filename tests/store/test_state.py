@@ -245,7 +245,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     full_tables(), st.lists(st.tuples(st.lists(steps, max_size=6), st.sampled_from([False, False, True])), max_size=4)
 )
@@ -294,6 +294,77 @@ def test_an_alert_that_two_would_be_unresolved_of_is_refused_and_nothing_of_the_
         tx.save_alert(an_alert("a", key="k", state=AlertState.RESOLVED))
         tx.save_alert(an_alert("b", key="k"))
     assert [alert.id for alert in store.alerts()] == ["b", "a"]
+
+
+def an_item(ident: str, order_key: str, sequence: int, level: Level, created_at: int, **changes: Any) -> OutboxItem:
+    kind = changes.pop("kind", NotificationKind.TRIGGER)
+    notification = Notification(kind, "mail", "g", {}, 1, "d", level, [], 1, created_at)
+    return OutboxItem(ident, notification, order_key, sequence, created_at=created_at, **changes)
+
+
+@pytest.mark.parametrize("kept", ["disk", "memory"])
+def test_the_outbox_gives_the_most_urgent_first_and_never_the_second_of_an_order_before_its_first(
+    store: State, kept: str
+):
+    chosen = store if kept == "disk" else MemoryState()
+    with chosen.transaction() as tx:
+        for item in (
+            an_item("low-old", "p", 1, Level.LOW, 1),
+            an_item("high-new", "q", 1, Level.HIGH, 9),
+            an_item("high-old", "r", 1, Level.HIGH, 5),
+            an_item("second-of-low", "p", 2, Level.CRITICAL, 2),
+            an_item("first-waits", "s", 1, Level.CRITICAL, 1, next_try_at=50),
+            an_item("so-second-waits", "s", 2, Level.CRITICAL, 1),
+        ):
+            tx.enqueue(item)
+
+    def due(now: int) -> list[str]:
+        return [item.id for item in chosen.pending_outbox(now)]
+
+    assert due(10) == ["high-old", "high-new", "low-old"]
+    assert due(50) == ["first-waits", "high-old", "high-new", "low-old"]
+    chosen.save_outbox(an_item("low-old", "p", 1, Level.LOW, 1, state=OutboxState.DELIVERED))
+    assert due(10) == ["second-of-low", "high-old", "high-new"]
+
+
+@pytest.mark.parametrize("kept", ["disk", "memory"])
+def test_an_item_superseded_while_it_was_tried_stays_so_unless_it_was_delivered(store: State, kept: str):
+    chosen = store if kept == "disk" else MemoryState()
+    items = [an_item(name, "p", number, Level.HIGH, 1) for number, name in enumerate(("tried", "left"), 1)]
+    resolve = an_item("end", "p", 3, Level.HIGH, 1, kind=NotificationKind.RESOLVE)
+    with chosen.transaction() as tx:
+        for item in (*items, resolve):
+            tx.enqueue(item)
+        assert [item.id for item in tx.supersede("p")] == ["tried", "left"]
+        assert list(tx.supersede("p")) == []
+    chosen.save_outbox(replace(items[0], attempts=1, last_reason=DeliveryReason.TIMEOUT))
+    chosen.save_outbox(replace(items[1], state=OutboxState.DELIVERED))
+    states = {item.id: (item.state, item.attempts) for item in chosen.outbox()}
+    assert states == {
+        "tried": (OutboxState.SUPERSEDED, 1),
+        "left": (OutboxState.DELIVERED, 0),
+        "end": (OutboxState.PENDING, 0),
+    }
+
+
+@pytest.mark.parametrize("kept", ["disk", "memory"])
+def test_quiet_are_unresolved_low_and_medium_event_alerts_without_event_or_change(store: State, kept: str):
+    chosen = store if kept == "disk" else MemoryState()
+    quiet = {"level": Level.LOW, "updated_at": 9, "last_event_at": 9}
+    with chosen.transaction() as tx:
+        for ident, changes in {
+            "low": {},
+            "medium": {"level": Level.MEDIUM},
+            "acknowledged": {"state": AlertState.ACKNOWLEDGED},
+            "high": {"level": Level.HIGH},
+            "critical": {"level": Level.CRITICAL},
+            "condition": {"kind": RuleKind.CONDITION},
+            "resolved": {"state": AlertState.RESOLVED},
+            "event-since": {"last_event_at": 10},
+            "changed-since": {"updated_at": 10},
+        }.items():
+            tx.save_alert(an_alert(ident, **{**quiet, **changes}))
+        assert sorted(alert.id for alert in tx.quiet_alerts(10)) == ["acknowledged", "low", "medium"]
 
 
 def test_a_transaction_does_not_nest_and_is_of_no_use_afterwards(store: State):
