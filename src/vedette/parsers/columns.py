@@ -135,6 +135,14 @@ class Block:
             good &= bad & _KEEP[np.clip(length - at, 0, 8)] == 0
         return good
 
+    def like_address(self, starts: Int64, ends: Int64) -> Bool:
+        """Whether each span may be an address at all: a dot or colon early on, at most REACH bytes."""
+        length = ends - starts
+        words = self.word(starts) & _KEEP[np.clip(length, 0, 8)]
+        punctuation = first_byte(_hits(words, [np.uint64(mark * _EVERY) for mark in b".:"]))
+        good: Bool = (punctuation <= 4) & (length >= 2) & (length <= REACH)
+        return good
+
     def encode(self, starts: Int64, ends: Int64) -> tuple[Int32, list[bytes]]:
         """Equal spans get equal codes: int32 codes and the distinct spans. Python touches distinct spans only."""
         n = len(starts)

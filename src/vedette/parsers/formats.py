@@ -110,6 +110,10 @@ class Shape:
 
     gives_address: bool
     """Whether a match may set source.ip."""
+    address: int
+    """The capture that may set it, -1 for none."""
+    between: bytes
+    """The longest literal between two texts, b"" where there are no two."""
     holds_cut: bool
     """No field of the source stands behind a text: it is right even where the message lost its tail."""
 
@@ -220,6 +224,9 @@ def _shape(elements: list[Element], text: str, location: Location) -> Shape:
     bounds = [*places, len(joined)]
     segments = [tuple(joined[start + 1 : end]) for start, end in zip([-1, *places], bounds, strict=True)]
     first, last = joined[0], joined[-1]
+    address = [place for place, capture in enumerate(captures) if capture.field in ("source.ip", ADDRESS_FIELD)]
+    if len(address) > 1:
+        raise RuleError(f"source.ip and {ADDRESS_FIELD} are both captured in {text!r}", location=location)
     return Shape(
         elements=tuple(joined),
         captures=captures,
@@ -230,7 +237,13 @@ def _shape(elements: list[Element], text: str, location: Location) -> Shape:
         head=first.text if isinstance(first, Literal) else b"",
         tail=last.text if isinstance(last, Literal) else b"",
         least=sum(_least(element) for element in joined),
-        gives_address=any(capture.field in ("source.ip", ADDRESS_FIELD) for capture in captures),
+        gives_address=bool(address),
+        address=address[0] if address else -1,
+        between=max(
+            (element.text for segment in segments[1:-1] for element in segment if isinstance(element, Literal)),
+            key=len,
+            default=b"",
+        ),
         holds_cut=not places
         or not any(isinstance(e, Capture) and e.field in SOURCE_FIELDS for e in joined[places[0] :]),
     )

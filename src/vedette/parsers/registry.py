@@ -3,17 +3,20 @@ Counterpart: `patterns/*.yml` are written by people, `parsers.shapes` runs what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import yaml
 
 from vedette.model.errors import Location, RuleError
 from vedette.model.events import Scalar, Value
 from vedette.model.fields import FIELDS, Field, FieldType
-from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS, Shape, compile_format
+from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS, Piece, Shape, Step, compile_format
 from vedette.text.addresses import canonical
+
+T = TypeVar("T")
 
 PATTERNS = Path(__file__).parent / "patterns"
 
@@ -84,16 +87,42 @@ class FlatShape:
     service: str
     constants: dict[str, Value]
     cut: int
+    front: int
+    back: int
+    """Places in `PatternSet.fronts` and `.backs` of the last step of its beginning and of its ending."""
+
+
+class Tree(Generic[T]):
+    """Sequences that share their beginnings: entry n is (entry of what stands before, last item); 0 is empty."""
+
+    __slots__ = ("_known", "entries")
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, T | None]] = [(0, None)]
+        self._known: dict[tuple[int, T], int] = {}
+
+    def add(self, items: Sequence[T]) -> int:
+        """The entry of a sequence."""
+        place = 0
+        for item in items:
+            following = self._known.get((place, item))
+            if following is None:
+                following = self._known[place, item] = len(self.entries)
+                self.entries.append((place, item))
+            place = following
+        return place
 
 
 class PatternSet:
     """All pattern files. `shapes` in order: files by name, patterns and formats as written."""
 
-    __slots__ = ("files", "own", "shapes", "shapes_of", "universal")
+    __slots__ = ("backs", "files", "fronts", "own", "shapes", "shapes_of", "universal")
 
     def __init__(self, files: tuple[PatternFile, ...]) -> None:
         self.files = files
         self.shapes: list[FlatShape] = []
+        self.fronts: Tree[Step] = Tree()
+        self.backs: Tree[Piece] = Tree()
         self.shapes_of: dict[str, tuple[int, ...]] = {}
         self.own: dict[str, PatternFile] = {}
         self.universal = tuple(file for file in files if file.any_program)
@@ -115,8 +144,10 @@ class PatternSet:
                 ids[pattern.id] = pattern.location
                 for written in pattern.formats:
                     for shape in written.shapes:
+                        front, back = self.fronts.add(shape.front), self.backs.add(shape.pieces)
+                        constants = written.constants
                         self.shapes.append(
-                            FlatShape(shape, pattern, written, file.service, written.constants, file.cut)
+                            FlatShape(shape, pattern, written, file.service, constants, file.cut, front, back)
                         )
             self.shapes_of[file.service] = tuple(range(first, len(self.shapes)))
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from vedette.model.batch import Bool, Int32, Int64
-from vedette.parsers.columns import REACH, Block, UInt64, distinct, keep, word_of
+from vedette.parsers.columns import Block, UInt64, distinct, keep, word_of
 from vedette.parsers.formats import (
     Capture,
     CaptureType,
@@ -110,19 +110,29 @@ class Match:
             both = np.array([spans[place] for spans in self.spans], dtype=np.int64).reshape(-1, 2)
             return both[:, 0], both[:, 1]
         assert self.front is not None
+        found = self.captured(shape, place)
+        if found is not None:
+            node, pick = found
+            assert node.capture is not None
+            return _pick(node.capture[0], pick), _pick(node.capture[1], pick)
+        assert self.back is not None
+        return _pick(self.front.position, self.front_pick), _pick(self.back.position, self.back_pick)
+
+    def captured(self, shape: Shape, place: int) -> tuple[_Partial, Int64 | None] | None:
+        """Who captured it, and where its rows are there; None for the text between beginning and ending."""
+        assert self.front is not None
         in_front = sum(isinstance(step, Take) for step in shape.front)
         if place < in_front:
-            return self.front.span(in_front - 1 - place, self.front_pick)
-        assert self.back is not None
+            return self.front.captured(in_front - 1 - place, self.front_pick)
         if place == in_front:
-            return _pick(self.front.position, self.front_pick), _pick(self.back.position, self.back_pick)
+            return None
+        assert self.back is not None
         # Pieces are read from the right, the steps of each from the left.
         counts = [sum(isinstance(step, Take) for step in piece.steps) for piece in shape.pieces]
         behind = len(shape.captures) - 1 - place
         for number, count in enumerate(counts):
             if behind < count:
-                later = sum(counts[number + 1 :])
-                return self.back.span(later + behind, self.back_pick)
+                return self.back.captured(sum(counts[number + 1 :]) + behind, self.back_pick)
             behind -= count
         raise IndexError(place)
 
@@ -135,7 +145,8 @@ def _pick(array: Int64, pick: Int64 | None) -> Int64:
 class _Partial:
     """Rows of a group that got so far, where they stand, and what the last step captured.
 
-    kept: rows of `parent` that are left, None = all. rows: None = all rows of the group.
+    kept: rows of `parent` that are left, None = all. rows: None = all rows of the group. ids: per row the
+    number of the address the capture is, once somebody asked.
     """
 
     parent: _Partial | None
@@ -143,14 +154,15 @@ class _Partial:
     rows: Int64 | None
     position: Int64
     capture: tuple[Int64, Int64] | None = None
+    ids: Int32 | None = None
 
-    def span(self, back: int, pick: Int64 | None) -> tuple[Int64, Int64]:
-        """The span captured `back` captures before the last one, for the picked rows."""
+    def captured(self, back: int, pick: Int64 | None) -> tuple[_Partial, Int64 | None]:
+        """Who captured `back` captures before the last one, and where its rows are for the picked ones of ours."""
         node = self
         while True:
             if node.capture is not None:
                 if back == 0:
-                    return _pick(node.capture[0], pick), _pick(node.capture[1], pick)
+                    return node, pick
                 back -= 1
             if node.kept is not None:
                 pick = node.kept if pick is None else node.kept[pick]
@@ -250,7 +262,7 @@ class Matcher:
             self._run_group(router, router.lists[int(places[first])], rows[order[first:last]])
 
     def _run_group(self, router: Router, numbers: Sequence[int], rows: Int64) -> None:
-        group = _Group(self, self._block, self._starts[rows], self._ends[rows])
+        group = _Group(self, self._patterns, self._block, self._starts[rows], self._ends[rows])
         left = len(rows)
         for number in numbers:
             flat = self._patterns.shapes[number]
@@ -263,20 +275,16 @@ class Matcher:
     def _run_shape(self, group: _Group, number: int, flat: FlatShape, rows: Int64) -> int:
         """Match one shape; how many rows had none before."""
         shape = flat.shape
-        found = group.match(shape)
-        if found is None:
+        match = group.match(number, flat)
+        if match is None:
             return 0
-        front, back, front_pick, back_pick, local = found
+        here = match.rows = rows if match.rows is group.everyone else rows[match.rows]
         if shape.texts > 1:
-            return self._run_slow(number, flat, rows[local])
-        here = rows if len(local) == len(rows) else rows[local]
+            return self._run_slow(number, flat, here)
         outcome = self.outcome
         fresh = outcome.shape[here] == NONE
-        match = Match(number, here, front, back, front_pick, back_pick)
         if shape.gives_address:
-            place = next(n for n, c in enumerate(shape.captures) if c.field in ("source.ip", "source.address"))
-            starts, ends = match.span(shape, place)
-            self._name(here, self.ids_of(starts, ends))
+            self._name(here, group.ids(match, shape, shape.address))
         if flat.cut and not shape.holds_cut:
             lost = fresh & (self._ends[here] - self._starts[here] >= flat.cut)
             outcome.unsourced.update(here[lost].tolist())
@@ -377,34 +385,37 @@ class Matcher:
 class _Group:
     """Messages that may have the same shapes. What shapes share at their beginnings or endings is done once."""
 
-    def __init__(self, matcher: Matcher, block: Block, starts: Int64, ends: Int64) -> None:
+    def __init__(self, matcher: Matcher, patterns: PatternSet, block: Block, starts: Int64, ends: Int64) -> None:
         self._matcher = matcher
+        self._patterns = patterns
         self._block = block
         self._starts = starts
         self._ends = ends
-        self._length = ends - starts
-        self._last = block.word_before(ends)
-        self._fronts: dict[tuple[Step, ...], _Partial | None] = {(): _Partial(None, None, None, starts)}
-        self._backs: dict[tuple[Piece, ...], _Partial | None] = {(): _Partial(None, None, None, ends)}
-        self._closed: dict[tuple[Step, ...], _Partial | None] = {}
+        self.everyone: Int64 = np.arange(len(starts), dtype=np.int64)
+        self._fronts: dict[int, _Partial | None] = {0: _Partial(None, None, None, starts)}
+        self._backs: dict[int, _Partial | None] = {0: _Partial(None, None, None, ends)}
+        self._closed: dict[int, _Partial | None] = {}
+        self._words: dict[tuple[int, int], UInt64] = {}
+        self._ends_of: dict[tuple[int, bytes], tuple[Int64, Bool | None]] = {}
         self._odd: Bool | None = None
+        # What is known of a partial goes by its id: none may die before the group does.
+        self._alive: list[_Partial] = []
 
     @property
     def odd(self) -> Int64 | None:
         """Rows with something longer than REACH where a word is wanted: for plain code to judge."""
         return None if self._odd is None else np.flatnonzero(self._odd)
 
-    def match(self, shape: Shape) -> tuple[_Partial, _Partial | None, Int64 | None, Int64 | None, Int64] | None:
-        """Beginnings and endings that fit together, which rows of each, and their rows in the group."""
+    def match(self, number: int, flat: FlatShape) -> Match | None:
+        """The rows (of the group) with a shape; with several texts, only the rows that may have it."""
+        shape = flat.shape
         if shape.texts == 0:
-            whole = self._whole(shape)
-            if whole is None:
-                return None
-            return whole, None, None, None, self._rows(whole)
-        front = self._front(shape.front)
+            whole = self._whole(flat.front)
+            return None if whole is None else self._addressed(Match(number, self._rows(whole), whole), shape)
+        front = self._front(flat.front)
         if front is None:
             return None
-        back = self._back(shape.pieces)
+        back = self._back(flat.back)
         if back is None:
             return None
         front_pick: Int64 | None = None
@@ -413,74 +424,113 @@ class _Group:
             place = np.full(len(self._starts), NONE, dtype=np.int64)
             place[back.rows] = np.arange(len(back.rows))
             back_pick = place[front.rows]
-            front_pick = np.flatnonzero(back_pick >= 0)
-            back_pick = back_pick[front_pick]
+            both = back_pick >= 0
+            if not both.all():
+                front_pick = np.flatnonzero(both)
+                back_pick = back_pick[front_pick]
         elif front.rows is not None:
             back_pick = front.rows
         elif back.rows is not None:
             front_pick = back.rows
-        fits = _pick(front.position, front_pick) <= _pick(back.position, back_pick)
-        if not fits.all():
-            which = np.flatnonzero(fits)
-            front_pick = which if front_pick is None else front_pick[which]
-            back_pick = which if back_pick is None else back_pick[which]
         rows = self._rows(front) if front_pick is None else self._rows(front)[front_pick]
-        if not len(rows):
+        match = _only(
+            Match(number, rows, front, back, front_pick, back_pick),
+            _pick(front.position, front_pick) <= _pick(back.position, back_pick),
+        )
+        if match is None:
             return None
         if shape.texts > 1:
-            rows = self._with_literal(shape, rows)
-            if not len(rows):
-                return None
-        return front, back, front_pick, back_pick, rows
+            match.rows = self._with_literal(shape, match.rows)
+            return match if len(match.rows) else None
+        return self._addressed(match, shape)
 
     def _rows(self, partial: _Partial) -> Int64:
-        return np.arange(len(self._starts), dtype=np.int64) if partial.rows is None else partial.rows
+        return self.everyone if partial.rows is None else partial.rows
+
+    def _addressed(self, match: Match, shape: Shape) -> Match | None:
+        """Only rows whose `ip` captures are addresses; so far they only looked like it."""
+        found: Match | None = match
+        for place, capture in enumerate(shape.captures):
+            if capture.type is CaptureType.IP and found is not None:
+                found = _only(found, self.ids(found, shape, place) != NONE)
+        return found
+
+    def ids(self, match: Match, shape: Shape, place: int) -> Int32:
+        """Per row of a match the number of the address that a capture is, -1 where it is none."""
+        captured = match.captured(shape, place)
+        if captured is None:
+            return self._matcher.ids_of(*match.span(shape, place))
+        node, pick = captured
+        if node.ids is None:
+            assert node.capture is not None
+            node.ids = self._matcher.ids_of(*node.capture)
+        return node.ids if pick is None else node.ids[pick]
 
     def _with_literal(self, shape: Shape, rows: Int64) -> Int64:
         """Only rows in which the longest literal between the texts occurs at all."""
-        literals = [step.text for middle in shape.middles for step in middle if isinstance(step, Literal)]
-        literal = max(literals, key=len)
         if len(rows) < 16:
             return rows
-        places = self._matcher.occurrences(literal)
+        places = self._matcher.occurrences(shape.between)
         first = np.searchsorted(places, self._starts[rows])
         last = np.searchsorted(places, self._ends[rows])
         return rows[first < last]
 
     # beginnings
 
-    def _whole(self, shape: Shape) -> _Partial | None:
-        if shape.front in self._closed:
-            return self._closed[shape.front]
-        found = self._front(shape.front)
-        if found is not None:
-            rows = found.rows
-            found = self._keep(found, found.position == _pick(self._ends, rows), found.position)
-        self._closed[shape.front] = found
-        return found
+    def _whole(self, place: int) -> _Partial | None:
+        if place not in self._closed:
+            found = self._front(place)
+            if found is not None:
+                found = self._keep(found, found.position == _pick(self._ends, found.rows), found.position)
+            self._closed[place] = found
+        return self._closed[place]
 
-    def _front(self, steps: tuple[Step, ...]) -> _Partial | None:
-        if steps in self._fronts:
-            return self._fronts[steps]
-        before = self._front(steps[:-1])
-        found = None if before is None else self._step(before, steps[-1], before.position, self._ends)
-        self._fronts[steps] = found
-        return found
+    def _front(self, place: int) -> _Partial | None:
+        if place not in self._fronts:
+            parent, step = self._patterns.fronts.entries[place]
+            before = self._front(parent)
+            found: _Partial | None = None
+            if before is not None and isinstance(step, Literal):
+                found = self._literal(before, step.text)
+            elif before is not None and isinstance(step, Take):
+                found = self._take(before, step, before.position, _pick(self._ends, before.rows))
+            self._fronts[place] = found
+        return self._fronts[place]
 
-    def _step(self, before: _Partial, step: Step, position: Int64, ends: Int64) -> _Partial | None:
-        """One step from the left. `ends`: per row of the group."""
-        if isinstance(step, Literal):
-            return self._keep(before, self._block.matches(position, step.text), position + len(step.text))
-        limit = _pick(ends, before.rows)
-        return self._take(before, step, position, limit)
+    def _word(self, node: _Partial, at: int) -> UInt64:
+        """The word `at` bytes after where the rows stand; shapes that go on from there share it."""
+        key = (id(node), at)
+        if key not in self._words:
+            there = node.position if at == 0 else np.minimum(node.position + at, len(self._block.raw))
+            self._words[key] = self._block.word(there)
+        return self._words[key]
 
-    def _take(self, before: _Partial, step: Take, position: Int64, limit: Int64) -> _Partial | None:
+    def _literal(self, node: _Partial, text: bytes) -> _Partial | None:
+        good = (self._word(node, 0) ^ word_of(text)) & keep(len(text)) == 0
+        count = int(np.count_nonzero(good))
+        for at in range(8, len(text), 8):
+            if not count:
+                return None
+            if count * 4 < len(good):
+                kept = np.flatnonzero(good)
+                position = np.minimum(node.position[kept] + at, len(self._block.raw))
+                good[kept] = self._block.matches(position, text[at:])
+                break
+            good &= (self._word(node, at) ^ word_of(text[at : at + 8])) & keep(len(text) - at) == 0
+            count = int(np.count_nonzero(good))
+        return self._keep(node, good, node.position + len(text))
+
+    def _take(self, node: _Partial, step: Take, position: Int64, limit: Int64) -> _Partial | None:
         # A literal may have run past the end, into the next record.
         inside = position <= limit
         good: Bool | None = None if inside.all() else inside
-        position = position if good is None else np.minimum(position, limit)
+        if good is not None:
+            position = np.minimum(position, limit)
         wanted = b" " if step.stop < 0 else bytes((0x20, step.stop))
-        end, unknown = self._block.find(wanted, position, limit)
+        key = (id(node), wanted)
+        if key not in self._ends_of:
+            self._ends_of[key] = self._block.find(wanted, position, limit)
+        end, unknown = self._ends_of[key]
         if step.suffix:
             end = end - step.suffix
             fits = end >= position
@@ -488,19 +538,16 @@ class _Group:
             end = np.maximum(end, position)
         good = self._holds(step.capture, position, end, good)
         if unknown is not None:
-            self._note_odd(before, unknown)
+            self._note_odd(node, unknown)
             good = ~unknown if good is None else good & ~unknown
-        return self._keep(before, good, end, (position, end))
+        return self._keep(node, good, end, (position, end))
 
     def _holds(self, capture: Capture, start: Int64, end: Int64, good: Bool | None) -> Bool | None:
         match capture.type:
             case CaptureType.INT:
                 right = self._block.digits(start, end)
             case CaptureType.IP:
-                fits = (end - start >= 2) & (end - start <= REACH)
-                chosen = np.flatnonzero(fits if good is None else fits & good)
-                right = np.zeros(len(start), dtype=bool)
-                right[chosen] = self._matcher.ids_of(start[chosen], end[chosen]) != NONE
+                right = self._block.like_address(start, end)
             case CaptureType.OPT | CaptureType.TEXT:
                 return good
             case _:
@@ -509,41 +556,47 @@ class _Group:
 
     # endings
 
-    def _back(self, pieces: tuple[Piece, ...]) -> _Partial | None:
-        if pieces in self._backs:
-            return self._backs[pieces]
-        before = self._back(pieces[:-1])
-        found = None if before is None else self._piece(before, pieces[-1])
-        self._backs[pieces] = found
-        return found
+    def _back(self, place: int) -> _Partial | None:
+        if place not in self._backs:
+            parent, piece = self._patterns.backs.entries[place]
+            before = self._back(parent)
+            self._backs[place] = None if before is None or piece is None else self._piece(before, piece)
+        return self._backs[place]
 
-    def _piece(self, before: _Partial, piece: Piece) -> _Partial | None:
-        ends = before.position
+    def _piece(self, node: _Partial, piece: Piece) -> _Partial | None:
         if not piece.steps:
-            start = ends - len(piece.literal)
-            good: Bool = start >= _pick(self._starts, before.rows)
-            if before.parent is None:
-                tail = piece.literal[-8:]
-                good &= self._last >> np.uint64(64 - 8 * len(tail)) == word_of(tail)
-                if not good.any():
-                    return None
-            good &= self._block.matches(np.maximum(start, 0), piece.literal)
-            return self._keep(before, good, start)
-        first = _pick(self._starts, before.rows)
-        limit = np.minimum(first, ends)
-        start, unknown = self._block.find_back(b" ", ends, limit)
+            return self._literal_before(node, piece.literal)
+        ends = node.position
+        wanted = b" " if piece.after < 0 else bytes((0x20, piece.after))
+        key = (id(node), wanted)
+        if key not in self._ends_of:
+            limit = np.minimum(_pick(self._starts, node.rows), ends)
+            self._ends_of[key] = self._block.find_back(wanted, ends, limit)
+        start, unknown = self._ends_of[key]
         if piece.after < 0:
-            return self._chunk(before, piece.steps, start, ends, unknown)
-        start, unknown = self._block.find_back(bytes((piece.after, 0x20)), ends, limit)
+            return self._chunk(node, piece.steps, start, ends, unknown)
         held = self._holds(only(piece), start, ends, None)
         good = np.ones(len(start), dtype=bool) if held is None else held
         if piece.until >= 0:
             stop, _ = self._block.find(bytes((piece.until,)), start, ends)
             good &= stop == ends
         if unknown is not None:
-            self._note_odd(before, unknown)
+            self._note_odd(node, unknown)
             good &= ~unknown
-        return self._keep(before, good, start, (start, ends))
+        return self._keep(node, good, start, (start, ends))
+
+    def _literal_before(self, node: _Partial, text: bytes) -> _Partial | None:
+        key = (id(node), -8)
+        if key not in self._words:
+            self._words[key] = self._block.word_before(np.maximum(node.position, 0))
+        tail = text[-8:]
+        good = self._words[key] >> np.uint64(64 - 8 * len(tail)) == word_of(tail)
+        start = node.position - len(text)
+        good &= start >= _pick(self._starts, node.rows)
+        if len(text) > 8:
+            kept = np.flatnonzero(good)
+            good[kept] = self._block.matches(start[kept], text[:-8])
+        return self._keep(node, good, start)
 
     def _chunk(
         self, before: _Partial, steps: tuple[Step, ...], start: Int64, ends: Int64, unknown: Bool | None
@@ -559,7 +612,11 @@ class _Group:
         begin, position = start, start
         for step in steps:
             if isinstance(step, Literal):
-                following = self._keep(node, self._block.matches(position, step.text), position + len(step.text))
+                following = self._literal(node, step.text)
+            elif len(steps) == 1:
+                # The chunk is the capture: there is nothing to look for.
+                good = self._holds(step.capture, position, ends, None)
+                return self._keep(node, good, begin, (position, ends))
             else:
                 following = self._take(node, step, position, ends)
             if following is None:
@@ -580,11 +637,28 @@ class _Group:
         self, before: _Partial, good: Bool | None, position: Int64, capture: tuple[Int64, Int64] | None = None
     ) -> _Partial | None:
         if good is None or good.all():
-            return _Partial(before, None, before.rows, position, capture)
-        kept = np.flatnonzero(good)
-        if not len(kept):
-            return None
-        rows = kept if before.rows is None else before.rows[kept]
-        if capture is not None:
-            capture = capture[0][kept], capture[1][kept]
-        return _Partial(before, kept, rows, position[kept], capture)
+            partial = _Partial(before, None, before.rows, position, capture)
+        else:
+            kept = np.flatnonzero(good)
+            if not len(kept):
+                return None
+            rows = kept if before.rows is None else before.rows[kept]
+            if capture is not None:
+                capture = capture[0][kept], capture[1][kept]
+            partial = _Partial(before, kept, rows, position[kept], capture)
+        self._alive.append(partial)
+        return partial
+
+
+def _only(match: Match, good: Bool) -> Match | None:
+    """The match on some of its rows."""
+    if good.all():
+        return match if len(good) else None
+    which = np.flatnonzero(good)
+    if not len(which):
+        return None
+    match.rows = match.rows[which]
+    match.front_pick = which if match.front_pick is None else match.front_pick[which]
+    if match.back is not None:
+        match.back_pick = which if match.back_pick is None else match.back_pick[which]
+    return match
