@@ -194,7 +194,6 @@ class Router:
 
     def _look(self, group: GroupState, route: Route, work: _Pass) -> None:
         now = work.now
-        group.last_notified_at = min(group.last_notified_at, now)
         opened = [alert for alert in work.tx.alerts(group.members) if alert.state is not AlertState.RESOLVED]
         still = {alert.id for alert in opened}
         for alert_id in group.members:
