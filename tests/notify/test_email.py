@@ -204,6 +204,17 @@ async def test_who_has_the_mail_does_not_get_it_again(
 # ---------------------------------------------------------------------------------------------- what it looks like
 
 
+def test_a_digest_names_all_but_does_not_grow_without_end():
+    many = [notification(members=[member()] * 50, total=50, group_labels={"n": str(n)}) for n in range(300)]
+    message, raw = parsed(*many)
+    assert message["Subject"].startswith("[DIGEST HIGH] 15000 alerts in 300 notifications")
+    text = body(message, "plain")
+    assert text.count("Group: n=") == 300
+    assert text.count("  Sample: ") == 200
+    assert text.count("and 50 more alerts") == 296
+    assert len(raw) < 2_000_000
+
+
 def test_headers_of_a_mail():
     message, _ = parsed(notification())
     assert message["Auto-Submitted"] == "auto-generated"

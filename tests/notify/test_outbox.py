@@ -132,7 +132,9 @@ async def test_a_refused_trigger_does_not_hold_back_the_rest(state: State, clock
 async def test_an_item_that_is_not_due_waits(state: State, clock: FakeClock, counts: Counts):
     pager = Recorder()
     box = outbox(state, clock, counts, {"pager": pager})
-    state.put(item("later", at=START + MINUTE))
+    later = item("later")
+    later.next_try_at = START + MINUTE
+    state.put(later)
     assert await box.flush() == START + MINUTE
     assert pager.got == []
     clock.advance(MINUTE)
@@ -330,6 +332,21 @@ async def test_the_rate_of_one_key_is_kept_over_receivers_and_urgent_ones_go_fir
     for earlier, later in zip(at, at[100:], strict=False):
         assert later - earlier >= MINUTE
     assert state.item("the-true-page").delivered_at - before <= 2 * SECOND
+
+
+@pytest.mark.parametrize("answer", [DOWN, BROKEN])
+async def test_a_clock_that_is_set_back_leaves_nothing_lying(
+    state: State, clock: FakeClock, counts: Counts, answer: Delivery
+):
+    trouble = [answer]
+    pager = Recorder(lambda _: trouble.pop() if trouble else DELIVERED)
+    box = outbox(state, clock, counts, {"pager": pager})
+    state.put(item("tried"))
+    await box.flush()
+    state.put(item("new", at=clock.now()))
+    clock.advance(-DAY)
+    await play(box, clock, clock.now() + MINUTE)
+    assert sorted(pager.got) == ["new", "tried"]
 
 
 # ---------------------------------------------------------------------------------------------- fallback

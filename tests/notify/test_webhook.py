@@ -115,10 +115,10 @@ async def test_what_the_server_echoes_is_redacted(tmp_path: Path):
     async with Echo(status=400) as server:
         (tmp_path / "url").write_text(server.url + "T0KEN")
         hook = WebhookNotifier(WebhookSettings.model_validate({"url": {"file": str(tmp_path / "url")}}), FakeClock())
-        server.answer = f"no such hook: {server.url}T0KEN \x1b[31m".encode()
+        server.answer = f"no such hook: {server.url}T0KEN \x1b[31m (/T0KEN)".encode()
         delivery = await hook.deliver(notification(), item_id="a")
         await hook.close()
-    assert delivery.detail == "HTTP 400 no such hook: [secret] \\x1b[31m"
+    assert delivery.detail == "HTTP 400 no such hook: [secret] \\x1b[31m ([secret])"
 
 
 async def test_a_server_that_drips_is_a_timeout():

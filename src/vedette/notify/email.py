@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -27,6 +28,7 @@ from vedette.notify.settings import EmailSettings, mail_address
 
 # Bounded: what was accepted for some recipients of a mail, until the others have it too.
 _MOST_PARTIAL = 1000
+_MOST_DIGEST_MEMBERS = 200
 
 _pages = jinja2.Environment(
     loader=jinja2.PackageLoader("vedette.notify", "templates"),
@@ -151,6 +153,8 @@ def _answered(code: int, message: str) -> Delivery:
 def compose(name: str, settings: EmailSettings, notifications: Sequence[Notification], item_id: str) -> EmailMessage:
     """The mail about `notifications` (several: a digest); the same bytes every time for the same input."""
     shown = [view(notification) for notification in notifications]
+    if len(shown) > 1:
+        shown = _bounded(shown)
     subject = shown[0].title if len(shown) == 1 else digest_title(shown)
     text = plain_text(shown[0]) if len(shown) == 1 else digest_text(shown)
     level = max(notification.level for notification in notifications)
@@ -184,6 +188,16 @@ def compose(name: str, settings: EmailSettings, notifications: Sequence[Notifica
     # A boundary that does not change from one attempt to the next.
     message.set_boundary(f"=_{_digits(item_id, name, 'boundary')}")
     return message
+
+
+def _bounded(shown: list[View]) -> list[View]:
+    """A digest names every notification, but tells only the first alerts in full."""
+    left = _MOST_DIGEST_MEMBERS
+    bounded = []
+    for one in shown:
+        bounded.append(replace(one, members=one.members[:left]))
+        left -= len(bounded[-1].members)
+    return bounded
 
 
 def _page(title: str, shown: list[View]) -> str:

@@ -230,6 +230,8 @@ class Outbox:
         queue = [item for item in queue if item.state is OutboxState.PENDING and item.id not in self._unsaved]
         if lane.task is not None or not queue:
             return due_at
+        if lane.blocked_until > now + LONGEST_RETRY_AFTER:
+            lane.blocked_until = now  # the clock was set back
         may_at = max(lane.bucket.ready_at(now), lane.blocked_until)
         item, item_at = self._choose(lane, queue, now)
         if may_at > now or item_at > now:
@@ -244,27 +246,28 @@ class Outbox:
 
     def _choose(self, lane: _Lane, queue: list[OutboxItem], now: int) -> tuple[OutboxItem, int]:
         """The item to try next and when it may be tried."""
-        ripe = [item for item in queue if self._ripe_at(lane, item) <= now]
+        ripe = [item for item in queue if self._ripe_at(lane, item, now) <= now]
         if lane.failures and ripe:
             if lane.last_reason in _RECEIVER_AT_FAULT or lane.failures % 3:
                 return ripe[0], now
             return min(ripe, key=lambda item: item.attempts), now
         for item in ripe:
-            if self._due_at(lane, item) <= now:
+            if self._due_at(lane, item, now) <= now:
                 return item, now
-        first = min(queue, key=lambda item: self._due_at(lane, item))
-        return first, self._due_at(lane, first)
+        first = min(queue, key=lambda item: self._due_at(lane, item, now))
+        return first, self._due_at(lane, first, now)
 
-    def _ripe_at(self, lane: _Lane, item: OutboxItem) -> int:
+    def _ripe_at(self, lane: _Lane, item: OutboxItem, now: int) -> int:
         """When an item may be tried at all: a digest waits for the end of its interval."""
         if item.notification.digest and lane.digest_interval:
             return _slot(item, lane.digest_interval) + lane.digest_interval
-        return 0 if item.attempts else item.next_try_at
+        # Made in our future: the clock was set back, and an item must not wait for it to come round again.
+        return 0 if item.attempts or item.created_at > now else item.next_try_at
 
-    def _due_at(self, lane: _Lane, item: OutboxItem) -> int:
+    def _due_at(self, lane: _Lane, item: OutboxItem, now: int) -> int:
         """When an item is to be tried, its own back-off included."""
-        back_off_ends = 0 if item.id in self._forgiven else item.next_try_at
-        return max(self._ripe_at(lane, item), back_off_ends)
+        forgiven = item.id in self._forgiven or not item.attempts or item.next_try_at > now + LONGEST_RETRY_AFTER
+        return max(self._ripe_at(lane, item, now), 0 if forgiven else item.next_try_at)
 
     async def _work(self, lane: _Lane, item: OutboxItem) -> _Work | None:
         if not (item.notification.digest and lane.digest_interval):
@@ -348,7 +351,7 @@ class Outbox:
         """Fall back and give up where the time has come; when to look at the item again for that."""
         since = item.created_at
         if item.notification.digest and lane.digest_interval:
-            since = self._ripe_at(lane, item)
+            since = self._ripe_at(lane, item, now)
         if now >= since + self._keep_trying:
             if lane.task is None:
                 detail = f"not delivered within {duration_text(self._keep_trying)}: {item.last_detail}"

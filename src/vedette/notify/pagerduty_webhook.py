@@ -154,6 +154,7 @@ class PagerDutyListener:
         self._connections = 0
         self._told: OrderedDict[str, None] = OrderedDict()
         self._refusing = False
+        self._secretless = False
         self.port = 0
 
     async def run(self, started: asyncio.Event | None = None) -> None:
@@ -196,13 +197,17 @@ class PagerDutyListener:
                         outcome = await self._request(connection, reader)
                 except TimeoutError:
                     outcome = RequestOutcome.TOO_SLOW
-            self._count(outcome)
+        except (ConnectionError, ssl.SSLError):
+            # They left in the middle: whoever signs properly comes again.
+            outcome = RequestOutcome.BAD_REQUEST
+        self._count(outcome)
+        try:
             await _answer(connection, writer, _STATUS[outcome])
             if connection.their_state is not h11.DONE:
                 await _linger(reader)
         except (ConnectionError, ssl.SSLError, TimeoutError):
-            # They left: whoever signs properly comes again.
-            self._count(RequestOutcome.BAD_REQUEST)
+            # Nobody is there to hear the answer; what was told stays told.
+            return
         finally:
             self._connections -= 1
             writer.close()
@@ -249,8 +254,12 @@ class PagerDutyListener:
         try:
             secrets = [secret.read().strip() for secret in self._settings.secrets]
         except ConfigError as error:
-            _log.error("the secret of PagerDuty's webhook cannot be read", error=str(error))
+            if not self._secretless:
+                # Once: anybody can send these.
+                self._secretless = True
+                _log.error("the secret of PagerDuty's webhook cannot be read", error=str(error))
             return RequestOutcome.UNAVAILABLE
+        self._secretless = False
         if not all(secrets) or not signed(body, header, secrets):
             return RequestOutcome.BAD_SIGNATURE
         try:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -56,7 +57,7 @@ class Poster:
             )
         except (OSError, ssl.SSLError) as error:
             return Delivery(DeliveryReason.MISCONFIGURED, detail=f"trust.ca_file: {type(error).__name__}")
-        hidden = (url, *secrets)
+        hidden = (url, *_telling_parts(url), *secrets)
         try:
             # The client's own limit is per read: a server that drips would hold us for ever.
             async with asyncio.timeout(self._timeout):
@@ -116,6 +117,15 @@ async def _beginning(response: httpx.Response) -> str:
         if len(body) >= _MOST_ANSWER:
             break
     return body[:_MOST_ANSWER].decode("utf-8", "replace")
+
+
+def _telling_parts(url: str) -> tuple[str, ...]:
+    """Path and query: servers like to repeat them, and they may be the secret of the URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ()
+    return tuple(part for part in (parts.path, parts.path.strip("/"), parts.query) if len(part) > 1)
 
 
 def _redact(text: str, secrets: tuple[str, ...]) -> str:
