@@ -55,8 +55,12 @@ def load_matcher(
 
 def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0) -> Matcher:
     """A matcher over `rules` that parses what they look at."""
-    parser = SyslogParser(PatternSet.load(), needed_services(rules), counter)
-    return Matcher(rules, parser, skew_limit=skew_limit)
+    return Matcher(rules, parser_of(needed_services(rules), counter), skew_limit=skew_limit)
+
+
+def parser_of(services: frozenset[str] | None, counter: Counter) -> SyslogParser:
+    """Our patterns as a parser that looks at records of `services` (None: all)."""
+    return SyslogParser(PatternSet.load(), services, counter)
 
 
 class CaseEngine:
@@ -78,11 +82,10 @@ class CaseEngine:
         return correlator.process(stretch_of(batch, self._matcher.match(batch))).findings
 
 
-def batch_of_lines(lines: Sequence[bytes], *, year: int, timezone: str = "UTC") -> Batch:
-    """Syslog lines at hand as one attested batch; positions are line numbers."""
-    year, read_at = span_of_file(
-        lines[0] if lines else b"", lines[-1] if lines else b"", year=year, mtime=0, timezone=timezone
-    )
+def batch_of_lines(lines: Sequence[bytes], *, year: int, timezone: str = "UTC", read_at: int = 0) -> Batch:
+    """Syslog lines at hand as one attested batch; positions are line numbers. read_at: where `year` is 0."""
+    first, last = (lines[0], lines[-1]) if lines else (b"", b"")
+    year, read_at = span_of_file(first, last, year=year, mtime=read_at, timezone=timezone)
     lengths = np.asarray([len(line) for line in lines], dtype=np.int64)
     starts = np.cumsum(lengths + 1) - lengths - 1
     return Batch(

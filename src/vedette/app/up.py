@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
 
 import structlog
 
@@ -52,67 +52,86 @@ _FLOOR_EVERY = 30.0
 Say = Callable[[str], None]
 
 
-class Up:
-    """One run of the whole program. `run` until `stop` is set or something cannot go on."""
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What outlives a reload: taken while privileges last, given back at the end."""
 
-    def __init__(self, settings: Settings, *, clock: Clock, say: Say) -> None:
-        self.settings = settings
+    lock: Lock
+    me: own.Self
+    enforcers: list[Enforcer]
+
+
+class Up:
+    """The whole program. `run` until `stop` is set or something cannot go on; again with other settings to reload."""
+
+    def __init__(self, *, clock: Clock, say: Say) -> None:
         self.counters = Counters()
         self._clock = clock
         self._say = say
+        self._held: _Held | None = None
         self._queue: queue.Queue[Batch | None] = queue.Queue(QUEUE_BATCHES)
         self._failure: BaseException | None = None
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Start everything in order, run, end everything in reverse order; raises what could not be mended."""
-        settings = self.settings
+    async def run(self, settings: Settings, stop: asyncio.Event) -> None:
+        """Start everything in order, run, end it in reverse order; raises what could not be mended."""
+        folder = settings.data_folder()
+        rules = load_rules(settings.rules.paths, packs=settings.rules.packs, settings=settings.rules)
+        guard = make_guard(settings.responding, [folder / ALLOWLIST_FILE])
+        held = self._held = self._held or self._hold(settings)
+        self._announce_rungs(settings, rules)
+        state = State(settings.state_url or folder / STATE_FILE)
+        try:
+            await self._run(settings, stop, state, rules, guard, held)
+        finally:
+            state.close()
+
+    def close(self) -> None:
+        """Give back lock and enforcers; what is enforced stays enforced until its lease ends."""
+        if self._held is not None:
+            for enforcer in self._held.enforcers:
+                enforcer.close()
+            self._held.lock.close()
+
+    def _hold(self, settings: Settings) -> _Held:
         folder = prepare_folder(settings.data_folder())
         lock = Lock(folder)
         lock.take()
         try:
             me = own.Self(host_id(folder), socket.gethostname())
-            rules = load_rules(settings.rules.paths, packs=settings.rules.packs, settings=settings.rules)
-            guard = make_guard(settings.responding, [folder / ALLOWLIST_FILE])
-            enforcers = self._enforcers(rules)
+            enforcers = self._start_enforcers(settings)
             self._say(drop_privileges(folder, settings.user))
-            state = State(settings.state_url or folder / STATE_FILE)
-            try:
-                await self._run(stop, state, rules, guard, enforcers, me)
-            finally:
-                state.close()
-                for enforcer in enforcers:
-                    enforcer.close()
-        finally:
+        except BaseException:
             lock.close()
+            raise
+        return _Held(lock, me, enforcers)
 
-    def _enforcers(self, rules: Sequence[Rule]) -> list[Enforcer]:
-        """Only what some rule or person may need: a host that observes loads nothing into its kernel."""
-        rungs = self.settings.respond
-        unknown = sorted(set(rungs) - {rule.id for rule in rules})
-        for rule_id in unknown:
-            self._say(f"lacks: rule {rule_id}, which `respond:` names")
-        if Rung.ENFORCE not in rungs.values():
-            self._say("blocks: nothing; every response observes (`respond: {RULE-ID: enforce}` changes that)")
-            return []
+    def _start_enforcers(self, settings: Settings) -> list[Enforcer]:
         try:
-            enforcers = make_enforcers(self.settings.responding)
+            return make_enforcers(settings.responding)
         except EnforcementError as error:
-            self._say(f"lacks: enforcement; {error}")
+            self._say(f"lacks: enforcement, so nothing is blocked; {error}")
             return []
-        for rule_id, rung in sorted(rungs.items()):
-            self._say(f"blocks: {rule_id} {rung.value}s")
-        return enforcers
+
+    def _announce_rungs(self, settings: Settings, rules: Sequence[Rule]) -> None:
+        known = {rule.id for rule in rules}
+        for rule_id, rung in sorted(settings.respond.items()):
+            if rule_id in known:
+                self._say(f"blocks: {rule_id} {rung.value}s")
+            else:
+                self._say(f"lacks: rule {rule_id}, which `respond:` names")
+        if Rung.ENFORCE not in settings.respond.values():
+            self._say("blocks: only what a person says; `respond: {RULE-ID: enforce}` lets a rule")
 
     async def _run(
         self,
+        settings: Settings,
         stop: asyncio.Event,
         state: State,
         rules: Sequence[Rule],
         guard: Guard,
-        enforcers: Sequence[Enforcer],
-        me: own.Self,
+        held: _Held,
     ) -> None:
-        settings, clock, counters = self.settings, self._clock, self.counters
+        clock, counters, me = self._clock, self.counters, held.me
         reading = plan_sources(settings.sources, me.host_id, clock, counters, state.cursors())
         matcher = matcher_of(rules, counter=counters, skew_limit=SKEW_LIMIT)
         correlator = Correlator(matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True)
@@ -127,14 +146,14 @@ class Up:
             rules,
             router,
             policy,
-            enforcers,
+            held.enforcers,
             clock=clock,
             counter=counters,
             me=me,
             quiet_period=parse_duration(settings.alerts.quiet_period),
             woken=outbox.wake,
         )
-        self._announce(reading, rules)
+        self._announce(settings, reading, rules)
         loop = asyncio.get_running_loop()
         engine = threading.Thread(target=self._engine, args=(pipeline, loop, stop), name="engine")
         engine.start()
@@ -142,7 +161,7 @@ class Up:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(outbox.run())]
                 background += [tasks.create_task(self._read(source)) for source in reading.sources]
-                background.append(tasks.create_task(self._watch_floor(guard)))
+                background.append(tasks.create_task(self._watch_floor(settings, guard)))
                 if settings.notify.heartbeat is not None:
                     heartbeat = Heartbeat(settings.notify.heartbeat, lambda: pipeline.last_alive, clock, counters)
                     background.append(tasks.create_task(heartbeat.run()))
@@ -195,21 +214,16 @@ class Up:
             while self._queue.get() is not None:
                 pass
 
-    async def _watch_floor(self, guard: Guard) -> None:
+    async def _watch_floor(self, settings: Settings, guard: Guard) -> None:
         """An address this host got a minute ago must not be blocked either."""
         while True:
             await asyncio.sleep(_FLOOR_EVERY)
-            await asyncio.to_thread(refresh_floor, guard, self.settings.responding)
+            await asyncio.to_thread(refresh_floor, guard, settings.responding)
 
-    def _announce(self, reading: Reading, rules: Sequence[Rule]) -> None:
+    def _announce(self, settings: Settings, reading: Reading, rules: Sequence[Rule]) -> None:
         for line in reading.lines:
             self._say(line)
         self._say(f"judges: {len(rules)} rules")
-        receivers = ", ".join(sorted(self.settings.notify.receivers)) or "nobody (no receiver is set; alerts are kept)"
+        receivers = ", ".join(sorted(settings.notify.receivers)) or "nobody (no receiver is set; alerts are kept)"
         self._say(f"tells: {receivers}")
         self._say("up")
-
-
-def data_file(settings: Settings) -> Path:
-    """Where the state of this configuration lies, when it is a file."""
-    return settings.data_folder() / STATE_FILE

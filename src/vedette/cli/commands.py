@@ -8,6 +8,8 @@ import sys
 import typer
 
 from vedette import __version__
+from vedette.cli import rules
+from vedette.cli.explain import explain_line
 from vedette.cli.replay import replay
 
 app = typer.Typer(
@@ -18,6 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("replay")(replay)
+app.command("explain")(explain_line)
+app.add_typer(rules.app, name="rules")
 
 
 @app.callback(invoke_without_command=True)

@@ -61,7 +61,7 @@ class Matches:
     skewed: int
 
 
-class _Scan:
+class Scan:
     """One batch while it is matched: every test is judged once, however many rules make it."""
 
     def __init__(self, table: Table, predicates: Mapping[Test, Predicate], prefilter: Prefilter | None) -> None:
@@ -71,6 +71,7 @@ class _Scan:
         self._proposed = prefilter.candidates(table.batch) if prefilter else {}
 
     def leaf(self, test: Test | Raw) -> Bool | None:
+        """bool[n] for one test or keyword, None where no record satisfies it."""
         if test not in self._memo:
             self._memo[test] = self._keyword(test) if isinstance(test, Raw) else self._test(test)
         return self._memo[test]
@@ -144,11 +145,7 @@ class Matcher:
             for leaf in tests_of(rule.when):
                 self._compile_leaf(rule, leaf, raws)
         self._prefilter = Prefilter(raws) if raws else None
-        self._runnable = [
-            index
-            for index, rule in enumerate(self.rules)
-            if rule.logsource.product in _OUR_PRODUCTS and _has_own_rows(rule)
-        ]
+        self._runnable = [index for index, rule in enumerate(self.rules) if looks_at_records(rule)]
         self._children = self._tree()
         self.fields = needed_fields(self.rules)
         self.services = needed_services(self.rules)
@@ -201,29 +198,25 @@ class Matcher:
                     state[child] = 1
                     stack.append((child, iter(children.get(child, ()))))
 
+    def scan(self, batch: Batch) -> Scan:
+        """Parse `batch` and make its tests ready to be judged."""
+        return Scan(self._parser.parse(batch), self._predicates, self._prefilter)
+
     def match(self, batch: Batch) -> Matches:
         """Parse `batch` and judge every rule on it."""
-        table = self._parser.parse(batch)
-        scan = _Scan(table, self._predicates, self._prefilter)
+        scan = self.scan(batch)
+        table = scan.table
         hit_rows: dict[int, Int64] = {}
         for index in self._runnable:
             rule = self.rules[index]
             if rule.parents:
                 continue
-            rows = scan.evaluate(rule.when, self._service_rows(table, rule.logsource))
+            rows = scan.evaluate(rule.when, service_rows(table, rule.logsource))
             if rows is not None and rows.any():
                 self._descend(scan, index, rows, hit_rows)
         return self._collect(table, hit_rows)
 
-    def _service_rows(self, table: Table, logsource: LogSource) -> Bool | None:
-        if not logsource.service:
-            return None
-        wanted = _SERVICE_GROUPS.get(logsource.service, frozenset({logsource.service}))
-        verdicts = np.array([value in wanted for value in table.service.values] + [False], dtype=np.bool_)
-        rows: Bool = verdicts[table.service.codes]
-        return rows
-
-    def _descend(self, scan: _Scan, index: int, rows: Bool, hit_rows: dict[int, Int64]) -> None:
+    def _descend(self, scan: Scan, index: int, rows: Bool, hit_rows: dict[int, Int64]) -> None:
         """Give each record to the deepest rule that wins it; a correlated child only proposes (see correlate)."""
         rest = rows
         taken: Bool | None = None
@@ -285,6 +278,16 @@ class Matcher:
         )
 
 
+def service_rows(table: Table, logsource: LogSource) -> Bool | None:
+    """bool[n]: the records a log source covers; None where it covers all."""
+    if not logsource.service:
+        return None
+    wanted = _SERVICE_GROUPS.get(logsource.service, frozenset({logsource.service}))
+    verdicts = np.array([value in wanted for value in table.service.values] + [False], dtype=np.bool_)
+    rows: Bool = verdicts[table.service.codes]
+    return rows
+
+
 def narrow(column: Column, rows: Int64) -> Column:
     """A column over some of its records, with only the values they use."""
     codes = column.codes[rows]
@@ -297,9 +300,10 @@ def narrow(column: Column, rows: Int64) -> Column:
     return Column(renumber[codes], [column.values[index] for index in kept.tolist()])
 
 
-def _has_own_rows(rule: Rule) -> bool:
-    """Whether the rule looks at records itself; a plain correlation only counts the matches of others."""
-    return rule.correlate is None or rule.correlate.preceding or bool(rule.parents)
+def looks_at_records(rule: Rule) -> bool:
+    """Whether the rule judges records of ours itself; a plain correlation only counts the matches of others."""
+    own = rule.correlate is None or rule.correlate.preceding or bool(rule.parents)
+    return own and rule.logsource.product in _OUR_PRODUCTS
 
 
 def needed_fields(rules: Iterable[Rule]) -> tuple[str, ...]:
@@ -320,7 +324,7 @@ def needed_services(rules: Iterable[Rule]) -> frozenset[str] | None:
     """The services some rule looks at; None where a rule looks at all of them."""
     services: set[str] = set()
     for rule in rules:
-        if rule.logsource.product not in _OUR_PRODUCTS or not _has_own_rows(rule):
+        if not looks_at_records(rule):
             continue
         if not rule.logsource.service:
             return None

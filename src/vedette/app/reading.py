@@ -1,0 +1,61 @@
+"""Which sources this host has: those of the configuration, else what is found; in words a person reads first.
+Counterpart: `sources` read; `app.up` runs what is planned here and prints the lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from vedette.model.clock import Clock
+from vedette.model.protocols import Counter, Source
+from vedette.sources.discover import discover
+from vedette.sources.file import FileSource
+from vedette.sources.journal import JournalSource
+from vedette.sources.settings import SourcesSettings
+from vedette.sources.stdin import StdinSource
+
+
+@dataclass(slots=True)
+class Reading:
+    """The sources to run. lines: what is read and what is lacking, for people."""
+
+    sources: list[Source] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+
+    def accept_forgeable(self, source: str) -> bool:
+        """Whether the operator lets forgeable records of this source cause blocks."""
+        return any(fnmatchcase(source, pattern) for pattern in self.accepted)
+
+
+def plan_sources(
+    settings: SourcesSettings, host_id: str, clock: Clock, counter: Counter, cursors: Mapping[str, str]
+) -> Reading:
+    """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version."""
+    reading = Reading()
+    if settings == SourcesSettings():
+        found = discover()
+        settings = found.settings
+        reading.lines += [f"lacks: {lack.what}; {lack.hint}" for lack in found.lacks]
+    journal = settings.journal
+    if journal is not None:
+        reading.sources.append(
+            JournalSource(journal, host_id=host_id, clock=clock, counter=counter, cursor=cursors.get("journal", ""))
+        )
+        reading.lines.append(f"reads: the journal{f' in {journal.folder}' if journal.folder else ''}")
+        if journal.accept_forgeable:
+            reading.accepted.append("journal")
+    for files in settings.file:
+        reading.sources.append(FileSource(files, host_id=host_id, clock=clock, counter=counter, cursors=cursors))
+        reading.lines.append(f"reads: {', '.join(files.paths)}")
+        if files.accept_forgeable:
+            reading.accepted += [f"file:{path}" for path in files.paths]
+    if settings.stdin is not None:
+        reading.sources.append(StdinSource(settings.stdin, host_id=host_id, clock=clock, counter=counter))
+        reading.lines.append("reads: standard input")
+        if settings.stdin.accept_forgeable:
+            reading.accepted.append("stdin")
+    for name in reading.accepted:
+        reading.lines.append(f"risk: {name} may cause blocks, though any local user can write such records")
+    return reading

@@ -1,0 +1,92 @@
+"""`vedette up`: everything on this host until it is told to stop.
+Counterpart: `app.up` is the program; here are signals, the log and the first words a person sees."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from vedette.cli.output import errors_said, note
+
+
+def up(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="default: /etc/vedette/vedette.yml if it is there")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="data folder")] = None,
+) -> None:
+    """Watch this host: read, judge, tell people, block where it is allowed; stays up."""
+    with errors_said():
+        from vedette.cli.hub import needs_hub
+
+        needs_hub()
+        _log_to_stderr()
+        asyncio.run(_until_told(config, data))
+
+
+async def _until_told(config: Path | None, data: Path | None) -> None:
+    """Run; SIGTERM and SIGINT end it, SIGHUP takes a new configuration, all of it or nothing."""
+    from vedette.app.up import Up
+    from vedette.config.load import load_settings
+    from vedette.config.settings import Settings
+    from vedette.model.clock import SystemClock
+    from vedette.model.errors import VedetteError
+
+    def read() -> Settings:
+        settings = load_settings(config)
+        return settings if data is None else settings.model_copy(update={"data": data})
+
+    settings = read()
+    program = Up(clock=SystemClock(), say=note)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    fresh: list[Settings] = []
+
+    def on_reload() -> None:
+        try:
+            fresh.append(read())
+        except VedetteError as error:
+            note(f"reload refused, the old configuration stays: {error}")
+        else:
+            stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, on_reload)
+    try:
+        await program.run(settings, stop)
+        while fresh:
+            settings = fresh.pop()
+            fresh.clear()
+            stop.clear()
+            note("configuration reloaded")
+            await program.run(settings, stop)
+    finally:
+        program.close()
+
+
+def _log_to_stderr() -> None:
+    """One line an event: for a terminal readable, for a service manager as key=value."""
+    from vedette.text.escape import terminal
+
+    def harmless(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        return {key: terminal(value) if isinstance(value, str) else value for key, value in event.items()}
+
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.LogfmtRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            harmless,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
