@@ -17,9 +17,9 @@ from vedette.model.fields import is_attacker_text
 from vedette.model.protocols import Counter
 from vedette.model.reasons import BlameReason, DropReason
 from vedette.parsers.columns import SPACE, Block, distinct, keep, merged, word_of
-from vedette.parsers.formats import ADDRESS_FIELD, readings, value_of
+from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS, readings, value_of
 from vedette.parsers.registry import BEGINNINGS, CANDIDATES, PatternFile, PatternSet
-from vedette.parsers.shapes import NONE, Match, Matcher, Outcome, Router
+from vedette.parsers.shapes import NONE, AddressMemo, Match, Matcher, Outcome, Router
 from vedette.parsers.syslog import ABSENT, LIGHT, Headers, given_headers, read_headers
 from vedette.text.addresses import prefix
 from vedette.text.escape import decode
@@ -50,6 +50,7 @@ class SyslogParser:
         self._light = light
         self._routers: dict[tuple[str, bool], Router] = {}
         self._fields = patterns.fields
+        self._memo = AddressMemo()
 
     def parse(self, batch: Batch) -> Table:
         """The events of `batch`. `batch.timezone` must be a zone that exists."""
@@ -57,7 +58,7 @@ class SyslogParser:
         headers = given_headers(batch) if batch.header else read_headers(batch, block, light=self._light)
         services = _Services(self.patterns, batch, block, headers)
         starts = _unindented(block, headers.start, headers.end)
-        matcher = Matcher(self.patterns, block, starts, headers.end)
+        matcher = Matcher(self.patterns, self._memo, block, starts, headers.end)
         for router, rows in self._routes(services):
             if len(rows) <= self._light:
                 matcher.light(router, rows.tolist())
@@ -127,7 +128,7 @@ class SyslogParser:
         services = _Services(self.patterns, batch, block, headers)
         starts = _unindented(block, headers.start, headers.end)
         message = record[int(starts[0]) : int(headers.end[0])]
-        matcher = Matcher(self.patterns, block, starts, headers.end)
+        matcher = Matcher(self.patterns, self._memo, block, starts, headers.end)
         found: list[Reading] = []
         owner, module = services.owners[services.codes[0]] if services.codes[0] >= 0 else None, services.modules[0]
         if owner or module:
@@ -409,16 +410,13 @@ class _Events:
             rows = np.flatnonzero(constant.codes >= 0)
             parts.append((rows, constant.codes[rows], constant.values))
         if field == "source.ip":
-            captured = self._captured("source.ip", ADDRESS_FIELD)
-        elif field == "source.domain":
-            captured = self._captured("source.domain", ADDRESS_FIELD)
-        else:
-            captured = self._captured(field)
+            return self._addresses()
+        captured = self._captured(*(("source.domain", ADDRESS_FIELD) if field == "source.domain" else (field,)))
         if not captured:
             return constant
         rows, starts, ends, from_address = (np.concatenate(arrays) for arrays in zip(*captured, strict=True))
-        told = self._told(field, rows)
-        if told is not None:
+        if field in SOURCE_FIELDS and self.outcome.unsourced:
+            told = self._except(self.outcome.unsourced, rows)
             rows, starts, ends, from_address = rows[told], starts[told], ends[told], from_address[told]
         if field == "source.domain":
             named = np.flatnonzero(from_address)
@@ -426,9 +424,29 @@ class _Events:
             kept[named] = self._matcher.ids_of(starts[named], ends[named]) == NONE
             rows, starts, ends = rows[kept], starts[kept], ends[kept]
         codes, words = self._block.encode(starts, ends)
-        kind = "source.ip" if field == "source.ip" else field
-        parts.append((rows, codes, [value_of(kind, word) for word in words]))
+        parts.append((rows, codes, [value_of(field, word) for word in words]))
         return merged(self._n, parts)
+
+    def _addresses(self) -> Column:
+        """source.ip: of the rows that name one source."""
+        outcome = self.outcome
+        ids = np.full(self._n, NONE, dtype=np.int32)
+        for match in outcome.matches:
+            shape = self._patterns.shapes[match.number].shape
+            if shape.address >= 0:
+                found = self._matcher.ids_of(*match.span(shape, shape.address)) if match.ids is None else match.ids
+                mine = outcome.shape[match.rows] == match.number
+                ids[match.rows[mine]] = found[mine]
+        hidden = outcome.unsourced | outcome.ambiguous.keys()
+        if hidden:
+            ids[list(hidden)] = NONE
+        # Not every address that was read is told.
+        number = np.full(len(self._matcher.addresses) + 1, NONE, dtype=np.int32)
+        number[ids] = 0
+        used = np.flatnonzero(number[:-1] == 0)
+        number[used] = np.arange(len(used), dtype=np.int32)
+        number[-1] = NONE
+        return Column(number[ids], [self._matcher.addresses[place] for place in used.tolist()])
 
     def _captured(self, *fields: str) -> list[tuple[Int64, Int64, Int64, Bool]]:
         """Rows, spans, and whether they come from the address field, of every match that captured one of `fields`."""
@@ -449,16 +467,8 @@ class _Events:
             rows, starts, ends = rows[mine], starts[mine], ends[mine]
         return rows, starts, ends, np.full(len(rows), from_address, dtype=bool)
 
-    def _told(self, field: str, rows: Int64) -> Bool | None:
-        """Rows that may tell this field of the source; None = all."""
-        outcome = self.outcome
-        hidden: set[int] = set()
-        if field == "source.ip":
-            hidden = outcome.unsourced | outcome.ambiguous.keys()
-        elif field in ("source.domain", ADDRESS_FIELD):
-            hidden = outcome.unsourced
-        if not hidden:
-            return None
+    def _except(self, hidden: set[int], rows: Int64) -> Bool:
+        """Which of `rows` are not hidden."""
         secret = np.zeros(self._n, dtype=bool)
         secret[list(hidden)] = True
         return ~secret[rows]

@@ -103,6 +103,8 @@ class Match:
     front_pick: Int64 | None = None
     back_pick: Int64 | None = None
     spans: list[tuple[Span, ...]] | None = None
+    ids: Int32 | None = None
+    """Per row the number of the address its source is, where the shape gives one and somebody asked."""
 
     def span(self, shape: Shape, place: int) -> tuple[Int64, Int64]:
         """Starts and ends of a capture, one a row."""
@@ -214,16 +216,37 @@ def addresses(shape: Shape, found: Sequence[tuple[Span, ...]], message: bytes) -
 # ------------------------------------------------------------------------------------------------ many messages
 
 
+class AddressMemo:
+    """Which address a word is; remembers so many words that an attack's addresses fit, and no more."""
+
+    LIMIT = 1 << 16
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, str | None] = {}
+
+    def get(self, word: bytes) -> str | None:
+        """The canonical address, or None."""
+        try:
+            return self._known[word]
+        except KeyError:
+            if len(self._known) >= self.LIMIT:
+                self._known.clear()
+            found = self._known[word] = address_of(word)
+            return found
+
+
 class Matcher:
     """Runs the shapes over the messages of one batch."""
 
-    def __init__(self, patterns: PatternSet, block: Block, starts: Int64, ends: Int64) -> None:
+    def __init__(self, patterns: PatternSet, memo: AddressMemo, block: Block, starts: Int64, ends: Int64) -> None:
         self._patterns = patterns
+        self._memo = memo
         self._block = block
         self._starts = starts
         self._ends = ends
-        self._address_of: dict[bytes, int] = {}
-        self._addresses: list[str] = []
+        self.addresses: list[str] = []
         self._ids: dict[str, int] = {}
         self._named = np.full(len(starts), NONE, dtype=np.int32)
         self._occurrences: dict[bytes, Int64] = {}
@@ -284,7 +307,8 @@ class Matcher:
         outcome = self.outcome
         fresh = outcome.shape[here] == NONE
         if shape.gives_address:
-            self._name(here, group.ids(match, shape, shape.address))
+            match.ids = group.ids(match, shape, shape.address)
+            self._name(here, match.ids)
         if flat.cut and not shape.holds_cut:
             lost = fresh & (self._ends[here] - self._starts[here] >= flat.cut)
             outcome.unsourced.update(here[lost].tolist())
@@ -303,7 +327,7 @@ class Matcher:
         clash = (before != NONE) & (ids != NONE) & (before != ids)
         if clash.any():
             for row, one, other in zip(rows[clash].tolist(), before[clash].tolist(), ids[clash].tolist(), strict=True):
-                self.outcome.ambiguous.setdefault(row, set()).update((self._addresses[one], self._addresses[other]))
+                self.outcome.ambiguous.setdefault(row, set()).update((self.addresses[one], self.addresses[other]))
         self._named[rows] = np.where(before != NONE, before, ids)
 
     def _run_slow(self, number: int, flat: FlatShape, rows: Int64) -> int:
@@ -325,7 +349,7 @@ class Matcher:
             unsourced = fresh and _cut(flat, len(message))
             known = int(self._named[row])
             if known != NONE:
-                named.add(self._addresses[known])
+                named.add(self.addresses[known])
             elif named:
                 self._named[row] = self._id_of(min(named))
             if too_many or len(named) > 1 or (unsourced and named):
@@ -343,21 +367,15 @@ class Matcher:
     def _id_of(self, name: str) -> int:
         known = self._ids.get(name)
         if known is None:
-            known = self._ids[name] = len(self._addresses)
-            self._addresses.append(name)
+            known = self._ids[name] = len(self.addresses)
+            self.addresses.append(name)
         return known
 
     def ids_of(self, starts: Int64, ends: Int64) -> Int32:
         """For each span the number of the address it is, -1 where it is none."""
         codes, words = self._block.encode(starts, ends)
-        known = self._address_of
-        ids = np.empty(max(len(words), 1), dtype=np.int32)
-        for code, word in enumerate(words):
-            found = known.get(word)
-            if found is None:
-                name = address_of(word)
-                found = known[word] = NONE if name is None else self._id_of(name)
-            ids[code] = found
+        known, id_of = self._memo.get, self._id_of
+        ids = np.array([NONE if (name := known(word)) is None else id_of(name) for word in words] or [NONE], np.int32)
         return ids[codes]
 
     def finish(self) -> Outcome:
@@ -365,7 +383,7 @@ class Matcher:
         for row in self.outcome.unsourced:
             name = int(self._named[row])
             if name != NONE:
-                self.outcome.ambiguous.setdefault(row, set()).add(self._addresses[name])
+                self.outcome.ambiguous.setdefault(row, set()).add(self.addresses[name])
         return self.outcome
 
     def occurrences(self, literal: bytes) -> Int64:
