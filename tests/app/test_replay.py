@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vedette.app.counters import Counters
+from vedette.app.detection import load_matcher
+from vedette.app.replay import Replay, evidence, open_files
+from vedette.detections.correlate import Correlator
+from vedette.detections.match import Matcher
+from vedette.model.errors import VedetteError
+from vedette.model.findings import Finding
+
+
+@pytest.fixture(scope="module")
+def matcher() -> Matcher:
+    return load_matcher([], counter=Counters())
+
+
+def attack(seed: int, lines: int, *, start: int = 0) -> list[str]:
+    """Lines of some attackers and customers, a few seconds apart, sometimes out of order."""
+    choose = random.Random(seed)
+    out, time = [], start
+    for _ in range(lines):
+        time += choose.choice([0, 0, 1, 3, 20, 90])
+        at = max(time - choose.choice([0, 0, 0, 0, 2]), 0)
+        stamp = f"Mar  {1 + at // 86400} {at // 3600 % 24:02}:{at // 60 % 60:02}:{at % 60:02}"
+        address = f"192.0.2.{choose.randrange(6)}"
+        user = choose.choice(["root", "invalid user bob", "invalid user x from 203.0.113.9", "alice"])
+        word = choose.choice(["Failed", "Failed", "Failed", "Failed", "Accepted"])
+        line = f"{word} password for {user} from {address} port {choose.randrange(1024, 1030)} ssh2"
+        if choose.random() < 0.1:
+            line = f"message repeated {choose.randrange(2, 4)} times: [ {line}]"
+        out.append(f"{stamp} web1 sshd[{choose.randrange(100)}]: {line}")
+    return out
+
+
+def replay(paths: list[Path], matcher: Matcher, *, workers: int = 1, chunk: int = 1 << 20) -> list[Finding]:
+    counters = Counters()
+    correlator = Correlator(matcher.rules, counter=counters, evidence=evidence)
+    files = open_files(paths, year=2026)
+    return list(Replay(files, matcher, correlator, counter=counters, workers=workers, chunk=chunk).run())
+
+
+def write(path: Path, lines: list[str], *, newline: str = "\n", end: str = "\n") -> Path:
+    path.write_bytes((newline.join(lines) + end).encode())
+    return path
+
+
+def test_findings_name_file_and_line(tmp_path: Path, matcher: Matcher) -> None:
+    lines = ["Mar  1 10:00:00 web1 CRON[1]: nothing"] * 3
+    lines += [f"Mar  1 10:00:0{n} web1 sshd[9]: Failed password for root from 192.0.2.1 port 9 ssh2" for n in range(5)]
+    path = write(tmp_path / "auth.log", lines)
+    found = [one for one in replay([path], matcher) if one.rule_id == "ssh-brute-force-address"]
+    assert [(one.key, one.count) for one in found] == [({"source.ip": "192.0.2.1"}, 5)]
+    assert [(record.file, record.line) for record in found[0].records] == [(str(path), line) for line in range(4, 9)]
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([1, 50, 333, 4096]), st.sampled_from(["\n", ""]))
+def test_the_cut_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, matcher: Matcher, seed: int, lines: int, chunk: int, end: str
+) -> None:
+    path = write(tmp_path_factory.mktemp("cut") / "auth.log", attack(seed, lines), end=end)
+    assert replay([path], matcher, chunk=chunk) == replay([path], matcher)
+
+
+def test_the_number_of_workers_does_not_matter(tmp_path: Path, matcher: Matcher) -> None:
+    path = write(tmp_path / "auth.log", attack(7, 3000))
+    whole = replay([path], matcher)
+    assert len(whole) > 10
+    for workers in (2, 3):
+        assert replay([path], matcher, workers=workers, chunk=9_000) == whole
+
+
+def test_compressed_files_say_the_same(tmp_path: Path, matcher: Matcher) -> None:
+    lines = attack(3, 600)
+    plain = write(tmp_path / "auth.log", lines)
+    packed = tmp_path / "auth.log.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    expected = [(one.id, one.time, one.key, [r.line for r in one.records]) for one in replay([plain], matcher)]
+    for workers, chunk in ((1, 1 << 20), (1, 100), (2, 5000)):
+        found = replay([packed], matcher, workers=workers, chunk=chunk)
+        assert [(one.id, one.time, one.key, [r.line for r in one.records]) for one in found] == expected
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 2), max_size=60), st.sampled_from([1, 200, 1 << 20]))
+def test_files_are_merged_by_time(
+    tmp_path_factory: pytest.TempPathFactory, matcher: Matcher, seed: int, owners: list[int], chunk: int
+) -> None:
+    """Dealing a log out over three files and replaying them together gives back the log's own findings."""
+    folder = tmp_path_factory.mktemp("merge")
+    lines = [line for line in attack(seed, len(owners)) if True]
+    paths = [
+        write(folder / f"{n}.log", [line for line, owner in zip(lines, owners, strict=True) if owner == n])
+        for n in range(3)
+    ]
+    paths = [path for path in paths if path.stat().st_size > 1]
+    if not paths:
+        return
+    parts = [path.read_text().splitlines() for path in paths]
+    merged = write(folder / "merged.log", _merged(parts))
+    expected = [(one.rule_id, one.time, one.key, one.count) for one in replay([merged], matcher)]
+    found = [(one.rule_id, one.time, one.key, one.count) for one in replay(paths, matcher, chunk=chunk)]
+    assert found == expected
+
+
+def _merged(parts: list[list[str]]) -> list[str]:
+    """The obvious way: always the earliest next line, ties by argument order."""
+    out = []
+    heads = [0] * len(parts)
+    while any(head < len(part) for head, part in zip(heads, parts, strict=True)):
+        best = min(
+            (n for n in range(len(parts)) if heads[n] < len(parts[n])), key=lambda n: (parts[n][heads[n]][:15], n)
+        )
+        out.append(parts[best][heads[best]])
+        heads[best] += 1
+    return out
+
+
+def test_a_line_longer_than_a_chunk(tmp_path: Path, matcher: Matcher) -> None:
+    long = "Mar  1 10:00:00 web1 sshd[9]: " + "x" * 200_000
+    lines = [long, *attack(5, 300), long]
+    path = write(tmp_path / "auth.log", lines, end="")
+    assert replay([path], matcher, chunk=500) == replay([path], matcher)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n\n", b"\x00" * 5000, b"\xff\xfe" * 100 + b"\n"])
+def test_nothing_to_find(tmp_path: Path, matcher: Matcher, content: bytes) -> None:
+    path = tmp_path / "odd.log"
+    path.write_bytes(content)
+    assert replay([path], matcher) == []
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path, matcher: Matcher) -> None:
+    with pytest.raises(VedetteError, match="no such file"):
+        open_files([tmp_path / "none.log"])
+    with pytest.raises(VedetteError, match="not a file"):
+        open_files([tmp_path])
+    damaged = tmp_path / "damaged.gz"
+    damaged.write_bytes(gzip.compress(b"\n".join(line.encode() for line in attack(1, 500)))[:-200])
+    with pytest.raises(VedetteError, match="is damaged"):
+        replay([damaged], matcher)
+
+
+def test_a_worker_that_dies_ends_the_run_with_words(
+    tmp_path: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "auth.log", attack(2, 2000))
+
+    def die(self: Replay, data: bytes) -> bytes:
+        raise SystemExit(1)
+
+    monkeypatch.setattr(Replay, "_work", die)
+    with pytest.raises(VedetteError, match="worker ended"):
+        replay([path], matcher, workers=2, chunk=5000)
