@@ -1,0 +1,171 @@
+"""What an operator may say about each source, and what holds when nothing is said.
+Counterpart: `config` composes these into the one file; each source is constructed from its own class."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+import re2
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from vedette.model.batch import RecordFormat
+from vedette.text.times import parse_duration
+
+
+def _duration(text: str) -> str:
+    if parse_duration(text) <= 0:
+        raise ValueError("a duration above zero is needed")
+    return text
+
+
+def _pattern(text: str) -> str:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(text, options)
+    except re2.error as error:
+        raise ValueError(f"not a pattern RE2 can run: {error}") from None
+    return text
+
+
+def _zone(text: str) -> str:
+    if text != "local":
+        try:
+            ZoneInfo(text)
+        except (ValueError, OSError, KeyError):
+            raise ValueError(f"no such time zone: {text!r}") from None
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
+def seconds(duration: str) -> float:
+    """A settings duration as seconds, for the event loop's timers."""
+    return parse_duration(duration) / 1e6
+
+
+def zone_name(zone: str) -> str:
+    """The IANA name of `zone`; "local" is looked up ($TZ, /etc/localtime), and is UTC where that says nothing."""
+    if zone != "local":
+        return zone
+    named = os.environ.get("TZ", "").lstrip(":")
+    if not named:
+        _, _, named = str(Path("/etc/localtime").resolve()).partition("zoneinfo/")
+    for prefix in ("posix/", "right/"):
+        named = named.removeprefix(prefix)
+    try:
+        ZoneInfo(named)
+    except (ValueError, OSError, KeyError):
+        return "UTC"
+    return named
+
+
+class Settings(BaseModel):
+    """Frozen, and a word it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MultilineSettings(Settings):
+    """Joins lines that belong together into one record.
+
+    continuation: a line it matches belongs to the record before it (RE2, unanchored); the default joins
+    lines that begin with white space. start: the other way round, a line it does NOT match belongs to the
+    record before. A record is closed at `max_lines` or `max_bytes` (counted), and `flush` after its last line.
+    """
+
+    continuation: Pattern = r"^[ \t]"
+    start: Pattern = ""
+    max_lines: PositiveInt = 500
+    max_bytes: PositiveInt = 262_144
+    flush: Duration = "1s"
+
+
+class LineSettings(Settings):
+    """What holds for every source of lines.
+
+    format, timezone: how the header is read; "local" is this host's zone. max_record: bytes; a longer line is
+    cut there (counted). accept_forgeable: whether records of this source, which any local user can forge, may
+    cause a block.
+    """
+
+    format: RecordFormat = RecordFormat.SYSLOG
+    timezone: Zone = "local"
+    max_record: Annotated[int, Field(ge=1024, le=1_048_576)] = 1_048_576
+    multiline: MultilineSettings | None = None
+    accept_forgeable: bool = False
+
+    @model_validator(mode="after")
+    def _joined_fit(self) -> Self:
+        if self.multiline and self.multiline.max_bytes >= self.max_record:
+            raise ValueError("multiline.max_bytes must be below max_record")
+        return self
+
+
+class FileSettings(LineSettings):
+    """Follows files through rotation.
+
+    paths: absolute, may hold globs (`*`, `?`, `[...]`, `**`). begin: where a file is begun that has no cursor and is
+    there at the start; one that appears later is read whole. rotated_quiet: how long nothing must have been
+    written to a rotated file before it is let go. poll: how often files are looked at where inotify is blind
+    (network file systems, links into other folders).
+    """
+
+    paths: tuple[str, ...]
+    begin: Literal["end", "beginning"] = "end"
+    rotated_quiet: Duration = "10s"
+    poll: Duration = "1s"
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        if not self.paths:
+            raise ValueError("paths: at least one is needed")
+        for path in self.paths:
+            if not path.startswith("/"):
+                raise ValueError(f"paths: {path!r} is not absolute")
+        return self
+
+
+class StdinSettings(LineSettings):
+    """Reads standard input to its end."""
+
+
+class JournalSettings(Settings):
+    """Reads the systemd journal.
+
+    folder: journal files there instead of this machine's own ("" = own). reader: `auto` takes the library where it
+    works and the program `journalctl` where it does not. poll_busy, poll_idle: how often the journal is looked
+    at while records come and while none do: journald tells inotify only 250 ms after it has written. busy: how long
+    after the last record it still counts as busy. accept_forgeable: whether records that are not attested may
+    cause a block. executables, units: what is attested as sshd when it runs as root.
+    """
+
+    folder: str = ""
+    reader: Literal["auto", "library", "journalctl"] = "auto"
+    begin: Literal["end", "beginning"] = "end"
+    poll_busy: Duration = "1ms"
+    poll_idle: Duration = "20ms"
+    busy: Duration = "10s"
+    accept_forgeable: bool = False
+    executables: tuple[str, ...] = (
+        "/usr/sbin/sshd",
+        "/usr/lib/openssh/sshd-session",
+        "/usr/lib/openssh/sshd-auth",
+        "/usr/libexec/openssh/sshd-session",
+        "/usr/libexec/openssh/sshd-auth",
+    )
+    units: tuple[str, ...] = ("ssh.service", "sshd.service", "ssh@*.service", "sshd@*.service")
+
+
+class SourcesSettings(Settings):
+    """Every source of a host; nothing said = found by `discover`."""
+
+    journal: JournalSettings | None = None
+    file: tuple[FileSettings, ...] = ()
+    stdin: StdinSettings | None = None
