@@ -81,7 +81,7 @@ async def play_outage(box: Outbox, state: State, clock: FakeClock, pagerduty: Pa
     assert first.body["dedup_key"] == "critical"
     # Who was told of the beginning is told of the end, in the same thread; nobody is told twice.
     ended = smtp.wait_for(3)[2]
-    assert str(ended.message["Subject"]).startswith("[RESOLVED HIGH]")
+    assert str(ended.message["Subject"]).strip().startswith("[RESOLVED HIGH]")
     (begun,) = [mail for mail in smtp.mails[:2] if mail.message["X-Vedette-Incident"] == "high"]
     assert ended.message["References"] == begun.message["References"]
     assert len(smtp.mails) == 3
