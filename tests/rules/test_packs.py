@@ -8,7 +8,8 @@ from tests.rules.parts import CaseEngine
 from vedette.model.levels import Level
 from vedette.model.rules import Comparison, Threshold
 from vedette.rules import LoadResult, lint, load, load_packs, report, run_cases
-from vedette.rules.settings import PARAMETER_NAMES, RulesSettings, parameters
+from vedette.rules.parameters import PARAMETER_NAMES, UNSET
+from vedette.rules.settings import RulesSettings, parameters
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,7 @@ def test_every_parameter_has_a_rule_that_needs_it(packs: LoadResult):
     everything = RulesSettings.model_validate({"ssh": {"attempts": {}, "gateways": ["192.0.2.1"]}})
     assert None not in parameters(everything).values()
     assert {rule.id for rule in load_packs(everything)} == {rule.id for rule in packs.rules}
+    assert parameters(RulesSettings()) == UNSET
     assert len(PARAMETER_NAMES) == 4
 
 

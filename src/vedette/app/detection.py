@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from vedette.parsers.parser import SyslogParser
 from vedette.parsers.registry import PatternSet
 from vedette.parsers.syslog import span_of_file
 from vedette.rules.loading import load
-from vedette.rules.settings import RulesSettings
+
+if TYPE_CHECKING:
+    from vedette.rules.settings import RulesSettings
 
 
 def load_rules(

@@ -11,7 +11,7 @@ import typer
 from vedette.app.detection import CaseEngine
 from vedette.cli.output import FOUND, OK, WRONG, Format, errors_said, note, say, table, write_json
 from vedette.model.rules import Rule
-from vedette.rules import RulesSettings, Severity, lint, load, report, run_cases
+from vedette.rules import Severity, lint, load, report, run_cases
 
 app = typer.Typer(help="Rules: list, test, lint.", no_args_is_help=True)
 
@@ -23,7 +23,7 @@ Paths = Annotated[list[Path] | None, typer.Argument(help="rule files or folders;
 def list_(paths: Paths = None, output: Output = Format.TEXT) -> None:
     """The rules that load, with level, kind and what they ask for."""
     with errors_said():
-        result = load(paths or [], packs=not paths, keep_going=True, settings=RulesSettings())
+        result = load(paths or [], packs=not paths, keep_going=True)
         for problem in result.errors:
             note(str(problem))
         if output is Format.JSON:

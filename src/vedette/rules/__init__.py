@@ -5,7 +5,6 @@ from vedette.rules.cases import Case, CaseResult, Expected, report, run_cases
 from vedette.rules.lint import lint
 from vedette.rules.loading import LoadResult, load, load_packs
 from vedette.rules.problems import Problem, ProblemKind, Severity
-from vedette.rules.settings import RulesSettings
 
 __all__ = [
     "Case",
@@ -14,7 +13,6 @@ __all__ = [
     "LoadResult",
     "Problem",
     "ProblemKind",
-    "RulesSettings",
     "Severity",
     "lint",
     "load",

@@ -9,8 +9,8 @@ from vedette.model.errors import RuleError
 from vedette.model.rules import Comparison, Correlate, CorrelationKind, Response, RuleKind, Scope, Threshold
 from vedette.rules.cases import Case, read_cases
 from vedette.rules.documents import Document, Yaml
+from vedette.rules.parameters import PARAMETER_NAMES, Parameter
 from vedette.rules.problems import did_you_mean
-from vedette.rules.settings import PARAMETER_NAMES, Parameter
 from vedette.text.times import parse_duration
 
 KEYS = (

@@ -14,10 +14,11 @@ from vedette.model.rules import Rule, RuleKind
 from vedette.rules.cases import Case
 from vedette.rules.documents import Document, Yaml, read_documents
 from vedette.rules.extras import read_parameters
+from vedette.rules.parameters import PARAMETER_NAMES, UNSET, Parameter
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
-from vedette.rules.settings import PARAMETER_NAMES, Parameter, RulesSettings, parameters
 
 if TYPE_CHECKING:
+    from vedette.rules.settings import RulesSettings
     from vedette.rules.sigma import Compiled
 
 PACKS = Path(__file__).parent / "packs"
@@ -65,7 +66,7 @@ def load(
     cases are written for. Without `keep_going` the first error is raised as RuleError; with it, what is broken
     is left out and told in `problems`.
     """
-    loading = _Loading(None if examples else parameters(settings or RulesSettings()))
+    loading = _Loading(None if examples else _values(settings))
     files: list[tuple[Path, str]] = []
     if packs:
         files += [(path, path.stem) for path in _rule_files(PACKS)]
@@ -81,6 +82,14 @@ def load(
     if result.errors and not keep_going:
         raise result.errors[0].as_error()
     return result
+
+
+def _values(settings: RulesSettings | None) -> Mapping[str, Parameter]:
+    if settings is None:
+        return UNSET
+    from vedette.rules.settings import parameters
+
+    return parameters(settings)
 
 
 def load_packs(settings: RulesSettings | None = None) -> list[Rule]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from vedette.rules.parameters import Parameter
 from vedette.text.addresses import parse_network
 
 
@@ -52,10 +53,6 @@ class RulesSettings(BaseModel):
     ssh: SshRules = SshRules()
 
 
-Parameter = int | tuple[str, ...] | None
-"""What stands for a `${name}`: a number, a list, or nothing (the rule that needs it is off)."""
-
-
 def parameters(settings: RulesSettings) -> dict[str, Parameter]:
     """Every parameter by its name, which is its place under `rules:`."""
     attempts = settings.ssh.attempts
@@ -65,6 +62,3 @@ def parameters(settings: RulesSettings) -> dict[str, Parameter]:
         "ssh.attempts.root": attempts.root if attempts else None,
         "ssh.gateways": settings.ssh.gateways or None,
     }
-
-
-PARAMETER_NAMES = tuple(parameters(RulesSettings()))
