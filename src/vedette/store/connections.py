@@ -108,7 +108,8 @@ def _sqlite_engine(url: URL, *, write: bool) -> Engine:
 def _server_engine(url: URL, *, write: bool) -> Engine:
     try:
         if not write:
-            return create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True)
+            frozen = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            return create_engine(url, execution_options=frozen, pool_pre_ping=True)
         engine = create_engine(url, poolclass=NullPool)
     except (ImportError, NoSuchModuleError) as error:
         raise StateError(
