@@ -43,7 +43,7 @@ TABLE = [
 Make = Callable[[str], Notifier]
 
 
-@pytest.fixture(params=["pagerduty", "webhook", "secret-webhook"])
+@pytest.fixture(params=["pagerduty", "webhook"])
 def notifier(request: pytest.FixtureRequest, pagerduty: PagerDuty, authority: Authority, tmp_path: Path) -> Make:
     def make(timeout: str) -> Notifier:
         trust = {"trust": {"ca_file": str(authority.ca_file)}, "timeout": timeout}
@@ -51,9 +51,7 @@ def notifier(request: pytest.FixtureRequest, pagerduty: PagerDuty, authority: Au
             (tmp_path / "key").write_text(ROUTING_KEY)
             values = trust | {"routing_key": {"file": str(tmp_path / "key")}, "url": pagerduty.enqueue_url}
             return PagerDutyNotifier(PagerDutySettings.model_validate(values), FakeClock())
-        (tmp_path / "url").write_text(pagerduty.enqueue_url)
-        url = pagerduty.enqueue_url if request.param == "webhook" else {"file": str(tmp_path / "url")}
-        return WebhookNotifier(WebhookSettings.model_validate(trust | {"url": url}), FakeClock())
+        return WebhookNotifier(WebhookSettings.model_validate(trust | {"url": pagerduty.enqueue_url}), FakeClock())
 
     return make
 
@@ -80,9 +78,13 @@ async def test_nobody_there(notifier: Make, pagerduty: PagerDuty):
     assert (delivery.reason, delivery.retry) == (R.NETWORK_ERROR, True)
 
 
-@pytest.mark.parametrize(("answer", "reason", "retry", "after"), TABLE, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(row[0], row[1]) for row in TABLE if row[0].status in (202, 400, 500)],
+    ids=lambda value: str(value)[:40],
+)
 async def test_heartbeats_are_judged_the_same(
-    pagerduty: PagerDuty, authority: Authority, answer: Answer, reason: DeliveryReason, retry: bool, after: int
+    pagerduty: PagerDuty, authority: Authority, answer: Answer, reason: DeliveryReason
 ):
     pagerduty.plan(answer)
     counts, clock = Counts(), FakeClock()
