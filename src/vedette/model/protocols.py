@@ -13,7 +13,7 @@ from vedette.model.batch import Batch
 from vedette.model.decisions import Decision, Refusal, Target
 from vedette.model.events import Table
 from vedette.model.findings import Finding
-from vedette.model.notifications import Delivery, GroupState, Notification, OutboxItem
+from vedette.model.notifications import Delivery, GroupState, Notification, OutboxItem, OutboxState
 
 Emit = Callable[[Batch], Awaitable[None]]
 
@@ -158,11 +158,8 @@ class StateStore(Protocol):
         """Items due by `now`, most urgent first (level, then age); per order_key only the first one."""
         ...
 
-    def pending_digest(self, receiver: str, before: int, limit: int = 1000) -> Sequence[OutboxItem]:
-        """Pending items of `receiver` with `notification.digest`, created before `before`, oldest first.
-
-        All of them, also several of one order_key and also those in back-off: a digest joins them.
-        """
+    def outbox(self, states: Iterable[OutboxState] = (), limit: int = 100) -> Sequence[OutboxItem]:
+        """Outbox items in these states (none named: all), newest first; what a digest is joined from."""
         ...
 
     def save_outbox(self, item: OutboxItem) -> None:
