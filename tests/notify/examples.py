@@ -4,12 +4,11 @@ Counterpart: tests/notify/test_*.py."""
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
 from vedette.model.levels import Level
-from vedette.model.notifications import Delivery, MemberAlert, Notification, NotificationKind, OutboxItem, OutboxState
+from vedette.model.notifications import Delivery, MemberAlert, Notification, NotificationKind, OutboxItem
 from vedette.model.reasons import DeliveryReason
 from vedette.testing.clock import START
 from vedette.testing.state import MemoryState
@@ -32,14 +31,6 @@ class Counts:
 
 class State(MemoryState):
     """The state in memory, with doors for what only tests do."""
-
-    def pending_digest(self, receiver: str, before: int, limit: int = 1000) -> Sequence[OutboxItem]:
-        found = [
-            item
-            for item in self.outbox({OutboxState.PENDING}, limit=1_000_000)
-            if item.notification.receiver == receiver and item.notification.digest and item.created_at < before
-        ]
-        return sorted(found, key=lambda item: (item.created_at, item.id))[:limit]
 
     def put(self, *items: OutboxItem) -> None:
         with self.transaction() as transaction:

@@ -33,6 +33,7 @@ _STATE_PAUSE = 5 * SECOND
 _NEVER = 2**62
 _FIRST_LOOK = 100
 _LAST_LOOK = 100_000
+_MOST_JOINED = 1000
 
 # Failures that cannot be the item's own fault: nothing of it was judged.
 _RECEIVER_AT_FAULT = frozenset({DeliveryReason.NETWORK_ERROR, DeliveryReason.RATE_LIMITED})
@@ -273,13 +274,20 @@ class Outbox:
         if not (item.notification.digest and lane.digest_interval):
             return _Work((item,), digest=False)
         start = _slot(item, lane.digest_interval)
-        end = start + lane.digest_interval
-        found = await self._read(lambda: self._store.pending_digest(lane.name, end))
+        found = await self._read(lambda: self._store.outbox({OutboxState.PENDING}, _LAST_LOOK))
         if found is None:
             return None
-        # One interval, one mail: the same items again after a crash, whatever was enqueued since.
-        joined = [other for other in found if other.created_at >= start and other.id not in self._unsaved]
-        return _Work(tuple(joined or [item]), digest=True)
+        # One interval, one mail: the same items again after a crash, whatever was enqueued since. Several of
+        # one order_key among them, and those in back-off too.
+        joined = [
+            other
+            for other in reversed(found)
+            if other.notification.receiver == lane.name
+            and other.notification.digest
+            and _slot(other, lane.digest_interval) == start
+            and other.id not in self._unsaved
+        ]
+        return _Work(tuple(joined[:_MOST_JOINED] or [item]), digest=True)
 
     # ------------------------------------------------------------------------------------------ attempting
 
