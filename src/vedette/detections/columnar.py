@@ -4,6 +4,7 @@ Counterpart: `windows` is the meaning, one record at a time; a property test hol
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat as repeated
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class RuleRun:
         self.outcome = outcome
         self.track = track
         self.firings: list[Firing] = []
+        self._texts: list[Scalar] | None = None
 
     def run(self) -> list[Firing]:
         rows, codes, keys = self._keyed(self.state.bases)
@@ -147,6 +149,31 @@ class RuleRun:
             scalar(self.counted().value(at)) if self.plan.distinct else None,
         )
 
+    def entries(self, rows: Int64) -> list[Entry]:
+        """The entries of some matched records, made together: taking numbers out of arrays singly costs most."""
+        matches = self.matches
+        values: Iterable[Scalar] = repeated(None)
+        if self.plan.distinct:
+            texts = self.texts()
+            values = [texts[code] for code in self.counted().codes[rows].tolist()]
+        columns = zip(
+            matches.window[rows].tolist(),
+            matches.repeat[rows].tolist(),
+            self.trust[rows].tolist(),
+            self.origins[rows].tolist(),
+            matches.position[rows].tolist(),
+            matches.check[rows].tolist(),
+            values,
+            strict=False,
+        )
+        return list(map(Entry._make, columns))
+
+    def texts(self) -> list[Scalar]:
+        """The counted field's values by code; the last one, which code -1 finds, is None."""
+        if self._texts is None:
+            self._texts = [*map(scalar, self.counted().values), None]
+        return self._texts
+
     def _one_by_one(self, key: Key, rows: Iterable[int]) -> None:
         window = self._window(key)
         for at in rows:
@@ -171,17 +198,19 @@ class RuleRun:
     def _preceding(self, rows: Int64, codes: Int64, keys: list[Key], triggers: tuple[Int64, Int64, list[Key]]) -> None:
         """Keys with a trigger are walked record by record; for the others the newest records are kept."""
         trigger_rows = dict(_groups(*triggers))
-        for key, own in _groups(rows, codes, keys):
+        quiet: list[tuple[KeyWindow, Int64]] = []
+        for key, own in _parts(rows, codes, keys):
             waiting = trigger_rows.pop(key, [])
             window = self._window(key)
             if not waiting:
-                self._keep_newest(window, own)
+                quiet.append((window, own))
                 continue
             # At equal places the record is judged before it is counted: it is not its own precedent.
-            for at, is_count in sorted([(at, 0) for at in waiting] + [(at, 1) for at in own]):
+            for at, is_count in sorted([(at, 0) for at in waiting] + [(at, 1) for at in own.tolist()]):
                 self._precede(key, window, at, is_count=bool(is_count))
             self._settle(key, window.continued, window.last)
             window.continued = 0
+        self._keep_newest(quiet)
         for key, waiting in trigger_rows.items():
             if key not in self.state.windows:
                 continue  # nothing came before it, so it cannot fire and need not be remembered
@@ -199,17 +228,35 @@ class RuleRun:
         if fired is not None:
             self.firings.append(Firing(at, self.state.index, self._named(key), fired))
 
-    def _keep_newest(self, window: KeyWindow, rows: list[int]) -> None:
-        times = self.matches.window[np.asarray(rows, dtype=np.int64)]
-        if int(times[0]) < window.newest or bool((times[1:] < times[:-1]).any()):
-            for at in rows:
-                window.count(self.plan, self.entry(at))
+    def _keep_newest(self, quiet: Sequence[tuple[KeyWindow, Int64]]) -> None:
+        """Of keys without a trigger the newest records, in one go where they come in time order."""
+        if not quiet:
             return
-        window.newest = int(times[-1])
-        floor = window.newest - self.plan.horizon
-        entries = window.entries + [self.entry(at) for at in rows[-self.plan.keep :]]
-        entries = entries[-self.plan.keep :]
-        window.entries = [entry for entry in entries if entry.time >= floor]
+        keep = self.plan.keep
+        times = self.matches.window
+        everything = np.concatenate([own for _, own in quiet])
+        fallen = np.flatnonzero(times[everything[1:]] < times[everything[:-1]]) + 1
+        begins = np.cumsum([0, *(len(own) for _, own in quiet)])
+        # A fall between two keys is none; a key with one inside is walked record by record.
+        inside = fallen[begins[np.searchsorted(begins, fallen, side="right") - 1] != fallen]
+        disordered = set((np.searchsorted(begins, inside, side="right") - 1).tolist())
+        first = times[everything[begins[:-1]]].tolist()
+        last = times[everything[begins[1:] - 1]].tolist()
+        made = self.entries(np.concatenate([own[-keep:] for _, own in quiet]))
+        at = 0
+        for number, (window, own) in enumerate(quiet):
+            count = min(len(own), keep)
+            new, at = made[at : at + count], at + count
+            if number in disordered or first[number] < window.newest:
+                for row in own.tolist():
+                    window.count(self.plan, self.entry(row))
+                continue
+            window.newest = last[number]
+            floor = window.newest - self.plan.horizon
+            entries = (window.entries + new)[-keep:]
+            if entries[0].time < floor:
+                entries = [entry for entry in entries if entry.time >= floor]
+            window.entries = entries
 
     # -------------------------------------------------------------------------------------- columnar
 
@@ -291,7 +338,7 @@ class RuleRun:
                 inexact=inexact,
             )
             self.firings.append(Firing(source.row(place), self.state.index, self._named(key), fired))
-        self._close(keys, windows, code, time, starts, already, fired_at, total, source)
+        self._close(keys, windows, code, time, scaled, span, starts, already, fired_at, total, source)
 
     def _first_distinct(
         self, full: Bool, episode: Int64, starts: Int64, source: _Source, time: Int64
@@ -331,6 +378,8 @@ class RuleRun:
         windows: Mapping[int, KeyWindow],
         code: Int64,
         time: Int64,
+        scaled: Int64,
+        span: int,
         starts: Int64,
         already: Bool,
         fired_at: Int64,
@@ -348,23 +397,27 @@ class RuleRun:
         final = np.ones(len(starts), dtype=np.bool_)
         final[:-1] = code[starts[1:]] != code[starts[:-1]]
         spent = np.maximum.accumulate(np.where(lasting, ends, 0))
-        for one in np.flatnonzero(final).tolist():
-            window = windows[int(code[starts[one]])]
-            end = int(ends[one])
-            window.last = max(window.last, int(time[end - 1]))
-            window.newest = max(window.newest, window.last)
-            window.fired = bool(lasting[one])
-            if window.fired:
-                window.entries = []
-                continue
-            begin = one
-            while begin > 0 and code[starts[begin - 1]] == code[starts[one]]:
-                begin -= 1
-            floor = window.newest - plan.horizon
-            low = max(int(starts[begin]), int(spent[one]), end - plan.keep)
-            while low < end and time[low] < floor:
-                low += 1
-            window.entries = [source.entry(index) for index in range(low, end)]
+        # Per key, whose last episode ends at `end`: what is newer than the horizon and came after what fired.
+        episodes = np.flatnonzero(final)
+        end = ends[episodes]
+        newest = time[end - 1]
+        begin = np.concatenate([[0], end[:-1]])
+        own = code[starts[episodes]]
+        floor = np.searchsorted(scaled, own * span + (newest - plan.horizon - int(time.min())))
+        low = np.maximum.reduce([begin, spent[episodes], end - plan.keep, floor])
+        low = np.where(lasting[episodes], end, low)
+        kept = source.entries(low, end)
+        at = 0
+        left: list[list[int]] = [own.tolist(), newest.tolist(), lasting[episodes].tolist(), (end - low).tolist()]
+        for one, moment, fired, count in zip(*left, strict=True):
+            window = windows[one]
+            # A carried window's clock may be ahead of the records left in it.
+            if moment > window.last:
+                window.last = moment
+            if window.last > window.newest:
+                window.newest = window.last
+            window.fired = bool(fired)
+            window.entries, at = kept[at : at + count], at + count
 
 
 class _Source:
@@ -382,6 +435,15 @@ class _Source:
         at = int(self._order[index])
         return self._carried[at] if at < self._c else self._work.entry(int(self._rows[at - self._c]))
 
+    def entries(self, lows: Int64, ends: Int64) -> list[Entry]:
+        """The entries of sorted places low..end, one such run after the other."""
+        counts = ends - lows
+        places = np.repeat(ends - np.cumsum(counts), counts) + np.arange(int(counts.sum()))
+        at = self._order[places]
+        new = iter(self._work.entries(self._rows[at[at >= self._c] - self._c]))
+        carried, c = self._carried, self._c
+        return [carried[one] if one < c else next(new) for one in at.tolist()]
+
     def row(self, index: int) -> int:
         """The matched record at a sorted place, which must be a new one."""
         return int(self._rows[int(self._order[index]) - self._c])
@@ -394,13 +456,18 @@ class _Source:
     def values(self) -> Int64:
         """A code for the counted value at each sorted place."""
         column = self._work.counted()
-        known = {scalar(value): code for code, value in enumerate(column.values)}
+        known = {value: code for code, value in enumerate(self._work.texts()[:-1])}
         old = np.asarray([known.setdefault(entry.value, len(known)) for entry in self._carried], dtype=np.int64)
         return np.concatenate([old, column.codes[self._rows].astype(np.int64)])[self._order]
 
 
 def _groups(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, list[int]]]:
     """Rows by key, each in ingest order."""
+    return [(key, own.tolist()) for key, own in _parts(rows, codes, keys)]
+
+
+def _parts(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, Int64]]:
+    """The same as arrays."""
     if not len(rows):
         return []
     order = np.argsort(codes, kind="stable")
@@ -408,4 +475,4 @@ def _groups(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, list[
     cuts = np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1
     parts = np.split(sorted_rows, cuts)
     heads = sorted_codes[np.concatenate([[0], cuts]).astype(np.int64)]
-    return [(keys[code], part.tolist()) for code, part in zip(heads.tolist(), parts, strict=True)]
+    return [(keys[code], part) for code, part in zip(heads.tolist(), parts, strict=True)]
