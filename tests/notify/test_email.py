@@ -17,7 +17,7 @@ from tests.scenarios.parts.smtp import SmtpServer
 from vedette.model.levels import Level
 from vedette.model.notifications import Notification, NotificationKind
 from vedette.model.reasons import DeliveryReason
-from vedette.notify.email import EmailNotifier, compose
+from vedette.notify.email import EmailNotifier, _hello, compose
 from vedette.notify.settings import EmailSettings
 
 ITEM = "01930000-0000-7000-8000-00000000000a"
@@ -199,6 +199,20 @@ async def test_who_has_the_mail_does_not_get_it_again(
     assert second.reason is DeliveryReason.DELIVERED
     assert [mail.recipients for mail in smtp.wait_for(2)] == [("ops@example.org",), ("second@example.org",)]
     assert counts.of("notify_recipient_refused") == {"mail": 1}
+
+
+@pytest.mark.parametrize(
+    ("domain", "machine", "said"),
+    [
+        ("web01.example.org", "web01", "web01.example.org"),
+        ("localhost", "web01", "web01"),
+        ("localhost", "w\u00e9b \x00", "localhost"),
+        ("[192.0.2.1]", "web01", "localhost"),
+    ],
+)
+def test_the_greeting_asks_no_resolver(domain: str, machine: str, said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("socket.gethostname", lambda: machine)
+    assert _hello(domain) == said
 
 
 # ---------------------------------------------------------------------------------------------- what it looks like

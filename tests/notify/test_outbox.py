@@ -289,7 +289,7 @@ async def test_a_slow_receiver_blocks_no_other(state: State, clock: FakeClock, c
 
 
 async def test_a_notifier_that_raises_counts_as_defect_and_is_tried_again(
-    state: State, clock: FakeClock, counts: Counts
+    state: State, clock: FakeClock, counts: Counts, capsys: pytest.CaptureFixture[str]
 ):
     answers = [ZeroDivisionError("secret"), None]
 
@@ -304,6 +304,9 @@ async def test_a_notifier_that_raises_counts_as_defect_and_is_tried_again(
     await play(outbox(state, clock, counts, {"pager": pager}), clock, START + MINUTE)
     assert pager.got == ["one"]
     assert counts.of("notify_attempt") == {"defect": 1, "delivered": 1}
+    said = capsys.readouterr().out
+    assert "ZeroDivisionError" in said
+    assert "secret" not in said
 
 
 async def test_an_item_for_nobody_fails_visibly(state: State, clock: FakeClock, counts: Counts):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import replace
@@ -108,6 +110,7 @@ class EmailNotifier:
             start_tls=mode == "starttls",
             tls_context=context if mode != "none" else None,
             timeout=self._settings.timeout_seconds,
+            local_hostname=_hello(mail_address(self._settings.sender).domain),
         )
         transport: asyncio.BaseTransport | None = None
         try:
@@ -139,6 +142,15 @@ class EmailNotifier:
         if refused:
             detail = f"but refused for {', '.join(sorted(refused))}: {detail}"
         return Delivery(DeliveryReason.DELIVERED, detail=detail)
+
+
+def _hello(domain: str) -> str:
+    """The name to greet with: the sender's domain where it is a full one, else this machine's.
+
+    The library would ask the resolver for it, in the loop, and wait for it as long as that takes.
+    """
+    name = domain if "." in domain else socket.gethostname()
+    return name if re.fullmatch(r"[A-Za-z0-9.-]{1,255}", name) else "localhost"
 
 
 def _answered(code: int, message: str) -> Delivery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
@@ -302,7 +303,10 @@ class Outbox:
             else:
                 delivery = await lane.notifier.deliver(first.notification, item_id=delivery_id(first))
         except Exception as error:  # noqa: BLE001 (a defect in one notifier must not silence the others)
-            _log.exception("a notifier raised instead of answering", receiver=lane.name)
+            # No traceback: what it shows of our variables may be a secret.
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{last.filename}:{last.lineno}"
+            _log.error("a notifier raised", receiver=lane.name, error=type(error).__name__, place=place)
             delivery = Delivery(DeliveryReason.DEFECT, retry=True, detail=type(error).__name__)
         # What is known by now is written down, also when we are cancelled meanwhile.
         record = asyncio.ensure_future(self._record(lane, work, delivery))
