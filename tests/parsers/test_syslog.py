@@ -193,6 +193,9 @@ def test_formats_may_be_mixed_in_one_batch():
         (b"message repeated 0 times: [ x]", b"x", 1),
         (b"message repeated 99999999999 times: [ x]", b"x", REPEAT_LIMIT),
         (b"message repeated 5 times: [ x", b"message repeated 5 times: [ x", 1),
+        (b"[ID 800047 auth.info] Failed x", b"Failed x", 1),
+        (b"[ID 800047 auth.info] message repeated 2 times: [ x]", b"x", 2),
+        (b"[ID x] Failed", b"[ID x] Failed", 1),
         (b"message repeated x times: [ x]", b"message repeated x times: [ x]", 1),
     ],
 )

@@ -4,6 +4,7 @@ Counterpart: `parsers.syslog` and `parsers.shapes` find the spans; `model.events
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +28,13 @@ _KEEP: UInt64 = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
 _MIX = [np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)]
 
 
+@lru_cache(maxsize=4096)
 def word_of(text: bytes) -> np.uint64:
     """Up to eight bytes as the number that `Block.word` reads them as."""
     return np.uint64(int.from_bytes(text[:8].ljust(8, b"\0"), "little"))
 
 
+@lru_cache(maxsize=256)
 def keep(n: int) -> np.uint64:
     """The mask of the first `n` bytes (0..8) of a word."""
     return np.uint64((1 << 8 * min(n, 8)) - 1)
@@ -78,7 +81,9 @@ class Block:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        padded = np.zeros(_FRONT + len(raw) + _BACK, dtype=np.uint8)
+        padded = np.empty(_FRONT + len(raw) + _BACK, dtype=np.uint8)
+        padded[:_FRONT] = 0
+        padded[_FRONT + len(raw) :] = 0
         padded[_FRONT : _FRONT + len(raw)] = np.frombuffer(raw, dtype=np.uint8)
         self._bytes = padded[_FRONT:]
         size = len(padded) - _FRONT - 7

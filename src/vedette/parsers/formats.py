@@ -106,6 +106,8 @@ class Shape:
     texts: int
     head: bytes
     tail: bytes
+    atom: bytes
+    """Its longest literal: what is not in a message cannot match it."""
     least: int
 
     gives_address: bool
@@ -236,6 +238,7 @@ def _shape(elements: list[Element], text: str, location: Location) -> Shape:
         texts=len(places),
         head=first.text if isinstance(first, Literal) else b"",
         tail=last.text if isinstance(last, Literal) else b"",
+        atom=max((element.text for element in joined if isinstance(element, Literal)), key=len, default=b""),
         least=sum(_least(element) for element in joined),
         gives_address=bool(address),
         address=address[0] if address else -1,
@@ -320,7 +323,12 @@ def _pieces(back: tuple[Element, ...]) -> tuple[Piece, ...]:
 
 def readings(shape: Shape, message: bytes) -> tuple[list[tuple[Span, ...]], bool]:
     """All readings of `message` as spans in order of the captures, and whether there were too many to list."""
-    if len(message) < shape.least or not message.startswith(shape.head) or not message.endswith(shape.tail):
+    if (
+        len(message) < shape.least
+        or not message.startswith(shape.head)
+        or not message.endswith(shape.tail)
+        or shape.atom not in message
+    ):
         return [], False
     limit = len(message)
     if shape.texts == 0:

@@ -25,6 +25,8 @@ from vedette.text.addresses import prefix
 from vedette.text.escape import decode
 from vedette.text.times import rfc3339
 
+PATTERN = "vedette.pattern"
+
 INDENT_LIMIT = 64
 """Spaces before a message (sudo pads the name with them) that matching skips at most."""
 
@@ -51,6 +53,7 @@ class SyslogParser:
         self._routers: dict[tuple[str, bool], Router] = {}
         self._fields = patterns.fields
         self._memo = AddressMemo()
+        self._constants = _Constants(patterns)
 
     def parse(self, batch: Batch) -> Table:
         """The events of `batch`. `batch.timezone` must be a zone that exists."""
@@ -64,7 +67,7 @@ class SyslogParser:
                 matcher.light(router, rows.tolist())
             else:
                 matcher.run(router, rows)
-        events = _Events(self.patterns, batch, block, headers, services, matcher)
+        events = _Events(self.patterns, self._constants, batch, block, headers, services, matcher)
         unreadable = len(batch) - int(np.count_nonzero(headers.ok))
         if self._counter is not None:
             if unreadable:
@@ -135,7 +138,7 @@ class SyslogParser:
             router = self._router(owner, bool(module))
             matcher.light(router, [0])
             found = self._readings(router, message)
-        events = _Events(self.patterns, batch, block, headers, services, matcher)
+        events = _Events(self.patterns, self._constants, batch, block, headers, services, matcher)
         table = events.table(int(not headers.ok[0]), self._fields)
         fields = []
         for name in table.fields():
@@ -298,12 +301,34 @@ def _unindented(block: Block, starts: Int64, ends: Int64) -> Int64:
 # ------------------------------------------------------------------------------------------------ columns
 
 
+class _Constants:
+    """Per field what each shape sets it to; made once for all batches."""
+
+    def __init__(self, patterns: PatternSet) -> None:
+        self._patterns = patterns
+        self._known: dict[str, tuple[Int32, tuple[Value, ...]]] = {}
+
+    def of(self, field: str) -> tuple[Int32, tuple[Value, ...]]:
+        """int32 by shape (the last entry is for no shape) into values, -1 for none; and the values."""
+        known = self._known.get(field)
+        if known is None:
+            seen: dict[tuple[type, Value], int] = {}
+            meaning = np.full(len(self._patterns.shapes) + 1, -1, dtype=np.int32)
+            for number, flat in enumerate(self._patterns.shapes):
+                value = flat.pattern.id if field == PATTERN else flat.constants.get(field)
+                if value is not None:
+                    meaning[number] = seen.setdefault((type(value), value), len(seen))
+            known = self._known[field] = meaning, tuple(value for _, value in seen)
+        return known
+
+
 class _Events:
     """Makes the columns of one batch."""
 
     def __init__(
         self,
         patterns: PatternSet,
+        constants: _Constants,
         batch: Batch,
         block: Block,
         headers: Headers,
@@ -311,6 +336,7 @@ class _Events:
         matcher: Matcher,
     ) -> None:
         self._patterns = patterns
+        self._constants = constants
         self._batch = batch
         self._block = block
         self._headers = headers
@@ -346,7 +372,7 @@ class _Events:
             "vedette.repeat": lambda: _numbers(headers.repeat),
             "vedette.service": lambda: table.service,
             "vedette.trust": self._trust,
-            "vedette.pattern": self._pattern,
+            PATTERN: lambda: self._constant(PATTERN),
             CANDIDATES: self._candidates,
         }
         for field in fields:
@@ -383,17 +409,10 @@ class _Events:
 
     # patterns
 
-    def _constant(self, value_of_shape: Sequence[Value]) -> Column:
-        """One value a shape, None where it gives none."""
-        seen: dict[tuple[type, Value], int] = {}
-        meaning = np.full(len(value_of_shape) + 1, -1, dtype=np.int32)
-        for number, value in enumerate(value_of_shape):
-            if value is not None:
-                meaning[number] = seen.setdefault((type(value), value), len(seen))
-        return Column(meaning[self.outcome.shape], [value for _, value in seen])
-
-    def _pattern(self) -> Column:
-        return self._constant([flat.pattern.id for flat in self._patterns.shapes])
+    def _constant(self, field: str) -> Column:
+        """A field that shapes set; "vedette.pattern" is their pattern's id."""
+        meaning, values = self._constants.of(field)
+        return Column(meaning[self.outcome.shape], list(values))
 
     def _candidates(self) -> Column:
         codes = np.full(self._n, -1, dtype=np.int32)
@@ -404,7 +423,7 @@ class _Events:
 
     def _field(self, field: str) -> Column:
         """A field that patterns set or capture."""
-        constant = self._constant([flat.constants.get(field) for flat in self._patterns.shapes])
+        constant = self._constant(field)
         parts: list[tuple[Int64, Int32, Sequence[Value]]] = []
         if constant.values:
             rows = np.flatnonzero(constant.codes >= 0)

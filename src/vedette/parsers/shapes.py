@@ -28,6 +28,11 @@ from vedette.parsers.registry import FlatShape, PatternFile, PatternSet
 
 NONE = -1
 
+SMALL = 4096
+"""In groups of up to so many rows calls cost more than rows do."""
+
+_FEW = 64
+
 _HEAD = 8
 
 
@@ -55,15 +60,21 @@ class Router:
 
     def of(self, message: bytes) -> tuple[int, ...]:
         """The shapes a message may have, in the order they are tried."""
+        return self.lists[self._place(message)]
+
+    def _place(self, message: bytes) -> int:
         for length in self._lengths:
             place = self._by_head.get(message[:length])
             if place is not None:
-                return self.lists[place]
-        return ()
+                return place
+        return 0
 
     def groups(self, words: UInt64) -> Int32:
         """For each message's first word the place in `lists`."""
         codes, values = distinct(words)
+        if len(values) <= _FEW:
+            found = [self._place(value.to_bytes(8, "little")) for value in values.tolist()]
+            return np.array(found or [0], dtype=np.int32)[codes]
         places = np.zeros(len(values), dtype=np.int32)
         for head, place in self._by_head.items():
             if head:
@@ -414,6 +425,7 @@ class _Group:
         self._backs: dict[int, _Partial | None] = {0: _Partial(None, None, None, ends)}
         self._closed: dict[int, _Partial | None] = {}
         self._words: dict[tuple[int, int], UInt64] = {}
+        self._sets: dict[tuple[int, int, int], frozenset[int]] = {}
         self._ends_of: dict[tuple[int, bytes], tuple[Int64, Bool | None]] = {}
         self._odd: Bool | None = None
         # What is known of a partial goes by its id: none may die before the group does.
@@ -430,10 +442,11 @@ class _Group:
         if shape.texts == 0:
             whole = self._whole(flat.front)
             return None if whole is None else self._addressed(Match(number, self._rows(whole), whole), shape)
-        front = self._front(flat.front)
+        fronts, backs = self._fronts, self._backs
+        front = fronts[flat.front] if flat.front in fronts else self._front(flat.front)
         if front is None:
             return None
-        back = self._back(flat.back)
+        back = backs[flat.back] if flat.back in backs else self._back(flat.back)
         if back is None:
             return None
         front_pick: Int64 | None = None
@@ -523,8 +536,24 @@ class _Group:
             self._words[key] = self._block.word(there)
         return self._words[key]
 
+    def _occurs(self, node: _Partial, at: int, length: int, wanted: np.uint64) -> bool:
+        """Whether any row may have `wanted` there. In small groups a look into a set spares the call of numpy."""
+        if len(node.position) > SMALL:
+            return True
+        key = (id(node), at, length)
+        known = self._sets.get(key)
+        if known is None:
+            words = self._words[id(node), at]
+            if length < 8:
+                words = words & keep(length) if at >= 0 else words >> np.uint64(64 - 8 * length)
+            known = self._sets[key] = frozenset(words.tolist())
+        return int(wanted) in known
+
     def _literal(self, node: _Partial, text: bytes) -> _Partial | None:
-        good = (self._word(node, 0) ^ word_of(text)) & keep(len(text)) == 0
+        words = self._word(node, 0)
+        if not self._occurs(node, 0, min(len(text), 8), word_of(text[:8])):
+            return None
+        good = (words ^ word_of(text[:8])) & keep(min(len(text), 8)) == 0
         count = int(np.count_nonzero(good))
         for at in range(8, len(text), 8):
             if not count:
@@ -608,6 +637,8 @@ class _Group:
         if key not in self._words:
             self._words[key] = self._block.word_before(np.maximum(node.position, 0))
         tail = text[-8:]
+        if not self._occurs(node, -8, len(tail), word_of(tail)):
+            return None
         good = self._words[key] >> np.uint64(64 - 8 * len(tail)) == word_of(tail)
         start = node.position - len(text)
         good &= start >= _pick(self._starts, node.rows)

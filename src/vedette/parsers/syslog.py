@@ -156,6 +156,8 @@ _REST_5424 = re.compile(
 )
 _INLINE_TAG = re.compile(rb"([^:\[\]]+)(?:\[(\d{0,18})[^:\]]*\])?:")
 _REPEATED = re.compile(rb"message repeated (\d{1,12}) times: \[ ?(.*)\]\Z", re.DOTALL)
+_MESSAGE_ID = re.compile(rb"\[ID \d{1,10} [a-z0-9]{1,16}\.[a-z]{1,16}\] ")
+_WRAPPERS = (b"message ", b"[ID ")
 _NO_TAG = {b"last", b"--"}
 _NOWHERE = (ABSENT, ABSENT)
 
@@ -223,7 +225,7 @@ def _read_5424(record: bytes, position: int, pri: int, calendar: Calendar, read_
         return None
     host, program = (_NOWHERE if match[n] == b"-" else match.span(n) for n in (1, 2))
     pid = int(match[3]) if match[3].isdigit() and len(match[3]) <= 18 else ABSENT
-    return _unrepeated(record, Header(True, time, host, program, pid, pri, match.end(), len(record), 1))
+    return _unwrapped(record, Header(True, time, host, program, pid, pri, match.end(), len(record), 1))
 
 
 def _read_tag(record: bytes, position: int, time: int, pri: int) -> Header:
@@ -263,13 +265,13 @@ def _read_tag(record: bytes, position: int, time: int, pri: int) -> Header:
         program = (position, position + cut if cut >= 0 else first)
     if program[0] >= program[1]:
         program = _NOWHERE
-    return _unrepeated(record, Header(True, time, host, program, pid, pri, start, end, 1))
+    return _unwrapped(record, Header(True, time, host, program, pid, pri, start, end, 1))
 
 
-def _unrepeated(record: bytes, header: Header) -> Header:
-    if not record.startswith(b"message ", header.start):
+def _unwrapped(record: bytes, header: Header) -> Header:
+    if not record.startswith(_WRAPPERS, header.start):
         return header
-    span = unrepeat(record[header.start : header.end])
+    span = unwrap(record[header.start : header.end])
     if span is None:
         return header
     times, start, end = span
@@ -279,12 +281,18 @@ def _unrepeated(record: bytes, header: Header) -> Header:
     )
 
 
-def unrepeat(message: bytes) -> tuple[int, int, int] | None:
-    """`message repeated N times: [ MSG]`: N (at most REPEAT_LIMIT) and where MSG stands; None for any other message."""
-    match = _REPEATED.match(message)
-    if match is None:
-        return None
-    return min(max(int(match[1]), 1), REPEAT_LIMIT), match.start(2), match.end(2)
+def unwrap(message: bytes) -> tuple[int, int, int] | None:
+    """How many records a message stands for (at most REPEAT_LIMIT), and where it stands; None: nothing is round it.
+
+    Round it may be `message repeated N times: [ ... ]` and, before that, Solaris' message id, `[ID 8 auth.info] `.
+    """
+    start = 0
+    if named := _MESSAGE_ID.match(message):
+        start = named.end()
+    repeated = _REPEATED.match(message, start)
+    if repeated is not None:
+        return min(max(int(repeated[1]), 1), REPEAT_LIMIT), repeated.start(2), repeated.end(2)
+    return (1, start, len(message)) if start else None
 
 
 # ------------------------------------------------------------------------------------------------ a batch
@@ -321,7 +329,7 @@ def given_headers(batch: Batch, program: str = "") -> Headers:
         headers.programs = _listed(given.program)
     for row in range(n):
         begin, end = int(headers.start[row]), int(headers.end[row])
-        if batch.block.startswith(b"message ", begin, end) and (span := unrepeat(batch.block[begin:end])):
+        if batch.block.startswith(_WRAPPERS, begin, end) and (span := unwrap(batch.block[begin:end])):
             headers.repeat[row], headers.start[row], headers.end[row] = span[0], begin + span[1], begin + span[2]
     return headers
 
@@ -618,17 +626,19 @@ def _read_tags(
     headers.program_end[chosen] = program_end
     headers.pid[chosen] = pid
     headers.start[chosen] = start
-    _unrepeat_many(block, chosen, start, headers)
+    _unwrap_many(block, chosen, start, headers)
     return good
 
 
-def _unrepeat_many(block: Block, rows: Int64 | slice, start: Int64, headers: Headers) -> None:
-    repeated = np.flatnonzero(block.word(start) == word_of(b"message "))
-    if not len(repeated):
-        return
-    for row in (repeated if isinstance(rows, slice) else rows[repeated]).tolist():
+def _unwrap_many(block: Block, rows: Int64 | slice, start: Int64, headers: Headers) -> None:
+    words = block.word(start)
+    wrapped = np.zeros(len(words), dtype=bool)
+    for wrapper in _WRAPPERS:
+        wrapped |= words & keep(len(wrapper)) == word_of(wrapper)
+    some = np.flatnonzero(wrapped)
+    for row in (some if isinstance(rows, slice) else rows[some]).tolist():
         begin, end = int(headers.start[row]), int(headers.end[row])
-        span = unrepeat(block.raw[begin:end])
+        span = unwrap(block.raw[begin:end])
         if span is not None:
             headers.repeat[row] = span[0]
             headers.start[row], headers.end[row] = begin + span[1], begin + span[2]
