@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from tests.alerts.parts import HOST, RULES, finding
 
-from vedette.alerts.keys import alert_key, finding_fields, label_text, labels_of
+from vedette.alerts.keys import alert_key, finding_fields, key_fields, label_text, labels_of
 from vedette.model.events import Scalar
-from vedette.model.rules import Rule
+from vedette.model.rules import Comparison, Correlate, CorrelationKind, Rule, Scope, Threshold
 
 OTHER = "22222222-2222-7222-8222-222222222222"
 
@@ -31,12 +31,26 @@ def test_the_host_is_part_of_the_key_of_a_host_rule_only():
     assert key_of("fleet-wide", "192.0.2.1", HOST) == key_of("fleet-wide", "192.0.2.1", OTHER)
 
 
-@pytest.mark.parametrize("rule", [None, RULES["fleet-wide"], RULES["guess"]])
+@pytest.mark.parametrize("rule", [None, *[replace(RULES[name], key=()) for name in ("fleet-wide", "guess")]])
 def test_without_key_fields_the_host_and_the_first_of_the_usual_ones_are_the_key(rule: Rule | None):
     found = replace(finding("guess", "192.0.2.1", 0), key={}, user_name="ada")
     assert finding_fields(found, rule) == {"host.id": HOST, "source.ip": "192.0.2.1"}
     assert finding_fields(replace(found, source_ip=""), rule) == {"host.id": HOST, "user.name": "ada"}
     assert finding_fields(replace(found, source_ip="", user_name=""), rule) == {"host.id": HOST}
+
+
+@pytest.mark.parametrize("rule", [replace(RULES[name], key=()) for name in ("fleet-wide", "guess")])
+def test_a_default_key_that_the_finding_brings_along_has_the_host_too(rule: Rule):
+    assert finding_fields(finding("guess", "192.0.2.1", 0), rule) == {"host.id": HOST, "source.ip": "192.0.2.1"}
+
+
+@pytest.mark.parametrize(("scope", "expected"), [(Scope.HOST, {"host.id": HOST}), (Scope.FLEET, {})])
+def test_a_correlation_of_everything_has_one_alert_whoever_made_it_fire(scope: Scope, expected: dict[str, str]):
+    everything = Correlate(CorrelationKind.EVENT_COUNT, ("guess",), (), 60, (Threshold(Comparison.GTE, 5),))
+    rule = replace(RULES["guess"], key=(), scope=scope, correlate=everything)
+    found = replace(finding("guess", "192.0.2.1", 0), key={})
+    assert finding_fields(found, rule) == expected
+    assert key_fields(rule, {}, HOST, {}) == expected
 
 
 def test_a_key_cannot_be_forged_by_what_stands_in_a_value():

@@ -171,6 +171,7 @@ steps = st.one_of(
     step("group", words),
     step("save_group", groups),
     step("due_groups", times),
+    step("next_due"),
     step("enqueue", items()),
     step("supersede", st.sampled_from(["p", "q"])),
     step("save_outbox", items()),

@@ -17,13 +17,14 @@ def key_fields(
 ) -> dict[str, Scalar]:
     """The fields that key an alert: the finding's own, else the first DEFAULT_FIELDS that `given` has.
 
-    The host is part of the key of a rule of scope host, of one that names no fields, and of a rule we do not
-    have; only a fleet rule with key fields of its own joins several hosts.
+    A correlation's key is its group_by, empty too. The host is part of the key of a rule of scope host, of one
+    that names no fields, and of a rule we do not have; only a fleet rule with a key of its own joins hosts.
     """
     fields = dict(key)
-    if not fields:
+    own = rule is not None and (rule.correlate is not None or bool(rule.key))
+    if not fields and not own:
         fields.update(next(([(name, given[name])] for name in DEFAULT_FIELDS if given.get(name)), []))
-    if rule is None or rule.scope is Scope.HOST or not key:
+    if rule is None or rule.scope is Scope.HOST or not own:
         fields.setdefault("host.id", host_id)
     return fields
 

@@ -24,7 +24,6 @@ MEMBERS_LIMIT = 50
 
 # What `GroupState.notified` holds for a member that was resolved before anybody was told of it.
 _UNTOLD = ""
-_FOR_EVER = 2**62
 
 
 class MuteReason(StrEnum):
@@ -190,7 +189,7 @@ class Router:
 
     def next_due(self, tx: Transaction) -> int:
         """When to `flush` next, microseconds; 0 = not before something changes."""
-        return next((group.due_at for group in tx.due_groups(_FOR_EVER)), 0)
+        return tx.next_due()
 
     def _look(self, group: GroupState, route: Route, work: _Pass) -> None:
         now = work.now

@@ -250,8 +250,7 @@ class State:
     def next_due(self) -> int:
         """When the earliest group must be looked at, microseconds; 0 = nothing planned."""
         with self._reading() as connection:
-            due = connection.execute(select(func.min(ALERT_GROUPS.c.due_at)).where(ALERT_GROUPS.c.due_at > 0)).scalar()
-        return int(due or 0)
+            return int(connection.execute(self._statements.next_due).scalar() or 0)
 
     def outbox(self, states: Iterable[OutboxState] = (), limit: int = 100) -> list[OutboxItem]:
         """Outbox items in these states (none named: all), newest first."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import BindParameter, Connection, Table, bindparam, delete, exists, literal_column, select
+from sqlalchemy import BindParameter, Connection, Table, bindparam, delete, exists, func, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
@@ -125,6 +125,7 @@ class Statements:
             .where(ALERT_GROUPS.c.due_at > 0, ALERT_GROUPS.c.due_at <= bindparam("now"))
             .order_by(ALERT_GROUPS.c.due_at, ALERT_GROUPS.c.key)
         )
+        self.next_due = select(func.min(ALERT_GROUPS.c.due_at)).where(ALERT_GROUPS.c.due_at > 0)
         pending = OUTBOX.c.state == OutboxState.PENDING.value
         self.pending_triggers = (
             select(OUTBOX.c.body)
@@ -275,6 +276,9 @@ class StateTransaction:
 
     def due_groups(self, now: int) -> Sequence[GroupState]:
         return self._many(GROUP, self._statements.due_groups, {"now": now})
+
+    def next_due(self) -> int:
+        return int(self._open.execute(self._statements.next_due).scalar() or 0)
 
     def enqueue(self, item: OutboxItem) -> None:
         self._open.execute(self._statements.save_item, outbox_row(item))

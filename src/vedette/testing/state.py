@@ -126,6 +126,9 @@ class MemoryTransaction:
         due = [group for group in self._t.groups.values() if 0 < group.due_at <= now]
         return _out(sorted(due, key=lambda group: (group.due_at, group.key)))
 
+    def next_due(self) -> int:
+        return min((group.due_at for group in self._t.groups.values() if group.due_at > 0), default=0)
+
     def enqueue(self, item: OutboxItem) -> None:
         self._t.outbox[item.id] = copy.deepcopy(item)
 
@@ -276,7 +279,7 @@ class MemoryState:
 
     def next_due(self) -> int:
         """When the earliest group must be looked at, microseconds; 0 = nothing planned."""
-        return min((group.due_at for group in self._tables.groups.values() if group.due_at > 0), default=0)
+        return self._reading().next_due()
 
     def outbox(self, states: Iterable[OutboxState] = (), limit: int = 100) -> list[OutboxItem]:
         """Outbox items in these states (none named: all), newest first."""
