@@ -241,6 +241,20 @@ async def test_an_item_its_receiver_stumbles_over_does_not_block_the_others(
     assert state.item("poison").last_reason is DeliveryReason.SERVER_ERROR
 
 
+async def test_what_an_outage_put_off_goes_out_as_soon_as_it_is_over(state: State, clock: FakeClock, counts: Counts):
+    calls: list[str] = []
+
+    def answer(told: Notification) -> Delivery:
+        calls.append(told.dedup_key)
+        return BROKEN if len(calls) <= 12 else DELIVERED
+
+    state.put(item("critical", level=Level.CRITICAL), item("low", level=Level.LOW))
+    await play(outbox(state, clock, counts, {"pager": Recorder(answer)}), clock, START + HOUR)
+    # The thirteenth call was a probe with the item that had failed least; the other had earned minutes of back-off.
+    assert calls[12:] == ["low", "critical"]
+    assert state.item("critical").delivered_at == state.item("low").delivered_at
+
+
 async def test_retry_after_is_honoured_but_not_for_ever(state: State, clock: FakeClock, counts: Counts):
     asked: list[int] = []
 
