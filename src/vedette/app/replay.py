@@ -28,7 +28,7 @@ from vedette.model.findings import Evidence, Finding
 from vedette.model.protocols import Counter
 from vedette.parsers.syslog import span_of_file
 
-CHUNK = 4 << 20
+CHUNK = 8 << 20
 """Bytes a worker takes at a time: small enough to keep memory flat, large enough that set-up does not count."""
 
 

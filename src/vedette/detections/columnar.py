@@ -316,7 +316,7 @@ class RuleRun:
         counted = total[1:] - total[lowest]
         full = (counted >= plan.threshold) & ~already[episode]
         if plan.distinct:
-            at, low = self._first_distinct(full, episode, starts, source, time)
+            at, low = self._first_distinct(full, lowest, episode, starts, source, time)
         else:
             hits = np.flatnonzero(full)
             firsts = np.ones(len(hits), dtype=np.bool_)
@@ -341,7 +341,7 @@ class RuleRun:
         self._close(keys, windows, code, time, scaled, span, starts, already, fired_at, total, source)
 
     def _first_distinct(
-        self, full: Bool, episode: Int64, starts: Int64, source: _Source, time: Int64
+        self, full: Bool, lowest: Int64, episode: Int64, starts: Int64, source: _Source, time: Int64
     ) -> tuple[Int64, Int64]:
         """Per episode the first record at which enough distinct values are in the window, and the window's start."""
         plan = self.plan
@@ -349,11 +349,16 @@ class RuleRun:
         low: list[int] = []
         if full.any():
             values = source.values()
-            pairs = np.unique(np.stack([episode, values]), axis=1)
-            enough = np.bincount(pairs[0], minlength=len(starts)) >= plan.threshold
-            ends = np.append(starts[1:], len(episode))
-            for one in np.unique(episode[full & enough[episode]]).tolist():
-                begin, end = int(starts[one]), int(ends[one])
+            width = int(values.max()) + 1
+            pairs = np.unique(episode * width + values)
+            enough = np.bincount(pairs // width, minlength=len(starts)) >= plan.threshold
+            hopeful = np.flatnonzero(full & enough[episode])
+            firsts = np.ones(len(hopeful), dtype=np.bool_)
+            firsts[1:] = episode[hopeful[1:]] != episode[hopeful[:-1]]
+            # Enough values need as many records: before the first full window and after the last there is nothing.
+            begins = np.maximum(lowest[hopeful[firsts]], starts[episode[hopeful[firsts]]])
+            ends = hopeful[np.append(firsts[1:], True)] + 1 if len(hopeful) else hopeful
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
                 seen: dict[int, int] = {}
                 lower = begin
                 times, own = time[begin:end].tolist(), values[begin:end].tolist()

@@ -266,7 +266,7 @@ class Matcher:
             trust=(
                 np.full(len(rows), batch.trust, dtype=np.uint8) if isinstance(batch.trust, Trust) else batch.trust[rows]
             ),
-            check=np.fromiter((zlib.crc32(block[a:b]) for a, b in spans), dtype=np.uint32, count=len(rows)),
+            check=np.array([zlib.crc32(block[a:b]) for a, b in spans], dtype=np.uint32),
             ambiguous=ambiguous,
             hits={index: place[found] for index, found in sorted(hit_rows.items())},
             fields={field: narrow(table.column(field), rows) for field in self.fields} if len(rows) else {},
