@@ -224,6 +224,18 @@ def test_a_damaged_file_is_named_with_a_hint(path: Path):
         State(path)
 
 
+@pytest.mark.parametrize("body", ["{}", "not json", '{"id": 5}'])
+def test_a_row_that_cannot_be_read_is_said_with_a_hint(store: State, body: str):
+    with store.transaction() as tx:
+        tx.save_alert(an_alert())
+    with store._writing() as connection:
+        connection.execute(text("UPDATE alerts SET body = :body"), {"body": body})
+    with pytest.raises(StateError, match=r"cannot be read.*hint"):
+        store.alerts()
+    with pytest.raises(StateError, match=r"cannot be read.*hint"), store.transaction() as tx:
+        tx.alert("a")
+
+
 @pytest.mark.parametrize("where", ["mysql://u@h/d", "postgresql+nosuchdriver://u:hunter2@h/d", "::"])
 def test_a_database_we_cannot_use_is_refused_without_its_password(where: str):
     with pytest.raises(StateError) as caught:

@@ -150,6 +150,14 @@ def _build(
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """Values of the `equal` labels of unresolved sources, apart for those that are targets themselves."""
+
+    alone: frozenset[tuple[str, ...]]
+    both: frozenset[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Inhibition:
     """Alerts that `target` matches are muted while an unresolved one that `source` matches is `equal` in labels."""
 
@@ -162,14 +170,21 @@ class Inhibition:
         """The inhibition as written."""
         return cls(parse_matchers(settings.source), parse_matchers(settings.target), settings.equal)
 
-    def mutes(self, labels: Mapping[str, str], unresolved: Iterable[Alert]) -> bool:
+    def sources(self, unresolved: Iterable[Alert]) -> Sources:
+        """What mutes at present: the `equal` labels of every source among the unresolved alerts."""
+        alone: set[tuple[str, ...]] = set()
+        both: set[tuple[str, ...]] = set()
+        for alert in unresolved:
+            if all_match(self.source, alert.labels):
+                (both if all_match(self.target, alert.labels) else alone).add(self._values(alert.labels))
+        return Sources(frozenset(alone), frozenset(both))
+
+    def mutes(self, labels: Mapping[str, str], sources: Sources) -> bool:
         """Whether an alert with these labels is muted; one on both sides is not muted by another such one."""
         if not all_match(self.target, labels):
             return False
-        both_sides = all_match(self.source, labels)
-        return any(
-            all_match(self.source, other.labels)
-            and all(labels.get(name, "") == other.labels.get(name, "") for name in self.equal)
-            and not (both_sides and all_match(self.target, other.labels))
-            for other in unresolved
-        )
+        values = self._values(labels)
+        return values in sources.alone or (values in sources.both and not all_match(self.source, labels))
+
+    def _values(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(labels.get(name, "") for name in self.equal)

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from vedette.alerts.routes import Inhibition, ReceiverKind, Route, build_tree, default_tree
+from vedette.alerts.routes import Inhibition, ReceiverKind, Route, Sources, build_tree, default_tree
 from vedette.alerts.settings import AlertsSettings
 from vedette.alerts.silences import silenced_by
 from vedette.model.alerts import Alert, AlertChange, AlertState, ChangeKind, ResolveReason, Silence
@@ -53,17 +53,18 @@ class _Pass:
     groups: dict[str, GroupState] = field(default_factory=dict)
     items: list[OutboxItem] = field(default_factory=list)
     silences: Sequence[Silence] | None = None
-    unresolved: Sequence[Alert] | None = None
+    inhibitors: list[tuple[Inhibition, Sources]] | None = None
 
     def active_silences(self) -> Sequence[Silence]:
         if self.silences is None:
             self.silences = self.tx.silences(self.now)
         return self.silences
 
-    def unresolved_alerts(self) -> Sequence[Alert]:
-        if self.unresolved is None:
-            self.unresolved = self.tx.unresolved_alerts()
-        return self.unresolved
+    def active_inhibitions(self, inhibitions: Sequence[Inhibition]) -> list[tuple[Inhibition, Sources]]:
+        if self.inhibitors is None:
+            unresolved = self.tx.unresolved_alerts() if inhibitions else ()
+            self.inhibitors = [(each, each.sources(unresolved)) for each in inhibitions]
+        return self.inhibitors
 
     def send(self, group: GroupState, notification: Notification, *, order_key: str) -> None:
         group.sequence += 1
@@ -306,7 +307,8 @@ class Router:
         if silenced_by(work.active_silences(), alert.labels, work.now) is not None:
             self._counter.add("alerts_muted", MuteReason.SILENCED)
             return True
-        if any(each.mutes(alert.labels, work.unresolved_alerts()) for each in self._inhibitions):
+        inhibitions = work.active_inhibitions(self._inhibitions)
+        if any(each.mutes(alert.labels, sources) for each, sources in inhibitions):
             self._counter.add("alerts_muted", MuteReason.INHIBITED)
             return True
         return False

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -46,6 +47,11 @@ def in_our_words(place: str) -> Iterator[None]:
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         raise StateError(f"state in {place}: {said[0]}", hint=_hint(error)) from error
+    except msgspec.DecodeError as error:
+        raise StateError(
+            f"state in {place} holds a row that cannot be read: {error}",
+            hint="a newer version wrote it, or it is damaged: run the newer version, or restore a copy",
+        ) from error
 
 
 def place_of(url: URL) -> str:

@@ -154,8 +154,7 @@ class State:
         self, decoder: msgspec.json.Decoder[T], statement: Select[Any], parameters: Mapping[str, Any] | None = None
     ) -> list[T]:
         with self._reading() as connection:
-            bodies = connection.execute(statement, parameters or {}).scalars().all()
-        return [decoder.decode(body) for body in bodies]
+            return [decoder.decode(body) for body in connection.execute(statement, parameters or {}).scalars()]
 
     def cursors(self) -> Mapping[str, str]:
         """Source name -> what it resumes from."""
