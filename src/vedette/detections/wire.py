@@ -68,17 +68,17 @@ def unpack(data: bytes) -> tuple[Matches, Int64, Int64]:
             **parts,
             hits={index: np.frombuffer(hits, dtype=np.int32) for index, hits in packet.hits.items()},
             fields={
-                name: Column(np.frombuffer(codes, dtype=np.int32), [_value(value) for value in values])
+                # Hardly any value is a list, so the test stands here and not in a function.
+                name: Column(
+                    np.frombuffer(codes, dtype=np.int32),
+                    [tuple(value) if type(value) is list else value for value in values],
+                )
                 for name, (codes, values) in packet.fields.items()
             },
         ),
         np.frombuffer(packet.starts, dtype=np.int64),
         np.frombuffer(packet.ends, dtype=np.int64),
     )
-
-
-def _value(value: Any) -> Value:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def join(parts: Sequence[Matches], order: Int64) -> Matches:
