@@ -150,7 +150,7 @@ _STAMP_3339 = re.compile(
 )
 # HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA; possessive, so that no line costs more than its length.
 _REST_5424 = re.compile(
-    rb" (\S++) (\S++) (\S++) \S++ "
+    rb" ([^ ]++) ([^ ]++) ([^ ]++) [^ ]++ "
     rb'(?:-|(?:\[[^ =\]"]++(?: [^ =\]"]++="(?:[^"\\]|\\.)*+")*+\])++)(?: (?:\xef\xbb\xbf)?|\Z)',
     re.DOTALL,
 )
@@ -386,8 +386,10 @@ def _read_many(block: Block, starts: Int64, ends: Int64, calendar: Calendar, hea
     position = starts.copy()
     plain = ends - starts >= _SHORTEST
     opened = block.byte(starts) == 0x3C
+    modern = np.empty(0, dtype=np.int64)
     if opened.any():
-        _read_pri(block, np.flatnonzero(opened & plain), position, plain, headers.pri)
+        modern = _read_pri(block, np.flatnonzero(opened & plain), position, plain, headers.pri)
+        modern = modern[_read_5424_many(block, modern, position[modern], ends, headers)]
         plain &= ends - position >= _SHORTEST
     position[~plain] = 0
     words = block.word(position), block.word(position + 8) if len(block.raw) >= 8 else block.word(position)
@@ -404,11 +406,12 @@ def _read_many(block: Block, starts: Int64, ends: Int64, calendar: Calendar, hea
         return np.empty(0, dtype=np.int64)
     rest = np.ones(n, dtype=bool)
     rest[rows[good]] = False
+    rest[modern] = False
     return np.flatnonzero(rest)
 
 
-def _read_pri(block: Block, rows: Int64, position: Int64, plain: Bool, pri: Int16) -> None:
-    """Read `<PRI>` of 1 to 3 digits and move on; what is not one, or an RFC 5424 header, is no longer plain."""
+def _read_pri(block: Block, rows: Int64, position: Int64, plain: Bool, pri: Int16) -> Int64:
+    """Read `<PRI>` of 1 to 3 digits and move on; what is not one is no longer plain, nor is RFC 5424, given back."""
     word = block.word(position[rows])
     values, bad = not_digits(word >> np.uint64(8))
     count = first_byte(bad)
@@ -419,8 +422,63 @@ def _read_pri(block: Block, rows: Int64, position: Int64, plain: Bool, pri: Int1
     good &= number <= 191
     pri[rows[good]] = number[good].astype(np.int16)
     position[rows[good]] += count[good] + 2
-    good[good] = block.word(position[rows[good]]) & keep(2) != word_of(b"1 ")
     plain[rows[~good]] = False
+    rows = rows[good]
+    modern: Int64 = rows[block.word(position[rows]) & keep(2) == word_of(b"1 ")]
+    plain[modern] = False
+    position[modern] += 2
+    return modern
+
+
+def _read_5424_many(block: Block, rows: Int64, position: Int64, ends: Int64, headers: Headers) -> Bool:
+    """Read RFC 5424 from the time on, where there is no structured data; which of `rows` that was."""
+    done = np.zeros(len(rows), dtype=bool)
+    long_enough = np.flatnonzero(ends[rows] - position >= _SHORTEST)
+    timed, times, place = _times_3339(block, long_enough, position[long_enough])
+    if not len(timed):
+        return done
+    limit = ends[rows[timed]]
+    good = place < limit
+    place = np.minimum(place, limit)
+    words: list[tuple[Int64, Int64]] = []
+    for _ in range(4):
+        end, unknown = block.find(b" ", place, limit)
+        good &= (end > place) & (end < limit)
+        if unknown is not None:
+            good &= ~unknown
+        words.append((place, end))
+        place = np.minimum(end + 1, limit)
+    good &= (block.word(place) & keep(2) == word_of(b"- ")) & (place + 2 <= limit)
+    start = np.minimum(place + 2, limit)
+    marked = (block.word(start) & keep(3) == word_of(b"\xef\xbb\xbf")) & (start + 3 <= limit)
+    start += 3 * marked
+    (host, host_end), (program, program_end), (process, process_end), _ = words
+    # Eight digits or fewer are read here, others (and what is no number) one by one.
+    length = process_end - process
+    before = block.word_before(process_end)
+    values, bad = not_digits(before.byteswap())
+    numeric = first_byte(bad) >= length
+    nil = (length == 1) & (block.byte(process) == 0x2D)
+    good &= nil | (numeric & (length <= 8))
+    shift = np.uint64(8) * (8 - np.clip(length, 1, 8)).astype(np.uint64)
+    pid = np.where(nil, ABSENT, number_of(values.byteswap() >> shift << shift).astype(np.int64))
+
+    kept = np.flatnonzero(good)
+    chosen = rows[timed[kept]]
+    headers.ok[chosen] = True
+    headers.time[chosen] = times[kept]
+    for starts, stops, first, last in (
+        (headers.host_start, headers.host_end, host[kept], host_end[kept]),
+        (headers.program_start, headers.program_end, program[kept], program_end[kept]),
+    ):
+        there = (last - first != 1) | (block.byte(first) != 0x2D)
+        starts[chosen] = np.where(there, first, ABSENT)
+        stops[chosen] = np.where(there, last, ABSENT)
+    headers.pid[chosen] = pid[kept]
+    headers.start[chosen] = start[kept]
+    _unwrap_many(block, chosen, start[kept], headers)
+    done[timed[kept]] = True
+    return done
 
 
 _CLOCK = word_of(b"0:00:00 ")
