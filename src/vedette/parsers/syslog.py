@@ -567,7 +567,9 @@ def _day_of(text: bytes, calendar: Calendar) -> tuple[tuple[int, int, int] | Non
 
 _SECOND_3339 = word_of(b":00.0000")
 _SECOND_ROOM = np.uint64(0x767676767F76767F)
-_DAY_3339 = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d)\Z")
+_HOUR_3339 = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d)\0\0\0\Z")
+_MINUTE_3339 = word_of(b"\0\0\0\0\0:00")
+_MINUTE_ROOM = np.uint64(0x76767F0000000000)
 _ZONE_3339 = re.compile(rb"(?:(Z)|([+-])(\d\d):(\d\d))")
 
 
@@ -591,22 +593,26 @@ def _times_3339(block: Block, rows: Int64, position: Int64) -> tuple[Int64, Int6
     for source, indices in ((values, (4, 5, 6, 7)), (last, (0, 1))):
         for index in indices:
             micros = micros * 10 + _nibble(source, index)
-    base, known = _per_run(words[0], words[1], _minute_3339)
+    minutes = (words[1] ^ _MINUTE_3339) & ~keep(5)
+    good &= (((minutes & _LOW7) + _MINUTE_ROOM) | minutes) & _HIGH == 0
+    minute = _nibble(minutes, 6) * 10 + _nibble(minutes, 7)
+    good &= minute <= 59
+    base, known = _per_run(words[0], words[1] & keep(5), _hour_3339)
     offset, zone_known = _per_run(zone, zone, _offset_3339)
     good &= known & zone_known
-    times = base - offset + seconds * SECOND + micros
+    times = base - offset + minute * MINUTE + seconds * SECOND + micros
     after = position + np.where(ends_z, 28, 33)
     return rows[good], times[good], after[good]
 
 
-def _minute_3339(first: int, second: int) -> int | None:
-    match = _DAY_3339.match(first.to_bytes(8, "little") + second.to_bytes(8, "little"))
+def _hour_3339(first: int, second: int) -> int | None:
+    match = _HOUR_3339.match(first.to_bytes(8, "little") + second.to_bytes(8, "little"))
     if match is None:
         return None
-    year, month, day, hour, minute = (int(match[n]) for n in range(1, 6))
-    if not _exists(year, month, day) or not 1 < year < 9998 or hour > 23 or minute > 59:
+    year, month, day, hour = (int(match[n]) for n in range(1, 5))
+    if not _exists(year, month, day) or not 1 < year < 9998 or hour > 23:
         return None
-    return (date(year, month, day).toordinal() - _EPOCH) * DAY + hour * HOUR + minute * MINUTE
+    return (date(year, month, day).toordinal() - _EPOCH) * DAY + hour * HOUR
 
 
 def _offset_3339(zone: int, _: int) -> int | None:
