@@ -294,8 +294,8 @@ class RuleRun:
         span = int(time.max() - time.min()) + plan.timespan + 1
         if span > 2**62 // (len(keys) + 1):
             disordered[:] = True
-        careful = np.unique(code[disordered])
-        if len(careful):
+        if disordered.any():
+            careful = _ascending(code[disordered])
             for one in careful.tolist():
                 self._one_by_one(keys[one], rows[codes == one].tolist())
             kept = ~np.isin(code, careful)
@@ -350,7 +350,7 @@ class RuleRun:
         if full.any():
             values = source.values()
             width = int(values.max()) + 1
-            pairs = np.unique(episode * width + values)
+            pairs = _ascending(episode * width + values)
             enough = np.bincount(pairs // width, minlength=len(starts)) >= plan.threshold
             hopeful = np.flatnonzero(full & enough[episode])
             firsts = np.ones(len(hopeful), dtype=np.bool_)
@@ -464,6 +464,12 @@ class _Source:
         known = {value: code for code, value in enumerate(self._work.texts()[:-1])}
         old = np.asarray([known.setdefault(entry.value, len(known)) for entry in self._carried], dtype=np.int64)
         return np.concatenate([old, column.codes[self._rows].astype(np.int64)])[self._order]
+
+
+def _ascending(values: Int64) -> Int64:
+    """The distinct values, sorted. `np.unique` would import numpy.ma first, which takes longer than a short replay."""
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
 
 
 def _groups(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, list[int]]]:
