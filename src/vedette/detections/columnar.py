@@ -469,7 +469,8 @@ class _Source:
 def _ascending(values: Int64) -> Int64:
     """The distinct values, sorted. `np.unique` would import numpy.ma first, which takes longer than a short replay."""
     ordered = np.sort(values)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    distinct: Int64 = ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    return distinct
 
 
 def _groups(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, list[int]]]:
