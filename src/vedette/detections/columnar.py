@@ -12,7 +12,7 @@ from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch,
 from vedette.detections.windows import Entry, Fired, KeyWindow, needed_trust, ordinal_of
 from vedette.model import rules as model_rules
 from vedette.model.batch import Bool, Int64
-from vedette.model.events import Column, Scalar
+from vedette.model.events import Column, Scalar, Value
 from vedette.model.findings import Continuation
 
 
@@ -106,7 +106,7 @@ class RuleRun:
             absent |= own < 0
             combined = combined * (len(column.values) + 1) + own
         if len(columns) == 1:
-            keys: list[Key] = [(scalar(value),) for value in columns[0].values]
+            keys: list[Key] = [(value,) for value in _scalars(columns[0].values)]
             return combined, keys
         distinct, inverse = np.unique(combined[~absent], return_inverse=True)
         codes = np.full(len(rows), -1, dtype=np.int64)
@@ -171,7 +171,7 @@ class RuleRun:
     def texts(self) -> list[Scalar]:
         """The counted field's values by code; the last one, which code -1 finds, is None."""
         if self._texts is None:
-            self._texts = [*map(scalar, self.counted().values), None]
+            self._texts = [*_scalars(self.counted().values), None]
         return self._texts
 
     def _one_by_one(self, key: Key, rows: Iterable[int]) -> None:
@@ -265,19 +265,15 @@ class RuleRun:
         plan = self.plan
         present = np.flatnonzero(np.bincount(codes, minlength=len(keys)))
         windows = {code: self._window(keys[code]) for code in present.tolist()}
-        carried: list[Entry] = []
-        carried_codes: list[int] = []
+        own = windows.values()
+        carried = [entry for window in own for entry in window.entries]
+        carried_codes = np.repeat(present, [len(window.entries) for window in own])
         newest = np.full(len(keys), -(2**62), dtype=np.int64)
+        newest[present] = [window.newest for window in own]
         last = np.full(len(keys), -(2**62), dtype=np.int64)
-        for one, window in windows.items():
-            newest[one] = window.newest
-            if window.fired:
-                last[one] = window.last
-            if window.entries:
-                carried.extend(window.entries)
-                carried_codes.extend([one] * len(window.entries))
+        last[present] = [window.last if window.fired else -(2**62) for window in own]
         c = len(carried)
-        code_all = np.concatenate([np.asarray(carried_codes, dtype=np.int64), codes])
+        code_all = np.concatenate([carried_codes, codes])
         time_all = np.concatenate(
             [np.asarray([entry.time for entry in carried], dtype=np.int64), self.matches.window[rows]]
         )
@@ -464,6 +460,11 @@ class _Source:
         known = {value: code for code, value in enumerate(self._work.texts()[:-1])}
         old = np.asarray([known.setdefault(entry.value, len(known)) for entry in self._carried], dtype=np.int64)
         return np.concatenate([old, column.codes[self._rows].astype(np.int64)])[self._order]
+
+
+def _scalars(values: Sequence[Value]) -> list[Scalar]:
+    """Each value as `scalar` has it; hardly any needs the call."""
+    return [scalar(value) if type(value) is tuple else value for value in values]  # type: ignore[misc]
 
 
 def _ascending(values: Int64) -> Int64:
