@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from vedette.model.batch import Batch, Origin, split_lines
 from vedette.model.clock import DAY, HOUR, SECOND
 from vedette.parsers.columns import Block
-from vedette.parsers.syslog import REPEAT_LIMIT, Calendar, Headers, read_header, read_headers, span_of_file
+from vedette.parsers.headers import Headers, read_headers
+from vedette.parsers.syslog import REPEAT_LIMIT, read_header, span_of_file
+from vedette.parsers.years import Calendar
 from vedette.text.times import parse_rfc3339, rfc3339
 
 READ_AT = parse_rfc3339("2026-11-24T12:00:00Z")

@@ -1,35 +1,21 @@
-"""Syslog headers: RFC 3164, the RFC 3339 header of rsyslog, RFC 5424; a whole batch at once, told apart line by line.
-Counterpart: `sources` hand over the lines, `parsers.parser` reads on where the message begins."""
+"""Syslog headers of one record: RFC 3164, the RFC 3339 header of rsyslog, RFC 5424, told apart line by line.
+Counterpart: `parsers.headers` does the same to whole batches and must agree; `sources` hand over the lines."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo
 
-import numpy as np
-import numpy.typing as npt
-
-from vedette.model.batch import Batch, Bool, Int32, Int64
-from vedette.model.clock import DAY, HOUR, MINUTE, SECOND
-from vedette.parsers.columns import Block, UInt64, first_byte, keep, not_digits, number_of, word_of
-
-Int16 = npt.NDArray[np.int16]
-Meaning = Callable[[int, int], "int | None"]
+from vedette.model.clock import HOUR, MINUTE, SECOND
+from vedette.parsers.years import MONTHS, Calendar, exists, start_of
 
 REPEAT_LIMIT = 10_000
 """`message repeated N times` counts at most this: whoever writes the log must not make one line a million."""
 
-LIGHT = 24
-"""Batches of up to this many records are read by the plain code; setting up the columns would cost more."""
-
 ABSENT = -1
 
-_MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-_EPOCH = date(1970, 1, 1).toordinal()
+WRAPPERS = (b"message ", b"[ID ")
+"""How messages begin that `unwrap` may find another one in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,102 +33,6 @@ class Header:
     repeat: int
 
 
-@dataclass(slots=True)
-class Headers:
-    """The headers of a batch, a row a record.
-
-    time: microseconds; *_start, *_end: offsets into the block, -1 where absent; pid, pri: -1 where absent;
-    ok: False where the header could not be read (then time is `read_at` and the message the whole record).
-    hosts, programs: codes and distinct texts, where the source gave them instead of spans.
-    """
-
-    ok: Bool
-    time: Int64
-    host_start: Int64
-    host_end: Int64
-    program_start: Int64
-    program_end: Int64
-    pid: Int64
-    pri: Int16
-    start: Int64
-    end: Int64
-    repeat: Int32
-    hosts: tuple[Int32, list[str]] | None = None
-    programs: tuple[Int32, list[str]] | None = None
-
-
-# ------------------------------------------------------------------------------------------------ time
-
-
-class Calendar:
-    """Times without year and zone made absolute; a pure function of the record, `year`, `read_at` and the zone.
-
-    `year` 0: the latest year that puts the record at most a day after `read_at`, by date; a Feb 29 falls
-    back to the latest year that has one. `year` N: N, but N-1 where `read_at` lies in N and the record
-    would lie more than a day after it. So a file that crosses New Year is read right, however it is cut, when
-    it is given the year of its LAST record and that record's time as `read_at` (`span_of_file`).
-    A local time that a change of clocks skipped or doubled is read with the offset before the change.
-    Source: RFC 3164 section 4.1.2; PEP 495 (fold 0).
-    """
-
-    def __init__(self, year: int, read_at: int, timezone: str) -> None:
-        self.year = year
-        self.zone = None if timezone == "UTC" else ZoneInfo(timezone)
-        latest = date.fromordinal(min(max(_EPOCH + (read_at + DAY) // DAY, 1), date.max.toordinal()))
-        now = date.fromordinal(min(max(_EPOCH + read_at // DAY, 1), date.max.toordinal()))
-        self._limit = (latest.year, latest.month, latest.day)
-        self._now_year = now.year
-
-    @classmethod
-    def of(cls, batch: Batch) -> Calendar:
-        """The calendar of a batch."""
-        return cls(batch.year, batch.read_at, batch.timezone)
-
-    def year_of(self, month: int, day: int) -> int | None:
-        """The year of a month and day, or None where that year has no such day."""
-        year, *rest = self._limit
-        if self.year:
-            if self._now_year == self.year and (self.year, month, day) > self._limit:
-                year = self.year - 1
-            else:
-                year = self.year
-            return year if _exists(year, month, day) else None
-        if (month, day) > (rest[0], rest[1]):
-            year -= 1
-        if (month, day) == (2, 29):
-            year = next((past for past in range(year, year - 9, -1) if _exists(past, 2, 29)), year)
-        return year if _exists(year, month, day) else None
-
-    def absolute(self, year: int, month: int, day: int, hour: int, minute: int) -> int:
-        """Microseconds UTC of a local minute that exists in the calendar."""
-        local = (date(year, month, day).toordinal() - _EPOCH) * DAY + hour * HOUR + minute * MINUTE
-        return local - self._offset(year, month, day, hour, minute)
-
-    def hour(self, year: int, month: int, day: int, hour: int) -> Int64:
-        """Microseconds UTC of the sixty minutes of a local hour."""
-        first, last = (self._offset(year, month, day, hour, minute) for minute in (0, 59))
-        if first == last:
-            return self.absolute(year, month, day, hour, 0) + np.arange(60, dtype=np.int64) * MINUTE
-        return np.array([self.absolute(year, month, day, hour, minute) for minute in range(60)], dtype=np.int64)
-
-    def _offset(self, year: int, month: int, day: int, hour: int, minute: int) -> int:
-        if self.zone is None:
-            return 0
-        offset = datetime(year, month, day, hour, minute, tzinfo=self.zone).utcoffset() or timedelta()
-        return offset // timedelta(microseconds=1)
-
-
-@lru_cache(maxsize=4096)
-def _exists(year: int, month: int, day: int) -> bool:
-    try:
-        date(year, month, day)
-    except ValueError:
-        return False
-    return True
-
-
-# ------------------------------------------------------------------------------------------------ one record
-
 _PRI = re.compile(rb"<(\d{1,3})>")
 _STAMP_3164 = re.compile(rb"([A-Z][a-z][a-z]) ([ 0-3]?\d) (\d\d):(\d\d):(\d\d) ")
 _STAMP_3339 = re.compile(
@@ -157,7 +47,6 @@ _REST_5424 = re.compile(
 _INLINE_TAG = re.compile(rb"([^:\[\]]+)(?:\[(\d{0,18})[^:\]]*\])?:")
 _REPEATED = re.compile(rb"message repeated (\d{1,12}) times: \[ ?(.*)\]\Z", re.DOTALL)
 _MESSAGE_ID = re.compile(rb"\[ID \d{1,10} [a-z0-9]{1,16}\.[a-z]{1,16}\] ")
-_WRAPPERS = (b"message ", b"[ID ")
 _NO_TAG = {b"last", b"--"}
 _NOWHERE = (ABSENT, ABSENT)
 
@@ -179,7 +68,7 @@ def _read(record: bytes, calendar: Calendar, read_at: int) -> Header | None:
         if record.startswith(b"1 ", position):
             return _read_5424(record, position + 2, pri, calendar, read_at)
     if match := _STAMP_3164.match(record, position):
-        month, day = _MONTHS.get(match[1], 0), int(match[2])
+        month, day = MONTHS.get(match[1], 0), int(match[2])
         hour, minute, second = int(match[3]), int(match[4]), int(match[5])
         year = calendar.year_of(month, day) if month else None
         if year is None or hour > 23 or minute > 59 or second > 60:
@@ -198,14 +87,14 @@ def _read_3339(record: bytes, position: int, calendar: Calendar) -> tuple[int, i
     if match is None:
         return None
     year, month, day, hour, minute, second = (int(match[n]) for n in range(1, 7))
-    if not _exists(year, month, day) or not 1 < year < 9998 or hour > 23 or minute > 59 or second > 60:
+    if not exists(year, month, day) or not 1 < year < 9998 or hour > 23 or minute > 59 or second > 60:
         return None
     micros = int((match[7] or b"")[:6].ljust(6, b"0"))
     if match[8] or match[9]:
         if match[9] and (int(match[10]) > 23 or int(match[11]) > 59):
             return None
         offset = int(match[10]) * HOUR + int(match[11]) * MINUTE if match[9] else 0
-        time = (date(year, month, day).toordinal() - _EPOCH) * DAY + hour * HOUR + minute * MINUTE
+        time = start_of(year, month, day) + hour * HOUR + minute * MINUTE
         time += offset if match[9] == b"-" else -offset
     else:
         time = calendar.absolute(year, month, day, hour, minute)
@@ -269,7 +158,7 @@ def _read_tag(record: bytes, position: int, time: int, pri: int) -> Header:
 
 
 def _unwrapped(record: bytes, header: Header) -> Header:
-    if not record.startswith(_WRAPPERS, header.start):
+    if not record.startswith(WRAPPERS, header.start):
         return header
     span = unwrap(record[header.start : header.end])
     if span is None:
@@ -295,419 +184,6 @@ def unwrap(message: bytes) -> tuple[int, int, int] | None:
     return (1, start, len(message)) if start else None
 
 
-# ------------------------------------------------------------------------------------------------ a batch
-
-
-def read_headers(batch: Batch, block: Block, *, light: int = LIGHT) -> Headers:
-    """The headers of all records. Rows that do not look like the everyday ones are read by `read_header`."""
-    n = len(batch)
-    starts = np.asarray(batch.starts, dtype=np.int64)
-    ends = np.asarray(batch.ends, dtype=np.int64)
-    headers = _empty(n, starts, ends, batch.read_at)
-    calendar = Calendar.of(batch)
-    if n <= light:
-        rest = np.arange(n)
-    else:
-        rest = _read_many(block, starts, ends, calendar, headers)
-    _read_rest(batch, rest, calendar, headers)
-    return headers
-
-
-def given_headers(batch: Batch, program: str = "") -> Headers:
-    """The headers of bare messages, as the source gave them; without any, `program` wrote them all at `read_at`."""
-    n = len(batch)
-    headers = _empty(n, np.asarray(batch.starts), np.asarray(batch.ends), batch.read_at)
-    headers.ok[:] = True
-    given = batch.header
-    if given is None:
-        headers.hosts = np.full(n, ABSENT, dtype=np.int32), []
-        headers.programs = np.zeros(n, dtype=np.int32), [program]
-    else:
-        headers.time = np.asarray(given.time, dtype=np.int64)
-        headers.pid = np.asarray(given.pid, dtype=np.int64)
-        headers.hosts = _listed(given.host)
-        headers.programs = _listed(given.program)
-    for row in range(n):
-        begin, end = int(headers.start[row]), int(headers.end[row])
-        if batch.block.startswith(_WRAPPERS, begin, end) and (span := unwrap(batch.block[begin:end])):
-            headers.repeat[row], headers.start[row], headers.end[row] = span[0], begin + span[1], begin + span[2]
-    return headers
-
-
-def _listed(texts: list[str]) -> tuple[Int32, list[str]]:
-    """Codes and distinct texts; an empty text is an absent one."""
-    seen: dict[str, int] = {}
-    codes = [seen.setdefault(text, len(seen)) if text else ABSENT for text in texts]
-    return np.array(codes, dtype=np.int32), list(seen)
-
-
-def _empty(n: int, starts: Int64, ends: Int64, read_at: int) -> Headers:
-    def absent() -> Int64:
-        return np.full(n, ABSENT, dtype=np.int64)
-
-    return Headers(
-        ok=np.zeros(n, dtype=bool),
-        time=np.full(n, read_at, dtype=np.int64),
-        host_start=absent(),
-        host_end=absent(),
-        program_start=absent(),
-        program_end=absent(),
-        pid=absent(),
-        pri=np.full(n, ABSENT, dtype=np.int16),
-        start=starts.copy(),
-        end=ends.copy(),
-        repeat=np.ones(n, dtype=np.int32),
-    )
-
-
-def _read_rest(batch: Batch, rows: Int64, calendar: Calendar, headers: Headers) -> None:
-    for row in rows.tolist():
-        begin = int(batch.starts[row])
-        header = read_header(batch.raw(row), calendar, batch.read_at)
-        headers.ok[row] = header.ok
-        headers.time[row] = header.time
-        if header.host[0] >= 0:
-            headers.host_start[row], headers.host_end[row] = begin + header.host[0], begin + header.host[1]
-        if header.program[0] >= 0:
-            headers.program_start[row], headers.program_end[row] = begin + header.program[0], begin + header.program[1]
-        headers.pid[row] = header.pid
-        headers.pri[row] = header.pri
-        headers.start[row], headers.end[row] = begin + header.start, begin + header.end
-        headers.repeat[row] = header.repeat
-
-
-_SHORTEST = 24
-"""Records below this many bytes are read one by one; it also keeps the fixed offsets inside the record."""
-
-
-def _read_many(block: Block, starts: Int64, ends: Int64, calendar: Calendar, headers: Headers) -> Int64:
-    """Fill in the everyday rows; gives back the others."""
-    n = len(starts)
-    position = starts.copy()
-    plain = ends - starts >= _SHORTEST
-    opened = block.byte(starts) == 0x3C
-    modern = np.empty(0, dtype=np.int64)
-    if opened.any():
-        modern = _read_pri(block, np.flatnonzero(opened & plain), position, plain, headers.pri)
-        modern = modern[_read_5424_many(block, modern, position[modern], ends, headers)]
-        plain &= ends - position >= _SHORTEST
-    position[~plain] = 0
-    words = block.word(position), block.word(position + 8) if len(block.raw) >= 8 else block.word(position)
-    rows, times, after = _times_3164(words, position, plain, calendar)
-    handled = np.zeros(n, dtype=bool)
-    handled[rows] = True
-    others = np.flatnonzero(plain & ~handled)
-    if len(others):
-        more, more_times, more_after = _times_3339(block, others, position[others])
-        rows, times, after = (np.concatenate(pair) for pair in ((rows, more), (times, more_times), (after, more_after)))
-    everyday = len(rows) == n and not len(others)
-    good = _read_tags(block, slice(None) if everyday else rows, times, after, ends if everyday else ends[rows], headers)
-    if everyday and good.all():
-        return np.empty(0, dtype=np.int64)
-    rest = np.ones(n, dtype=bool)
-    rest[rows[good]] = False
-    rest[modern] = False
-    return np.flatnonzero(rest)
-
-
-def _read_pri(block: Block, rows: Int64, position: Int64, plain: Bool, pri: Int16) -> Int64:
-    """Read `<PRI>` of 1 to 3 digits and move on; what is not one is no longer plain, nor is RFC 5424, given back."""
-    word = block.word(position[rows])
-    values, bad = not_digits(word >> np.uint64(8))
-    count = first_byte(bad)
-    good = (count >= 1) & (count <= 3)
-    shift = np.uint64(8) * np.minimum(count, 3).astype(np.uint64)
-    good &= (word >> (shift + np.uint64(8))) & np.uint64(0xFF) == 0x3E
-    number = number_of(values << (np.uint64(64) - np.maximum(shift, np.uint64(8))))
-    good &= number <= 191
-    pri[rows[good]] = number[good].astype(np.int16)
-    position[rows[good]] += count[good] + 2
-    plain[rows[~good]] = False
-    rows = rows[good]
-    modern: Int64 = rows[block.word(position[rows]) & keep(2) == word_of(b"1 ")]
-    plain[modern] = False
-    position[modern] += 2
-    return modern
-
-
-def _read_5424_many(block: Block, rows: Int64, position: Int64, ends: Int64, headers: Headers) -> Bool:
-    """Read RFC 5424 from the time on, where there is no structured data; which of `rows` that was."""
-    done = np.zeros(len(rows), dtype=bool)
-    long_enough = np.flatnonzero(ends[rows] - position >= _SHORTEST)
-    timed, times, place = _times_3339(block, long_enough, position[long_enough])
-    if not len(timed):
-        return done
-    limit = ends[rows[timed]]
-    good = place < limit
-    place = np.minimum(place, limit)
-    words: list[tuple[Int64, Int64]] = []
-    for _ in range(4):
-        end, unknown = block.find(b" ", place, limit)
-        good &= (end > place) & (end < limit)
-        if unknown is not None:
-            good &= ~unknown
-        words.append((place, end))
-        place = np.minimum(end + 1, limit)
-    good &= (block.word(place) & keep(2) == word_of(b"- ")) & (place + 2 <= limit)
-    start = np.minimum(place + 2, limit)
-    marked = (block.word(start) & keep(3) == word_of(b"\xef\xbb\xbf")) & (start + 3 <= limit)
-    start += 3 * marked
-    (host, host_end), (program, program_end), (process, process_end), _ = words
-    # Eight digits or fewer are read here, others (and what is no number) one by one.
-    length = process_end - process
-    before = block.word_before(process_end)
-    values, bad = not_digits(before.byteswap())
-    numeric = first_byte(bad) >= length
-    nil = (length == 1) & (block.byte(process) == 0x2D)
-    good &= nil | (numeric & (length <= 8))
-    shift = np.uint64(8) * (8 - np.clip(length, 1, 8)).astype(np.uint64)
-    pid = np.where(nil, ABSENT, number_of(values.byteswap() >> shift << shift).astype(np.int64))
-
-    kept = np.flatnonzero(good)
-    chosen = rows[timed[kept]]
-    headers.ok[chosen] = True
-    headers.time[chosen] = times[kept]
-    for starts, stops, first, last in (
-        (headers.host_start, headers.host_end, host[kept], host_end[kept]),
-        (headers.program_start, headers.program_end, program[kept], program_end[kept]),
-    ):
-        there = (last - first != 1) | (block.byte(first) != 0x2D)
-        starts[chosen] = np.where(there, first, ABSENT)
-        stops[chosen] = np.where(there, last, ABSENT)
-    headers.pid[chosen] = pid[kept]
-    headers.start[chosen] = start[kept]
-    _unwrap_many(block, chosen, start[kept], headers)
-    done[timed[kept]] = True
-    return done
-
-
-_CLOCK = word_of(b"0:00:00 ")
-_CLOCK_ROOM = np.uint64(0x7F76767F76767F76)
-"""Added to the clock's bytes XOR _CLOCK it sets the high bit of a digit above 9 and of a literal that differs."""
-_HIGH = np.uint64(0x8080808080808080)
-_LOW7 = np.uint64(0x7F7F7F7F7F7F7F7F)
-_NIBBLE = np.uint64(15)
-
-
-def _nibble(values: UInt64, index: int) -> Int64:
-    return (values >> np.uint64(8 * index) & _NIBBLE).astype(np.int64)
-
-
-def _runs(keys: UInt64, other: UInt64 | None = None) -> tuple[Int64, Int64]:
-    """First index and length of every run of equal keys."""
-    change = keys[1:] != keys[:-1]
-    if other is not None:
-        change |= other[1:] != other[:-1]
-    heads = np.concatenate(([0], np.flatnonzero(change) + 1))
-    return heads, np.diff(np.append(heads, len(keys)))
-
-
-def _times_3164(
-    words: tuple[UInt64, UInt64], position: Int64, plain: Bool, calendar: Calendar
-) -> tuple[Int64, Int64, Int64]:
-    """Rows with an RFC 3164 time, their times, and the offsets after the space that follows it."""
-    first, second = words
-    heads, lengths = _runs(first & keep(7))
-    days: dict[tuple[int, int, int], int] = {}
-    memo: dict[int, tuple[int, int]] = {}
-    day_of_run = np.empty(len(heads), dtype=np.int64)
-    shift_of_run = np.empty(len(heads), dtype=np.int64)
-    for number, key in enumerate((first[heads] & keep(7)).tolist()):
-        known = memo.get(key)
-        if known is None:
-            day, shift = _day_of(key.to_bytes(8, "little")[:7], calendar)
-            known = memo[key] = (days.setdefault(day, len(days)) if day else -1, shift)
-        day_of_run[number], shift_of_run[number] = known
-    day_code = np.repeat(day_of_run, lengths)
-    good = plain & (day_code >= 0)
-    hour_tens = (first >> np.uint64(56)).astype(np.int64) - 0x30
-    shifted = bool(shift_of_run.any())
-    moved = np.repeat(shift_of_run, lengths) if shifted else np.zeros(0, dtype=np.int64)
-    if shifted:
-        # `Nov 4 03:..`: everything after the day stands one byte further left.
-        back = moved == 1
-        hour_tens[back] = (first[back] >> np.uint64(48) & np.uint64(0xFF)).astype(np.int64) - 0x30
-        second = second.copy()
-        second[back] = second[back] << np.uint64(8) | first[back] >> np.uint64(56)
-    values = second ^ _CLOCK
-    good &= (((values & _LOW7) + _CLOCK_ROOM) | values) & _HIGH == 0
-    hour = hour_tens * 10 + _nibble(values, 0)
-    minute = _nibble(values, 2) * 10 + _nibble(values, 3)
-    seconds = _nibble(values, 5) * 10 + _nibble(values, 6)
-    good &= (hour_tens >= 0) & (hour_tens <= 2) & (hour < 24) & (minute < 60) & (seconds <= 60)
-    if good.all():
-        rows = np.arange(len(good), dtype=np.int64)
-    else:
-        rows = np.flatnonzero(good)
-        day_code, hour, minute, seconds, position = (
-            array[rows] for array in (day_code, hour, minute, seconds, position)
-        )
-        moved = moved[rows] if shifted else moved
-    hour_code = day_code * 24 + hour
-    table = np.zeros(len(days) * 1440, dtype=np.int64)
-    known_days = list(days)
-    for code in np.flatnonzero(np.bincount(hour_code, minlength=1)).tolist():
-        year, month, day_number = known_days[code // 24]
-        table[code * 60 : code * 60 + 60] = calendar.hour(year, month, day_number, code % 24)
-    times = table[hour_code * 60 + minute] + seconds * SECOND if len(rows) else np.empty(0, dtype=np.int64)
-    after = position + 16
-    return rows, times, after - moved if shifted else after
-
-
-def _day_of(text: bytes, calendar: Calendar) -> tuple[tuple[int, int, int] | None, int]:
-    """Year, month and day of `Mmm dd ` (or `Mmm d H`: then 1), or None."""
-    match = re.match(rb"([A-Z][a-z][a-z]) (?:([ 0-3]\d) |(\d) \d)", text)
-    month = _MONTHS.get(match[1], 0) if match else 0
-    if match is None or not month:
-        return None, 0
-    day = int(match[2] or match[3])
-    year = calendar.year_of(month, day)
-    return (None if year is None else (year, month, day)), int(match[2] is None)
-
-
-_SECOND_3339 = word_of(b":00.0000")
-_SECOND_ROOM = np.uint64(0x767676767F76767F)
-_HOUR_3339 = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d)\0\0\0\Z")
-_MINUTE_3339 = word_of(b"\0\0\0\0\0:00")
-_MINUTE_ROOM = np.uint64(0x76767F0000000000)
-_ZONE_3339 = re.compile(rb"(?:(Z)|([+-])(\d\d):(\d\d))")
-
-
-def _times_3339(block: Block, rows: Int64, position: Int64) -> tuple[Int64, Int64, Int64]:
-    """Of `rows`, those with the time rsyslog writes (six digits of a second, a zone); as `_times_3164`."""
-    inside = position + 33 <= len(block.raw)
-    rows, position = rows[inside], position[inside]
-    if not len(rows):
-        return rows, position, position
-    words = [block.word(position + at) for at in (0, 8, 16, 24)]
-    ends_z = (words[3] >> np.uint64(16)) & keep(2) == word_of(b"Z ")
-    zone = np.where(ends_z, words[3] >> np.uint64(16) & keep(1), words[3] >> np.uint64(16))
-    good = ends_z | (block.byte(position + 32) == 0x20)
-    values = words[2] ^ _SECOND_3339
-    good &= (((values & _LOW7) + _SECOND_ROOM) | values) & _HIGH == 0
-    last, bad = not_digits(words[3])
-    good &= bad & keep(2) == 0
-    seconds = _nibble(values, 1) * 10 + _nibble(values, 2)
-    good &= seconds <= 60
-    micros = np.zeros(len(rows), dtype=np.int64)
-    for source, indices in ((values, (4, 5, 6, 7)), (last, (0, 1))):
-        for index in indices:
-            micros = micros * 10 + _nibble(source, index)
-    minutes = (words[1] ^ _MINUTE_3339) & ~keep(5)
-    good &= (((minutes & _LOW7) + _MINUTE_ROOM) | minutes) & _HIGH == 0
-    minute = _nibble(minutes, 6) * 10 + _nibble(minutes, 7)
-    good &= minute <= 59
-    base, known = _per_run(words[0], words[1] & keep(5), _hour_3339)
-    offset, zone_known = _per_run(zone, zone, _offset_3339)
-    good &= known & zone_known
-    times = base - offset + minute * MINUTE + seconds * SECOND + micros
-    after = position + np.where(ends_z, 28, 33)
-    return rows[good], times[good], after[good]
-
-
-def _hour_3339(first: int, second: int) -> int | None:
-    match = _HOUR_3339.match(first.to_bytes(8, "little") + second.to_bytes(8, "little"))
-    if match is None:
-        return None
-    year, month, day, hour = (int(match[n]) for n in range(1, 5))
-    if not _exists(year, month, day) or not 1 < year < 9998 or hour > 23:
-        return None
-    return (date(year, month, day).toordinal() - _EPOCH) * DAY + hour * HOUR
-
-
-def _offset_3339(zone: int, _: int) -> int | None:
-    match = _ZONE_3339.fullmatch(zone.to_bytes(8, "little").rstrip(b"\0"))
-    if match is None or (match[2] and (int(match[3]) > 23 or int(match[4]) > 59)):
-        return None
-    if match[1]:
-        return 0
-    offset = int(match[3]) * HOUR + int(match[4]) * MINUTE
-    return -offset if match[2] == b"-" else offset
-
-
-def _per_run(first: UInt64, second: UInt64, meaning: Meaning) -> tuple[Int64, Bool]:
-    heads, lengths = _runs(first, second)
-    memo: dict[tuple[int, int], int | None] = {}
-    values = np.zeros(len(heads), dtype=np.int64)
-    known = np.ones(len(heads), dtype=bool)
-    for number, pair in enumerate(zip(first[heads].tolist(), second[heads].tolist(), strict=True)):
-        if pair not in memo:
-            memo[pair] = meaning(*pair)
-        value = memo[pair]
-        values[number], known[number] = value or 0, value is not None
-    return np.repeat(values, lengths), np.repeat(known, lengths)
-
-
-def _read_tags(
-    block: Block, rows: Int64 | slice, times: Int64, position: Int64, limit: Int64, headers: Headers
-) -> Bool:
-    """Read `host tag[pid]: ` or `tag[pid]: ` of `rows`; which of them were as plain as that."""
-    good = position < limit
-    position = np.minimum(position, limit)
-    host_end, unknown = block.find(b" ", position, limit)
-    if unknown is not None:
-        good &= ~unknown
-    good &= (host_end > position) & (host_end < limit)
-    tag_start = np.minimum(host_end + 1, limit)
-    tag_end, unknown = block.find(b" ", tag_start, limit)
-    if unknown is not None:
-        good &= ~unknown
-    hostless = good & (block.byte_before(host_end) == 0x3A)
-    if hostless.any():
-        tag_start, tag_end = np.where(hostless, position, tag_start), np.where(hostless, host_end, tag_end)
-    good &= (tag_end < limit) & (tag_end - tag_start >= 2)
-    tag_end = np.maximum(tag_end, 2)
-    word = block.word_before(tag_end)
-    good &= word >> np.uint64(56) == 0x3A
-    bracket = word >> np.uint64(48) & np.uint64(0xFF) == 0x5D
-    before = block.word_before(tag_end - 2)
-    values, bad = not_digits(before.byteswap())
-    count = first_byte(bad)
-    program_end = np.where(bracket, tag_end - 3 - count, tag_end - 1)
-    good &= program_end > tag_start
-    good &= ~bracket | ((count >= 1) & (count <= 7) & (block.byte(np.maximum(program_end, 0)) == 0x5B))
-    # The digits, last one lowest, are turned round and the bytes before them cleared.
-    shift = np.uint64(8) * (8 - np.minimum(count, 7)).astype(np.uint64)
-    digits = values.byteswap() >> shift << shift
-    pid = np.where(bracket & (count >= 1), number_of(digits).astype(np.int64), ABSENT)
-    start = np.minimum(tag_end + 1, limit)
-
-    if good.all():
-        chosen: Int64 | slice = rows
-    else:
-        kept = np.flatnonzero(good)
-        chosen = kept if isinstance(rows, slice) else rows[kept]
-        times, position, host_end, tag_start, program_end, pid, start, hostless = (
-            array[kept] for array in (times, position, host_end, tag_start, program_end, pid, start, hostless)
-        )
-    headers.ok[chosen] = True
-    headers.time[chosen] = times
-    if hostless.any():
-        position, host_end = np.where(hostless, ABSENT, position), np.where(hostless, ABSENT, host_end)
-    headers.host_start[chosen] = position
-    headers.host_end[chosen] = host_end
-    headers.program_start[chosen] = tag_start
-    headers.program_end[chosen] = program_end
-    headers.pid[chosen] = pid
-    headers.start[chosen] = start
-    _unwrap_many(block, chosen, start, headers)
-    return good
-
-
-def _unwrap_many(block: Block, rows: Int64 | slice, start: Int64, headers: Headers) -> None:
-    words = block.word(start)
-    wrapped = np.zeros(len(words), dtype=bool)
-    for wrapper in _WRAPPERS:
-        wrapped |= words & keep(len(wrapper)) == word_of(wrapper)
-    some = np.flatnonzero(wrapped)
-    for row in (some if isinstance(rows, slice) else rows[some]).tolist():
-        begin, end = int(headers.start[row]), int(headers.end[row])
-        span = unwrap(block.raw[begin:end])
-        if span is not None:
-            headers.repeat[row] = span[0]
-            headers.start[row], headers.end[row] = begin + span[1], begin + span[2]
-
-
 def span_of_file(first: bytes, last: bytes, *, year: int, mtime: int, timezone: str) -> tuple[int, int]:
     """`Batch.year` and `Batch.read_at` for a file read at leisure, from its first and last record.
 
@@ -718,14 +194,14 @@ def span_of_file(first: bytes, last: bytes, *, year: int, mtime: int, timezone: 
     if not year:
         return 0, mtime
     stamps = [_STAMP_3164.search(record[:40]) for record in (first, last)]
-    dates = [(_MONTHS.get(stamp[1], 0), int(stamp[2])) for stamp in stamps if stamp]
+    dates = [(MONTHS.get(stamp[1], 0), int(stamp[2])) for stamp in stamps if stamp]
     if len(dates) < 2 or not dates[0][0] or not dates[1][0] or dates[0] <= dates[1]:
         if all(Calendar(year, mtime, timezone).year_of(*day) in (year, None) for day in dates if day[0]):
             return year, mtime
         # A time not in `year`, so that nothing is moved to the year before.
-        return year, (date(year + 1, 1, 2).toordinal() - _EPOCH) * DAY
+        return year, start_of(year + 1, 1, 2)
     calendar = Calendar(year + 1, 0, timezone)
     month, day = dates[1]
-    if not _exists(year + 1, month, day):
+    if not exists(year + 1, month, day):
         return year, mtime
     return year + 1, calendar.absolute(year + 1, month, day, 12, 0)
