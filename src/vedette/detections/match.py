@@ -23,7 +23,7 @@ UInt32 = npt.NDArray[np.uint32]
 
 # Sigma's service names that stand for several of ours.
 _SERVICE_GROUPS: dict[str, frozenset[str]] = {
-    "auth": frozenset({"sshd", "sudo", "su", "pam", "shadow", "logind", "login"}),
+    "auth": frozenset({"sshd", "sudo", "su", "pam", "shadow", "systemd-logind", "login"}),
 }
 # Products whose records a syslog or journal source can hold.
 _OUR_PRODUCTS = frozenset({"", "linux"})
