@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat, Trust, split_lines
 from vedette.model.events import Table
@@ -223,6 +225,49 @@ def test_bare_messages_come_with_their_header(light: int):
     assert values(table, "vedette.trust") == [
         level.name.lower() for level in (Trust.ATTESTED, Trust.FORGEABLE, Trust(0))
     ]
+
+
+def test_bare_messages_without_any_header_are_nobodys():
+    table = parse(b"Failed password for root from 198.51.100.7 port 4242 ssh2", format=RecordFormat.MESSAGE)
+    assert values(table, "event.action") == values(table, "process.name") == values(table, "host.name") == [None]
+    assert table.time.tolist() == [READ_AT]
+
+
+_bits = st.sampled_from(
+    [
+        *[
+            b"Nov 24 02:53:13 ",
+            b"h ",
+            b"sshd[1]: ",
+            b"sudo: ",
+            b"0001-01-01T00:00:00+23:59 ",
+            b"9999-12-31T23:59:60-23:59 ",
+        ],
+        *[
+            b"<1>",
+            b"1 ",
+            b"- ",
+            b"Failed password for ",
+            b" from ",
+            b"1.2.3.4",
+            b" port 1 ssh2",
+            b"pam_unix(",
+            b"\n",
+            b"\r\n",
+            b"\0",
+        ],
+    ]
+)
+
+
+@given(st.lists(_bits | st.binary(max_size=9), max_size=30).map(b"".join), st.sampled_from([0, 1, 2024, 9999, 99999]))
+@example(b"0002-01-01T00:00:00+23:59 h a: b\n9997-12-31T23:59:60-23:59 h a: b", 0)
+def test_nothing_raises(text: bytes, year: int):
+    for light in (0, 1000):
+        for read_at in (0, READ_AT):
+            table = parse(text, light, year=year, read_at=read_at)
+            assert {len(table.column(field).codes) for field in table.fields()} == {len(table)}
+    SyslogParser(ALL).describe(text, read_at=READ_AT, year=year)
 
 
 def test_connections_of_large_numbers_are_told_apart():

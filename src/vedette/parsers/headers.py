@@ -70,7 +70,7 @@ def given_headers(batch: Batch, program: str = "") -> Headers:
     given = batch.header
     if given is None:
         headers.hosts = np.full(n, ABSENT, dtype=np.int32), []
-        headers.programs = np.zeros(n, dtype=np.int32), [program]
+        headers.programs = _listed([program] * n)
     else:
         headers.time = np.asarray(given.time, dtype=np.int64)
         headers.pid = np.asarray(given.pid, dtype=np.int64)

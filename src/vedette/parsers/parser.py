@@ -54,7 +54,10 @@ class SyslogParser:
     def parse(self, batch: Batch) -> Table:
         """The events of `batch`. `batch.timezone` must be a zone that exists."""
         block = Block(batch.block)
-        headers = given_headers(batch) if batch.header else read_headers(batch, block, light=self._light)
+        if batch.format is RecordFormat.MESSAGE:
+            headers = given_headers(batch)
+        else:
+            headers = read_headers(batch, block, light=self._light)
         services = Services(self.patterns, batch, block, headers)
         starts = _unindented(block, headers.start, headers.end)
         matcher = Matcher(self.patterns, self._memo, block, starts, headers.end)
