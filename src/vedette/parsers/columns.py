@@ -21,7 +21,7 @@ SPACE = 0x20
 
 _FRONT, _BACK = 16, REACH + 16
 _EVERY = 0x0101010101010101
-_1, _7, _8, _16, _32 = (np.uint64(n) for n in (1, 7, 8, 16, 32))
+_1, _3, _8, _16, _32 = (np.uint64(n) for n in (1, 3, 8, 16, 32))
 _ONES, _HIGH, _ZEROS = np.uint64(_EVERY), np.uint64(_EVERY * 0x80), np.uint64(_EVERY * 0x30)
 _LOW7, _OVER9 = np.uint64(_EVERY * 0x7F), np.uint64(_EVERY * 0x76)
 _KEEP: UInt64 = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
@@ -139,6 +139,11 @@ class Block:
             _, bad = not_digits(self.word(np.minimum(starts + at, len(self.raw))))
             good &= bad & _KEEP[np.clip(length - at, 0, 8)] == 0
         return good
+
+    def numbers(self, starts: Int64, ends: Int64) -> UInt64:
+        """Spans of 1 to 8 digits as numbers."""
+        digits = self.word(starts) ^ _ZEROS
+        return number_of(digits << ((8 - (ends - starts)).astype(np.uint64) << _3))
 
     def like_address(self, starts: Int64, ends: Int64) -> Bool:
         """Whether each span may be an address at all: a dot or colon early on, at most REACH bytes."""

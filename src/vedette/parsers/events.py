@@ -4,14 +4,15 @@ Counterpart: `parsers.parser` finds headers and matches; `model.events.Table` ke
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from vedette.model.batch import Batch, Bool, Int32, Int64, Trust
 from vedette.model.events import Column, Table, Value
+from vedette.model.fields import FIELDS, FieldType
 from vedette.parsers.columns import Block, distinct, keep, merged, word_of
 from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS, value_of
 from vedette.parsers.groups import NONE, Match
@@ -211,9 +212,26 @@ class Events:
             kept = np.ones(len(rows), dtype=bool)
             kept[named] = self._matcher.ids_of(starts[named], ends[named]) == NONE
             rows, starts, ends = rows[kept], starts[kept], ends[kept]
+        codes, values = self._values(field, starts, ends)
+        if parts:
+            return merged(self._n, [*parts, (rows, codes, values)])
+        everywhere = np.full(self._n, -1, dtype=np.int32)
+        everywhere[rows] = codes
+        return Column(everywhere, values)
+
+    def _values(self, field: str, starts: Int64, ends: Int64) -> tuple[Int32, list[Value]]:
+        """Codes of the spans, and the distinct values they mean for a field."""
+        kind = FIELDS[field].type
+        if kind is FieldType.LONG and len(starts) and int((ends - starts).max()) <= 8:
+            codes, numbers = distinct(self._block.numbers(starts, ends))
+            return codes, numbers.tolist()
         codes, words = self._block.encode(starts, ends)
-        parts.append((rows, codes, [value_of(field, word) for word in words]))
-        return merged(self._n, parts)
+        if kind in (FieldType.KEYWORD, FieldType.TEXT):
+            # Other bytes are another text: `decode` loses nothing.
+            return codes, [decode(word) for word in words]
+        seen: dict[Value, int] = {}
+        meaning = np.array([seen.setdefault(value_of(field, word), len(seen)) for word in words] or [0], dtype=np.int32)
+        return meaning[codes], list(seen)
 
     def _addresses(self) -> Column:
         """source.ip: of the rows that name one source."""
@@ -267,7 +285,7 @@ class Events:
         """The network around source.ip; v4 0: none for IPv4."""
         source = table.column("source.ip")
         values = [
-            None if not isinstance(value, str) or (not v4 and ":" not in value) else prefix(value, v4, v6)
+            None if not isinstance(value, str) or (not v4 and ":" not in value) else _prefix(value, v4, v6)
             for value in source.values
         ]
         rows = np.flatnonzero(source.codes >= 0)
@@ -285,15 +303,41 @@ class Events:
         if int(keys.max()) < 1 << 23 and int(keys[0].max()) < 1 << 17:
             words = (keys[0] << 46 | keys[1] << 23 | keys[2]).astype(np.uint64)
             codes, values = distinct(words)
-            triples = [(int(v) >> 46, int(v) >> 23 & 0x7FFFFF, int(v) & 0x7FFFFF) for v in values]
+            triples = [(word >> 46, word >> 23 & 0x7FFFFF, word & 0x7FFFFF) for word in values.tolist()]
         else:
             seen: dict[tuple[int, int, int], int] = {}
             listed = [seen.setdefault((a, b, c), len(seen)) for a, b, c in keys.T.tolist()]
             codes, triples = np.array(listed, dtype=np.int32), list(seen)
-        texts: list[Value] = [
-            f"{host.values[a - 1] if a else ''}[{process}]:{port.values[c]}" for a, process, c in triples
-        ]
-        return merged(self._n, [(rows, codes, texts)])
+        everywhere = np.full(self._n, -1, dtype=np.int32)
+        everywhere[rows] = codes
+        return Column(everywhere, _Connections(triples, host.values, port.values))
+
+
+class _Connections(Sequence[Value]):
+    """Texts of connections, written when looked at: there are about as many as records, and few are."""
+
+    def __init__(self, triples: list[tuple[int, int, int]], hosts: Sequence[Value], ports: Sequence[Value]) -> None:
+        self._triples = triples
+        self._hosts = hosts
+        self._ports = ports
+
+    def __len__(self) -> int:
+        return len(self._triples)
+
+    @overload
+    def __getitem__(self, place: int) -> Value: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Value]: ...
+    def __getitem__(self, place: int | slice) -> Value | list[Value]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        host, process, port = self._triples[place]
+        return f"{self._hosts[host - 1] if host else ''}[{process}]:{self._ports[port]}"
+
+
+@lru_cache(maxsize=1 << 16)
+def _prefix(address: str, v4: int, v6: int) -> str:
+    return prefix(address, v4, v6)
 
 
 def _numbers(values: npt.NDArray[np.signedinteger[Any]]) -> Column:
