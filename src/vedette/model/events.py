@@ -108,3 +108,11 @@ class Table:
             found = provider() if provider else Column.absent(len(self))
             self._columns[field] = found
         return found
+
+    def close(self) -> None:
+        """Let go of what makes further columns; those that were made stay.
+
+        Providers hold the table that holds them, so that a block and its arrays would else wait for the
+        garbage collector, which counts objects and not bytes.
+        """
+        self._providers.clear()
