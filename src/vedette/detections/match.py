@@ -214,7 +214,9 @@ class Matcher:
             rows = scan.evaluate(rule.when, service_rows(table, rule.logsource))
             if rows is not None and rows.any():
                 self._descend(scan, index, rows, hit_rows)
-        return self._collect(table, hit_rows)
+        matches = self._collect(table, hit_rows)
+        table.close()
+        return matches
 
     def _descend(self, scan: Scan, index: int, rows: Bool, hit_rows: dict[int, Int64]) -> None:
         """Give each record to the deepest rule that wins it; a correlated child only proposes (see correlate)."""
