@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.detections.parts import PairParser, batch_of
 from tests.detections.reference import holds
 
-from vedette.detections.match import Matcher, narrow
+from vedette.detections.match import Matcher, checks, narrow
 from vedette.detections.prefilter import Prefilter, atom_of
 from vedette.detections.wire import join, pack, part_of, unpack
 from vedette.model.batch import Batch, Origin
@@ -187,3 +187,17 @@ def test_narrow_keeps_what_its_records_use() -> None:
     kept = narrow(column, np.asarray([0, 1, 3]))
     assert list(kept.values) == ["c"]
     assert [kept.value(row) for row in range(3)] == ["c", None, "c"]
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=6), st.integers(0, 300), st.integers(1, 255))
+def test_checks_are_of_the_bytes_alone_and_tell_one_changed_byte(lines: list[bytes], at: int, by: int) -> None:
+    def checked(records: list[bytes]) -> list[int]:
+        ends = np.cumsum([len(one) for one in records], dtype=np.int64)
+        return checks(b"".join(records), ends - [len(one) for one in records], ends).tolist()
+
+    alone = [checked([line])[0] for line in lines]
+    assert checked(lines) == alone
+    changed = bytearray(lines[0])
+    if changed:
+        changed[at % len(changed)] ^= by
+        assert checked([bytes(changed)]) != alone[:1]

@@ -38,7 +38,7 @@ class Matches:
 
     rows: int64[m] in the batch. time: int64[m] event time; window: int64[m] the time windows use. high:
     int64[m] the highest event time of the batch up to that record. position, repeat, trust: per record;
-    check: uint32[m] CRC-32 of the raw record, to tell equal records. hits: per rule index the sorted
+    check: uint32[m] of the raw record's bytes, to tell equal records. hits: per rule index the sorted
     indexes into these m records. fields: columns over the m records. ambiguous: bool[m].
     n, bytes, unreadable: of the whole batch; batch_high: its highest event time.
     """
@@ -147,7 +147,7 @@ class Matcher:
         self._prefilter = Prefilter(raws) if raws else None
         self._runnable = [index for index, rule in enumerate(self.rules) if looks_at_records(rule)]
         self._children = self._tree()
-        self.fields = needed_fields(self.rules)
+        self._users = needed_fields(self.rules)
         self.services = needed_services(self.rules)
 
     def _compile_leaf(self, rule: Rule, leaf: Test | Raw, raws: list[Raw]) -> None:
@@ -253,8 +253,6 @@ class Matcher:
             skewed = int(off.sum())
             window = np.where(off, batch.read_at, time)
         high = np.maximum.accumulate(table.time)[rows] if n else table.time
-        block = batch.block
-        spans = zip(batch.starts[rows].tolist(), batch.ends[rows].tolist(), strict=True)
         ambiguous = np.zeros(len(rows), dtype=np.bool_)
         if len(table.ambiguous):
             ambiguous = np.isin(rows, table.ambiguous)
@@ -268,16 +266,30 @@ class Matcher:
             trust=(
                 np.full(len(rows), batch.trust, dtype=np.uint8) if isinstance(batch.trust, Trust) else batch.trust[rows]
             ),
-            check=np.array([zlib.crc32(block[a:b]) for a, b in spans], dtype=np.uint32),
+            check=checks(batch.block, batch.starts[rows], batch.ends[rows]),
             ambiguous=ambiguous,
             hits={index: place[found] for index, found in sorted(hit_rows.items())},
-            fields={field: narrow(table.column(field), rows) for field in self.fields} if len(rows) else {},
+            fields=self._columns(table, rows, hit_rows) if len(rows) else {},
             n=n,
-            bytes=len(block),
+            bytes=len(batch.block),
             unreadable=table.unreadable,
             batch_high=int(table.time.max()) if n else 0,
             skewed=skewed,
         )
+
+    def _columns(self, table: Table, rows: Int64, hit_rows: Mapping[int, Int64]) -> dict[str, Column]:
+        """The needed fields of the matched records; one that few rules need is made for their records alone."""
+        fields = {}
+        for field, users in self._users.items():
+            column = table.column(field)
+            if users is None:
+                fields[field] = narrow(column, rows)
+                continue
+            wanted = np.zeros(len(table), dtype=np.bool_)
+            for index in users & hit_rows.keys():
+                wanted[hit_rows[index]] = True
+            fields[field] = narrow(column, rows, wanted[rows])
+        return fields
 
 
 def service_rows(table: Table, logsource: LogSource) -> Bool | None:
@@ -290,9 +302,11 @@ def service_rows(table: Table, logsource: LogSource) -> Bool | None:
     return rows
 
 
-def narrow(column: Column, rows: Int64) -> Column:
-    """A column over some of its records, with only the values they use."""
+def narrow(column: Column, rows: Int64, wanted: Bool | None = None) -> Column:
+    """A column over some of its records, with only the values they use. wanted: bool[len(rows)], others are absent."""
     codes = column.codes[rows]
+    if wanted is not None:
+        codes = np.where(wanted, codes, np.int32(-1))
     used = np.zeros(len(column.values) + 1, dtype=np.bool_)
     used[codes] = True
     used[-1] = False
@@ -302,24 +316,58 @@ def narrow(column: Column, rows: Int64) -> Column:
     return Column(renumber[codes], [column.values[index] for index in kept.tolist()])
 
 
+# Odd multipliers of 64-bit mixing; which ones does not matter, that they stay does (checks are kept over restarts).
+_MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
+_CHECK_WORDS = 24
+
+
+def checks(block: bytes, starts: Int64, ends: Int64) -> UInt32:
+    """uint32[m]: a check of each record's bytes, a pure function of them, to tell equal records of one moment."""
+    lengths = ends - starts
+    mixed = lengths.astype(np.uint64) * np.uint64(_MIX[1])
+    if len(block) >= 8 and len(starts):
+        words: npt.NDArray[np.uint64] = np.ndarray(len(block) - 7, dtype="<u8", buffer=block, strides=(1,))
+        rows = np.arange(len(starts))
+        for word in range(min(int(lengths.max()) // 8, _CHECK_WORDS)):
+            if word:
+                rows = rows[lengths[rows] >= 8 * (word + 1)]
+            elif int(lengths.min()) < 8:
+                rows = rows[lengths[rows] >= 8]
+            mixed[rows] = (mixed[rows] ^ words[starts[rows] + 8 * word]) * np.uint64(_MIX[0])
+        # The bytes after the last whole word, together with some before them.
+        rows = np.flatnonzero((lengths >= 8) & (lengths % 8 != 0))
+        mixed[rows] = (mixed[rows] ^ words[ends[rows] - 8]) * np.uint64(_MIX[0])
+    # What is shorter than a word or longer than the words looked at is checked byte by byte.
+    for row in np.flatnonzero((lengths < 8) | (lengths >= 8 * (_CHECK_WORDS + 1))).tolist():
+        mixed[row] = np.uint64(zlib.crc32(block[int(starts[row]) : int(ends[row])]) << 32)
+    return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
 def looks_at_records(rule: Rule) -> bool:
     """Whether the rule judges records of ours itself; a plain correlation only counts the matches of others."""
     own = rule.correlate is None or rule.correlate.preceding or bool(rule.parents)
     return own and rule.logsource.product in _OUR_PRODUCTS
 
 
-def needed_fields(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """The fields that keys, windows and output need of matched records, sorted."""
-    fields = set(OUTPUT_FIELDS)
-    for rule in rules:
-        fields.update(rule.key)
+def needed_fields(rules: Sequence[Rule]) -> dict[str, frozenset[int] | None]:
+    """The fields that keys, windows and output need, with the rules whose matches need them (None: all), sorted."""
+    users: dict[str, set[int]] = {}
+    for index, rule in enumerate(rules):
+        fields = set(rule.key)
         if rule.response is not None:
             fields.add(rule.response.target)
+        needing = {index}
         if rule.correlate is not None:
             fields.update(rule.correlate.group_by)
             fields.update(field for _, _, field in rule.correlate.aliases)
             fields.update([rule.correlate.field] if rule.correlate.field else [])
-    return tuple(sorted(fields))
+            of = set(rule.correlate.of)
+            needing |= {at for at, other in enumerate(rules) if other.id in of or of & set(other.groups)}
+        for field in fields:
+            users.setdefault(field, set()).update(needing)
+    everywhere: dict[str, frozenset[int] | None] = dict.fromkeys(OUTPUT_FIELDS)
+    everywhere |= {field: frozenset(needing) for field, needing in users.items() if field not in everywhere}
+    return dict(sorted(everywhere.items()))
 
 
 def needed_services(rules: Iterable[Rule]) -> frozenset[str] | None:

@@ -20,7 +20,7 @@ _STATE_VERSION = 1
 
 
 class Entry(NamedTuple):
-    """One record in a window. origin: index into the correlator's origins; check: CRC-32 of its bytes."""
+    """One record in a window. origin: index into the correlator's origins; check: of its bytes (`match.checks`)."""
 
     time: int
     repeat: int
