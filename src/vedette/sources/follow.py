@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -104,6 +105,16 @@ class Stream:
             skipping=self.lines.skipping,
             head=head,
             tail=(len(before), digest(before)),
+        )
+
+    def place_read(self) -> Place:
+        """Where the last byte read was, half-written lines included."""
+        tail = self.lines.tail
+        return replace(
+            self.place(),
+            offset=self.lines.read_to,
+            head=(len(self.head), digest(self.head)),
+            tail=(len(tail), digest(tail)),
         )
 
     def waiting(self) -> int:
@@ -369,10 +380,12 @@ class Follower:
 
     async def _truncated(self, stream: Stream, emit: Emit) -> None:
         """The file shrank or was written anew: read the rest from a copy if there is one, then from its start."""
+        assert isinstance(stream.file, int)
         place = stream.place()
-        found = find(self.path, place)
+        # A copy has the half line too, which alone tells it from any other file as long as nothing else was read.
+        found = find(self.path, stream.place_read())
         stream.changed = self._now
-        if found is not None and self._inode(found[1]) == stream.inode:
+        if found is None and place.offset and matches(stream.file, place):
             # Only the half-written last line was taken back.
             stream.lines = self._lines(position=place.offset, before=stream.lines.before, skipping=place.skipping)
             stream.head = stream.head[: place.offset]
@@ -469,9 +482,9 @@ class Follower:
 
     def cursor(self) -> str:
         """Where reading stands when every batch given out is committed."""
-        cursor = Cursor(
-            number=self._number, generation=self._generation, places=tuple(each.place() for each in self.streams)
-        )
+        # A file that is gone and of which nothing was read would be known by an inode alone that is soon used again.
+        places = tuple(each.place() for each in self.streams if each.lines.position or not each.unlinked())
+        cursor = Cursor(number=self._number, generation=self._generation, places=places)
         return msgspec.json.encode(cursor).decode()
 
     def close(self) -> None:
