@@ -16,8 +16,9 @@ from tests.sources.collecting import Collected, Counts, running
 from vedette.model.batch import RecordFormat, Trust
 from vedette.model.clock import SystemClock
 from vedette.model.errors import StateError
+from vedette.model.protocols import Emit
 from vedette.model.reasons import DropReason
-from vedette.sources.journal import JournalSource
+from vedette.sources.journal import JournalSource, Reader
 from vedette.sources.journal_records import LIMIT, Attestation, Records, sequence
 from vedette.sources.settings import JournalSettings
 
@@ -45,6 +46,21 @@ def export(number: int, message: bytes | None, fields: dict[str, str]) -> bytes:
     return text + b"\n"
 
 
+class Announcing(JournalSource):
+    """Says when it has opened the journal: what is added from then on is new."""
+
+    opened: asyncio.Event
+
+    async def run(self, emit: Emit) -> None:
+        self.opened, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        await super().run(emit)
+
+    def _open(self) -> Reader:
+        reader = super()._open()
+        self._loop.call_soon_threadsafe(self.opened.set)
+        return reader
+
+
 class Journal:
     """A folder of journal files that grows by `add`."""
 
@@ -62,10 +78,10 @@ class Journal:
             text += export(self._number, message, fields)
         subprocess.run([REMOTE, "-o", self.folder / file, "-"], input=text, check=True, capture_output=True)
 
-    def source(self, reader: str = "library", **words: object) -> JournalSource:
+    def source(self, reader: str = "library", **words: object) -> Announcing:
         config = {"folder": str(self.folder), "reader": reader, "begin": "beginning", "poll_idle": "2ms"} | words
         cursor = self.got.batches[-1].cursor if self.got.batches else ""
-        return JournalSource(
+        return Announcing(
             JournalSettings.model_validate(config),
             host_id="h",
             clock=SystemClock(),
@@ -135,17 +151,20 @@ async def test_resume_goes_on_after_the_cursor(journal: Journal, reader: str):
 @needs_remote
 async def test_live_begins_at_the_end(journal: Journal):
     journal.add((b"old", {}))
-    async with journal.running(begin="end") as got:
-        # The source stands at the end once it looks; only then does what is added count as new.
-        await asyncio.sleep(0.1)
+    source = journal.source(begin="end")
+    async with running(source) as got:
+        await asyncio.sleep(0)
+        await source.opened.wait()
         journal.add((b"new", {}))
         assert await got.count(1) == [b"new"]
 
 
 @needs_remote
 async def test_an_empty_folder_is_waited_at(journal: Journal):
-    async with journal.running(begin="end") as got:
-        await asyncio.sleep(0.1)
+    source = journal.source(begin="end")
+    async with running(source) as got:
+        await asyncio.sleep(0)
+        await source.opened.wait()
         journal.add((b"first", {}))
         assert await got.count(1) == [b"first"]
 
