@@ -296,16 +296,18 @@ def _all_rules() -> list[Rule]:
 @given(lines_strategy, st.lists(st.integers(0, 60), max_size=6))
 def test_the_cut_does_not_matter(steps: list[tuple[float, str, str, int, str]], cuts: list[int]) -> None:
     lines = _lines(steps)
-    whole = run(_all_rules(), lines)
-    assert run(_all_rules(), lines, [cut for cut in cuts if cut < len(lines)]) == whole
-    assert run(_all_rules(), lines, list(range(len(lines)))) == whole
+    whole = run(_all_rules(), lines, light=0)
+    cuts = [cut for cut in cuts if cut < len(lines)]
+    for light in (0, 3, columnar.LIGHT):
+        assert run(_all_rules(), lines, cuts, light=light) == whole
+        assert run(_all_rules(), lines, list(range(len(lines))), light=light) == whole
 
 
 @settings(max_examples=150)
 @given(lines_strategy)
 def test_the_columnar_way_is_the_record_by_record_way(steps: list[tuple[float, str, str, int, str]]) -> None:
     lines = _lines(steps)
-    quick = run(_all_rules(), lines)
+    quick = run(_all_rules(), lines, light=0)
 
     def slow(self: columnar.RuleRun, rows: object, codes: object, keys: object) -> None:
         for key, own in columnar._groups(rows, codes, keys):  # type: ignore[arg-type]
@@ -314,7 +316,7 @@ def test_the_columnar_way_is_the_record_by_record_way(steps: list[tuple[float, s
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
         context.setattr(columnar.RuleRun, "_columnar", slow)
-        assert run(_all_rules(), lines) == quick
+        assert run(_all_rules(), lines, light=0) == quick
 
 
 @given(lines_strategy, st.integers(0, 60))

@@ -15,9 +15,14 @@ from vedette.model.batch import Bool, Int64
 from vedette.model.events import Column, Scalar, Value
 from vedette.model.findings import Continuation
 
+LIGHT = 16
+"""Up to so many records of a rule are walked one by one: columns cost a millisecond to set up."""
+_LIGHT_WINDOW = 64
+"""A window of distinct values that holds more is counted in columns, for every record would look at all of it."""
+
 
 class RuleRun:
-    """One correlation rule over one stretch. track: remember which windows changed."""
+    """One correlation rule over one stretch. track: remember which windows changed; light: see `LIGHT`."""
 
     def __init__(
         self,
@@ -29,8 +34,10 @@ class RuleRun:
         outcome: Outcome,
         *,
         track: bool,
+        light: int = LIGHT,
     ) -> None:
         self.state = state
+        self._light = light
         self.plan = state.plan
         self.matches = stretch.matches
         self.origins = origins
@@ -54,7 +61,7 @@ class RuleRun:
         )
         if self.plan.preceding:
             self._preceding(rows, codes, keys, triggers)
-        elif self.plan.firing is model_rules.Firing.SIGMA:
+        elif self.plan.firing is model_rules.Firing.SIGMA and not self._few(rows, codes, keys):
             self._columnar(rows, codes, keys)
         else:
             for key, own in _groups(rows, codes, keys):
@@ -173,6 +180,16 @@ class RuleRun:
         if self._texts is None:
             self._texts = [*_scalars(self.counted().values), None]
         return self._texts
+
+    def _few(self, rows: Int64, codes: Int64, keys: list[Key]) -> bool:
+        """Whether walking the records one by one is the shorter way."""
+        if len(rows) > self._light:
+            return False
+        if not self.plan.distinct:
+            return True
+        windows = self.state.windows
+        known = (windows.get(keys[code]) for code in set(codes.tolist()))
+        return all(window is None or len(window.entries) <= _LIGHT_WINDOW for window in known)
 
     def _one_by_one(self, key: Key, rows: Iterable[int]) -> None:
         window = self._window(key)

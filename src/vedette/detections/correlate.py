@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import numpy as np
 
-from vedette.detections.columnar import RuleRun
+from vedette.detections.columnar import LIGHT, RuleRun
 from vedette.detections.report import MakeEvidence, Reporter, plain_evidence
 from vedette.detections.stretch import Firing, Outcome, RuleState, Stretch, group_by
 from vedette.detections.windows import WindowPlan, load_window
@@ -32,7 +32,8 @@ class Correlator:
 
     accept_forgeable: of a source name, whether the operator lets its forgeable records cause blocks. lateness:
     microseconds behind a source's highest event time after which a record is matched, not correlated.
-    track: remember which windows changed, for `changes` at the commit point.
+    track: remember which windows changed, for `changes` at the commit point. light: up to so many records
+    of a rule are walked one by one.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Correlator:
         max_keys: int = MAX_KEYS,
         evidence: MakeEvidence = plain_evidence,
         track: bool = False,
+        light: int = LIGHT,
     ) -> None:
         self.rules = list(rules)
         self._counter = counter
@@ -52,6 +54,7 @@ class Correlator:
         self._accept = accept_forgeable
         self._max_keys = max_keys
         self._track = track
+        self._light = light
         self._origins: dict[tuple[str, str, str], int] = {}
         self._origin_list: list[Origin] = []
         self._highs: dict[tuple[str, str], int] = {}
@@ -103,7 +106,8 @@ class Correlator:
         trust = self._effective_trust(stretch)
         firings: list[Firing] = []
         for state in self._states:
-            firings.extend(RuleRun(state, stretch, origins, trust, timely, outcome, track=self._track).run())
+            rule_run = RuleRun(state, stretch, origins, trust, timely, outcome, track=self._track, light=self._light)
+            firings.extend(rule_run.run())
             self._sweep(state)
         outcome.findings = self._reporter.report(stretch, firings, trust, self._origin_list)
         return outcome
