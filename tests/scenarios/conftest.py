@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.scenarios.parts import netns
@@ -18,8 +19,10 @@ from tests.scenarios.parts.processes import Processes, short_folder
 from tests.scenarios.parts.smtp import SmtpServer
 from tests.scenarios.parts.sshd import Sshd, User
 from tests.scenarios.parts.syslogs import Header, Journald, Rsyslog, SyslogSocket
+from tests.scenarios.parts.vedette import Vedette
 
 StartSshd = Callable[..., Sshd]
+StartVedette = Callable[..., Vedette]
 
 ALICE = User("alice", "correct horse")
 
@@ -157,5 +160,39 @@ def smtp(authority: Authority) -> Iterator[SmtpServer]:
 def pagerduty(authority: Authority) -> Iterator[PagerDuty]:
     """A pager service; see `parts.pagerduty.PagerDuty`."""
     server = PagerDuty(authority.server_context())
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def start_vedette(wire: Wire, scratch: Path) -> Iterator[StartVedette]:
+    """`start_vedette({settings}, data=, env=)`: the program in `wire.server`, see `parts.vedette.Vedette`."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start(settings: Mapping[str, Any], **more: Any) -> Vedette:
+            nonlocal count
+            count += 1
+            program = Vedette(wire.server, scratch / f"vedette{count}", settings, **more)
+            stack.callback(program.close)
+            return program
+
+        yield start
+
+
+@pytest.fixture
+def smtp_inside(wire: Wire, authority: Authority) -> Iterator[SmtpServer]:
+    """As `smtp`, on the loopback of `wire.server`, where only what runs there reaches it."""
+    server = wire.server.inside(
+        lambda: SmtpServer(authority.server_context(), login=("vedette", "mail secret")),
+    )
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def pagerduty_inside(wire: Wire, authority: Authority) -> Iterator[PagerDuty]:
+    """As `pagerduty`, on the loopback of `wire.server`."""
+    server = wire.server.inside(lambda: PagerDuty(authority.server_context()))
     yield server
     server.close()

@@ -4,20 +4,25 @@ Counterpart: sshd.py and attacker.py live in them, nft.py reads the kernel sets 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
+from typing import TypeVar
 
 from .processes import FOLDER_PREFIX, PartError, Process, Processes, run, wait_until
 
 _PREFIX = "vdt"
+_CLONE_NEWNET = 0x40000000
+T = TypeVar("T")
 _serial = itertools.count()
 
 # The scenario's cast (RFC 5737, RFC 3849, RFC 2544). The victim is planted in hostile text and never connects.
@@ -51,6 +56,27 @@ class Namespace:
     ) -> Process:
         """Start in the background; ended with the lab at the latest."""
         return self._processes.start(self.argv(argv), name=name or Path(argv[0]).name, env=env, stdin=stdin)
+
+    def inside(self, call: Callable[[], T]) -> T:
+        """Call it in a thread that is inside: sockets it opens and threads it starts stay there."""
+        results: list[T] = []
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                with Path(f"/run/netns/{self.name}").open() as space:
+                    if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), _CLONE_NEWNET) != 0:
+                        raise OSError(ctypes.get_errno(), f"setns {self.name}")
+                results.append(call())
+            except BaseException as failure:  # noqa: BLE001 (raised again in the caller's thread)
+                failures.append(failure)
+
+        thread = threading.Thread(target=work, name=f"inside-{self.name}")
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures[0]
+        return results[0]
 
     def ip(self, *arguments: str) -> None:
         """`ip -n THIS ...`."""
