@@ -330,6 +330,19 @@ async def test_a_pipe_is_not_read(log: Log):
     assert log.counts.seen[UNREADABLE] == 1
 
 
+async def test_begun_at_the_end_and_ended_before_anything_came_it_goes_on_there(log: Log):
+    log.words["begin"] = "end"
+    log.write("old\n")
+    async with log.running() as got:
+        await got.until(lambda got: bool(got.batches))
+    assert got.records == []
+    log.write("while nobody read\n")
+    async with log.running() as got:
+        await got.count(1)
+    assert got.records == [b"while nobody read"]
+    assert [batch.number for batch in got.batches] == [0, 1]
+
+
 async def test_globs_take_up_new_files_and_leave_rotated_ones(tmp_path: Path):
     log = Log(tmp_path)
     log.words["begin"] = "end"
@@ -352,7 +365,7 @@ async def test_globs_take_up_new_files_and_leave_rotated_ones(tmp_path: Path):
         await got.count(5)
         await asyncio.sleep(0.15)
     assert got.records == [b"a", b"b", b"c", b"d", b"e"]
-    names = [batch.origin.source.removeprefix(f"file:{tmp_path}/") for batch in got.batches]
+    names = [batch.origin.source.removeprefix(f"file:{tmp_path}/") for batch in got.batches if len(batch)]
     assert names == ["new.log", "auth.log", "deep/x.log", "late/x.log", "auth.log"]
 
 

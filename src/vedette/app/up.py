@@ -161,6 +161,7 @@ class Up:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(outbox.run())]
                 background += [tasks.create_task(self._read(source)) for source in reading.sources]
+                background.append(tasks.create_task(self._say_up(reading)))
                 background.append(tasks.create_task(self._watch_floor(settings, guard)))
                 if settings.notify.heartbeat is not None:
                     heartbeat = Heartbeat(settings.notify.heartbeat, lambda: pipeline.last_alive, clock, counters)
@@ -188,6 +189,14 @@ class Up:
         except OSError as error:
             self.counters.add("sources_failed", source.name)
             log.error("SOURCE STOPPED", source=source.name, reason=str(error))
+        finally:
+            source.begun.set()
+
+    async def _say_up(self, reading: Reading) -> None:
+        """The last words: whatever happens from now on is seen."""
+        for source in reading.sources:
+            await source.begun.wait()
+        self._say("up")
 
     async def _emit(self, batch: Batch) -> None:
         try:
@@ -226,4 +235,3 @@ class Up:
         self._say(f"judges: {len(rules)} rules")
         receivers = ", ".join(sorted(settings.notify.receivers)) or "nobody (no receiver is set; alerts are kept)"
         self._say(f"tells: {receivers}")
-        self._say("up")

@@ -3,6 +3,7 @@ Counterpart: stages are handed these by `app` and open nothing themselves."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
@@ -32,10 +33,13 @@ class Source(Protocol):
     `run` reads until cancelled or its input ends, awaiting `emit` for each batch: that await is the
     back-pressure. It emits in order, numbers batches without gaps, starts after the cursor it was
     constructed with, and owns (closes) every descriptor it opened, also when cancelled. Trouble that may
-    pass (file not there yet) is waited out and counted; trouble that cannot pass is raised.
+    pass (file not there yet) is waited out and counted; trouble that cannot pass is raised. A batch without
+    records says by its cursor where a source stands that was begun without one.
     """
 
     name: str
+    begun: asyncio.Event
+    """Set once it stands where it begins, or knows that it cannot yet: what is added from then on is not missed."""
 
     async def run(self, emit: Emit) -> None:
         """Read and emit until cancelled or the input ends."""

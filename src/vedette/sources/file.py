@@ -52,6 +52,7 @@ class FileSource:
         self._counter = counter
         self._cursors = dict(cursors or {})
         self._poll = seconds(settings.poll)
+        self.begun = asyncio.Event()
         self._wake = asyncio.Event()
         self._followers: dict[str, Follower] = {}
         self._dirty: dict[Follower, None] = {}
@@ -87,6 +88,8 @@ class FileSource:
             if self._rescan:
                 self._rescan = False
                 self._scan(loop.time(), first=first)
+                if first:
+                    await self._stand(emit)
                 first = False
             for follower in list(self._dirty):
                 # Taken off first: what happens while it reads marks it anew.
@@ -103,6 +106,13 @@ class FileSource:
                 await self._wake.wait()
             finally:
                 timer.cancel()
+
+    async def _stand(self, emit: Emit) -> None:
+        """Say where reading begins: ended before there was anything to read, it must not begin elsewhere next time."""
+        self.begun.set()
+        for follower in self._followers.values():
+            if self._settings.begin == "end" and follower.name not in self._cursors:
+                await follower.stand(emit)
 
     def _due(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -18,7 +18,7 @@ from vedette.model.clock import Clock
 from vedette.model.errors import StateError
 from vedette.model.protocols import Counter, Emit
 from vedette.model.reasons import DropReason
-from vedette.sources.lines import BEFORE, Cut, Lines
+from vedette.sources.lines import BEFORE, NOTHING, Cut, Lines
 from vedette.sources.settings import FileSettings, seconds, zone_name
 from vedette.sources.siblings import (
     DAMAGED,
@@ -419,6 +419,11 @@ class Follower:
         return min(times, default=None)
 
     # ------------------------------------------------------------------------------------------ giving out
+
+    async def stand(self, emit: Emit) -> None:
+        """Give out a batch without records, for its cursor; an empty file has nothing to be known by later."""
+        if self.streams and self.streams[-1].lines.position:
+            await self._emit(self.streams[-1], NOTHING, emit)
 
     async def _emit(self, stream: Stream, cut: Cut | None, emit: Emit) -> None:
         lines = stream.lines

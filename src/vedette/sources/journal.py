@@ -83,6 +83,7 @@ class JournalSource:
         self._records = Records(Attestation(settings))
         stored = read_cursor(cursor) if cursor else None
         self._number = stored.number if stored else 0
+        self.begun = asyncio.Event()
         self._cursor = stored.cursor if stored else ""
         self._resuming = bool(stored)
         self._from_start = settings.begin == "beginning"
@@ -105,6 +106,7 @@ class JournalSource:
 
     def _fail(self, error: BaseException) -> None:
         """Count it, say it once, and begin anew after what was read last."""
+        self.begun.set()
         self._counter.add("source_dropped", DropReason.SOURCE_UNREADABLE)
         kind = f"{type(error).__name__}: {error}"
         if kind != self._trouble:
@@ -120,6 +122,10 @@ class JournalSource:
     async def _by_library(self, emit: Emit) -> None:
         loop = asyncio.get_running_loop()
         reader = await asyncio.to_thread(self._open)
+        if not self.begun.is_set():
+            self.begun.set()
+            if self._cursor and not self._resuming:
+                await self._stand(emit)
         descriptor = reader.fd
         loop.add_reader(descriptor, self._changed, reader)
         busy = seconds(self._settings.busy)
@@ -138,6 +144,11 @@ class JournalSource:
                 await asyncio.sleep(poll_busy if loop.time() < busy_until else poll_idle)
         finally:
             loop.remove_reader(descriptor)
+
+    async def _stand(self, emit: Emit) -> None:
+        """Say where reading begins: ended before there was anything to read, it must not begin elsewhere next time."""
+        number, self._number = self._number, self._number + 1
+        await emit(self._records.batch(self._host_id, number, self._clock.now(), at=self._cursor))
 
     def _changed(self, reader: Reader) -> None:
         """Files came or went (rotation, vacuum); libsystemd opens and closes them in here."""
@@ -269,6 +280,7 @@ class JournalSource:
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
         )
         assert process.stdout is not None
+        self.begun.set()
         self._resuming = False
         carry = b""
         try:

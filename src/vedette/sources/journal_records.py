@@ -186,8 +186,8 @@ class Records:
             self.dropped[DropReason.RECORD_TOO_LONG] = self.dropped.get(DropReason.RECORD_TOO_LONG, 0) + 1
         return message[:LIMIT]
 
-    def batch(self, host_id: str, number: int, read_at: int) -> Batch:
-        """All of them as one batch; empty afterwards."""
+    def batch(self, host_id: str, number: int, read_at: int, *, at: str = "") -> Batch:
+        """All of them as one batch; empty afterwards. at: journal cursor where there are none."""
         sizes = np.array([len(message) for message in self.messages], dtype=np.int64)
         starts = np.cumsum(sizes + 1) - sizes - 1
         trust = np.array(self._trust, dtype=np.uint8)
@@ -208,7 +208,7 @@ class Records:
                 program=self._programs,
                 pid=np.array(self._pids, dtype=np.int64),
             ),
-            cursor=msgspec.json.encode(Cursor(number=number + 1, cursor=self.cursors[-1])).decode(),
+            cursor=msgspec.json.encode(Cursor(number=number + 1, cursor=[at, *self.cursors][-1])).decode(),
             dropped=self.dropped,
         )
         self.dropped = {}

@@ -25,6 +25,10 @@ class Cut:
     positions: Int64
 
 
+_NONE = np.empty(0, dtype=np.int64)
+NOTHING = Cut(b"", _NONE, _NONE, _NONE)
+
+
 class Lines:
     """One stream. The records depend on the bytes alone, not on how they were cut into `feed` calls.
 

@@ -35,9 +35,11 @@ class StdinSource:
         self._descriptor = descriptor
         self._lines = Lines(settings)
         self._number = 0
+        self.begun = asyncio.Event()
 
     async def run(self, emit: Emit) -> None:
         """Read and emit until the end of the input."""
+        self.begun.set()
         while True:
             if not await self._readable():
                 await self._give(emit, self._lines.flush())
