@@ -61,6 +61,14 @@ class _Held:
     enforcers: list[Enforcer]
 
 
+def check(settings: Settings) -> None:
+    """VedetteError where a run would refuse these settings; holds, starts and changes nothing."""
+    rules = load_rules(settings.rules.paths, packs=settings.rules.packs, settings=settings.rules)
+    matcher_of(rules, counter=Counters())
+    make_guard(settings.responding)
+    Router(settings.alerts, receiver_kinds(settings.notify), Counters())
+
+
 class Up:
     """The whole program. `run` until `stop` is set or something cannot go on; again with other settings to reload."""
 

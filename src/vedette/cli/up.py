@@ -32,7 +32,7 @@ def up(
 
 async def _until_told(config: Path | None, data: Path | None) -> None:
     """Run; SIGTERM and SIGINT end it, SIGHUP takes a new configuration, all of it or nothing."""
-    from vedette.app.up import Up
+    from vedette.app.up import Up, check
     from vedette.config.load import load_settings
     from vedette.config.settings import Settings
     from vedette.model.clock import SystemClock
@@ -50,7 +50,10 @@ async def _until_told(config: Path | None, data: Path | None) -> None:
 
     def on_reload() -> None:
         try:
-            fresh.append(read())
+            settings = read()
+            # All or nothing: what cannot be loaded must not end a program that runs well.
+            check(settings)
+            fresh.append(settings)
         except VedetteError as error:
             note(f"reload refused, the old configuration stays: {error}")
         else:

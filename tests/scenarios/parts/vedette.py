@@ -64,7 +64,7 @@ class Vedette:
         return "".join(one.stderr for one in self._lives)
 
     def configure(self, settings: Settings | str) -> None:
-        """Write the configuration, version added (text: as it is, for broken ones). It takes effect with `reload` or `start`."""
+        """Write the configuration, `version` added (text: as it is). It takes effect with `reload` or `start`."""
         if isinstance(settings, str):
             self.config.write_text(settings)
             return
@@ -81,9 +81,9 @@ class Vedette:
         if not self.is_up():
             raise PartError(f"vedette ended with {self.process.poll()}: {self.life}")
 
-    def is_up(self) -> bool:
-        """Whether it said so in this life."""
-        return "up" in self.life.splitlines()
+    def is_up(self, times: int = 1) -> bool:
+        """Whether it said so in this life; after each reload it says it again."""
+        return self.life.splitlines().count("up") >= times
 
     def wait_for(self, words: str, times: int = 1, timeout: float = 30.0) -> None:
         """Until `words` were said `times` times in this life."""
@@ -92,6 +92,11 @@ class Vedette:
     def reload(self) -> None:
         """SIGHUP; see `wait_for` for what it says to it."""
         self.process.signal(signal.SIGHUP)
+
+    def bytes_read(self) -> int:
+        """Bytes it has read from anything in this life: tells that it went on reading."""
+        counts = Path(f"/proc/{self.process.pid}/io").read_text().splitlines()
+        return int(dict(line.split(": ") for line in counts)["rchar"])
 
     def stop(self) -> int:
         """SIGTERM; its exit status once everything is written and told to stop."""
@@ -137,16 +142,26 @@ class Vedette:
         return {one["target"] for one in found if one["decision.state"] == "active"}
 
     def wait_for_alert(self, rule: str, timeout: float = 60.0, **fields: Any) -> dict[str, Any]:
-        """The first alert of `rule` whose record has these fields (dots as double underscores), once there is one."""
+        """The newest alert of `rule` with these fields, once there is one; `source__ip` stands for `source.ip`."""
         wanted = {name.replace("__", "."): value for name, value in fields.items()}
         found: list[dict[str, Any]] = []
+        seen: list[tuple[Any, ...]] = []
 
         def there() -> bool:
-            found[:] = [one for one in self.alerts(rule) if wanted.items() <= one.items()]
+            # Another process costs seconds, a look into the state nothing: only a change is worth asking about.
+            now = self.query("select count(*), max(updated_at), max(state) from alerts where rule_id = ?", [rule])
+            if now != seen:
+                seen[:] = now
+                found[:] = [one for one in self.alerts(rule) if wanted.items() <= one.items()]
             return bool(found)
 
         wait_until(f"an alert of {rule} with {wanted} in:\n{self.log}", there, timeout)
         return found[0]
+
+    def wait_for_finding(self, rule: str, count: int = 1, timeout: float = 60.0) -> None:
+        """Until `count` findings of `rule` are stored; those of level informational make no alert."""
+        wanted = "select count(*) from findings where rule_id = ?"
+        wait_until(f"findings of {rule} in:\n{self.log}", lambda: self.query(wanted, [rule])[0][0] >= count, timeout)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Look into the state with SQLite itself, read only."""
