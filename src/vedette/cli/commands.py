@@ -1,27 +1,78 @@
 """Every command in one visible place; each is imported when it is called, so that none pays for another.
-Counterpart: one module a command group; docs/cli.md names them all."""
+Counterpart: one module a command or group; docs/cli.md names them all."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from vedette import __version__
-from vedette.cli import rules
-from vedette.cli.explain import explain_line
-from vedette.cli.replay import replay
+
+
+class Entry(NamedTuple):
+    """Where a command lies, and what `--help` says of it without importing it."""
+
+    module: str
+    attribute: str
+    words: str
+
+
+COMMANDS = {
+    "up": Entry("vedette.cli.up", "up", "Watch this host: read, judge, tell people, block."),
+    "replay": Entry("vedette.cli.replay", "replay", "Run detections over files."),
+    "explain": Entry("vedette.cli.explain", "explain_line", "Show a line on its way through every stage."),
+    "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint."),
+    "alerts": Entry("vedette.cli.alerts", "app", "Alerts: list, show, ack, resolve, silence."),
+    "block": Entry("vedette.cli.block", "app", "Blocks: list, add, remove, allow, stats, import."),
+    "config": Entry("vedette.cli.config", "app", "The configuration: check, show, schema."),
+    "doctor": Entry("vedette.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
+}
+
+
+def load_command(name: str) -> TyperCommand | TyperGroup:
+    """The command called `name`, imported now."""
+    entry = COMMANDS[name]
+    found = getattr(import_module(entry.module), entry.attribute)
+    around = typer.Typer(cls=TyperGroup, add_completion=False, rich_markup_mode=None)
+    around.callback()(lambda: None)
+    if isinstance(found, typer.Typer):
+        around.add_typer(found, name=name)
+    else:
+        around.command(name)(found)
+    group = typer.main.get_command(around)
+    assert isinstance(group, TyperGroup)
+    made = group.commands[name]
+    assert isinstance(made, TyperCommand | TyperGroup)
+    return made
+
+
+class _Commands(TyperGroup):
+    """Names and one sentence each; the command itself comes when it is asked for by name."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, entry in COMMANDS.items():
+            self.commands[name] = TyperCommand(name, callback=None, help=entry.words)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name in COMMANDS else command, rest
+
 
 app = typer.Typer(
     name="vedette",
+    cls=_Commands,
     help="Watches hosts: reads logs, judges them by rules, tells people, blocks attackers with proof.",
     no_args_is_help=True,
+    # Plain help: boxes would double what `--help` costs, and be of no use in a pipe.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("replay")(replay)
-app.command("explain")(explain_line)
-app.add_typer(rules.app, name="rules")
 
 
 @app.callback(invoke_without_command=True)

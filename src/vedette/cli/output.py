@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from vedette.text.escape import presentable, terminal
 # Exit codes, the same for every command (see docs/cli.md).
 OK, FOUND, WRONG = 0, 1, 2
 
+_BEYOND_ASCII = re.compile("[^\x00-\x7e]")
+
 
 class Format(StrEnum):
     """How a command prints."""
@@ -33,7 +36,20 @@ def json_line(record: Mapping[str, Any]) -> bytes:
     out: dict[str, Any] = {}
     for name, value in record.items():
         out[name] = _presentable(name, value, out)
-    return orjson.dumps(out, option=orjson.OPT_APPEND_NEWLINE)
+    line = orjson.dumps(out, option=orjson.OPT_APPEND_NEWLINE)
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    # JSON leaves C1 and bidirectional controls as they are; escaped they are the same to a program, and a
+    # terminal does not obey them.
+    return _BEYOND_ASCII.sub(_escaped, line.decode()).encode()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match.group()
+    if terminal(character) == character:
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _presentable(name: str, value: Any, beside: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,29 +17,11 @@ from vedette.app.detection import load_matcher
 from vedette.app.replay import Progress, Replay, evidence, open_files
 from vedette.app.workers import default_workers
 from vedette.cli.output import Format, errors_said, json_line, note, say
+from vedette.cli.records import finding_record
 from vedette.detections.correlate import Correlator
 from vedette.model.findings import Finding
 from vedette.text.escape import presentable
 from vedette.text.times import rfc3339
-
-
-def finding_record(finding: Finding) -> dict[str, Any]:
-    """A finding as the command contract wants it."""
-    return {
-        "finding.id": finding.id,
-        "rule.id": finding.rule_id,
-        "rule.name": finding.rule_name,
-        "level": finding.level.label,
-        "@timestamp": rfc3339(finding.time),
-        "key": finding.key,
-        "host.name": finding.host_name or None,
-        "source.ip": finding.source_ip or None,
-        "user.name": finding.user_name or None,
-        "count": finding.count,
-        "records": [{"file": record.file, "line": record.line} for record in finding.records],
-        "vedette.blame": finding.blame.value,
-        "vedette.inexact": finding.inexact,
-    }
 
 
 def replay(

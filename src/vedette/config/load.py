@@ -29,9 +29,14 @@ def load_settings(path: Path | None = None) -> Settings:
     path: None takes DEFAULT_PATH where it exists; a path given must exist. ConfigError names the place of
     the first error and counts the others.
     """
+    return load_with_places(path)[0]
+
+
+def load_with_places(path: Path | None = None) -> tuple[Settings, Mapping[tuple[str | int, ...], Location]]:
+    """As `load_settings`, and where each key and item was written, for errors that only a look around finds."""
     if path is None:
         if not DEFAULT_PATH.exists():
-            return Settings()
+            return Settings(), {}
         path = DEFAULT_PATH
     tree: dict[str, Any] = {}
     marks: _Marks = {}
@@ -44,7 +49,7 @@ def load_settings(path: Path | None = None) -> Settings:
             raise ConfigError("version is missing", location=Location(str(file), 1, 1), hint="begin with `version: 1`")
         _merge(tree, document, (), marks, own_marks)
     try:
-        return Settings.model_validate(tree)
+        return Settings.model_validate(tree), marks
     except ValidationError as error:
         raise _located(error, marks, path) from None
 
