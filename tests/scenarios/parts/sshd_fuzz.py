@@ -133,12 +133,15 @@ def aligned_name(line: bytes, tail: bytes) -> bytes:
 class Fuzz:
     """Makes the sessions of one run. Everything follows from the seed but ports, pids, keys and times."""
 
-    def __init__(self, wire: Wire, folder: Path, *, seed: int, header: Header = "rfc3164") -> None:
+    def __init__(
+        self, wire: Wire, folder: Path, *, seed: int, header: Header = "rfc3164", devlog: Path | None = None
+    ) -> None:
         self._wire = wire
         self._folder = folder
         self._random = random.Random(seed)
         self._texts = texts(self._random)
-        self._log = SyslogSocket(folder / "devlog", folder / "auth.log", header=header)
+        self._log = None if devlog else SyslogSocket(folder / "devlog", folder / "auth.log", header=header)
+        self._devlog = devlog or folder / "devlog"
         self._headerless = folder / "headerless.log"
         self._key = new_key()
         self._blob = asyncssh.import_public_key(self._key[1]).public_data
@@ -167,7 +170,7 @@ class Fuzz:
                 self._wire.server,
                 folder,
                 users,
-                devlog=None if kind == "headerless" else self._log.devlog,
+                devlog=None if kind == "headerless" else self._devlog,
                 error_log=self._headerless if kind == "headerless" else None,
                 options={**common, **options},
                 port=port,
@@ -331,18 +334,32 @@ class Fuzz:
         clients["verbose"].run(jobs, parallel=8, timeout=300)
         # Sessions end a moment after their client.
         time.sleep(1.0)
-        self._log.close()
-        return FuzzRun(self._log.lines(), self._headerless.read_bytes().splitlines(), sessions, self._seed)
+        lines: list[bytes] = []
+        if self._log is not None:
+            self._log.close()
+            lines = self._log.lines()
+        return FuzzRun(lines, self._headerless.read_bytes().splitlines(), sessions, self._seed)
 
 
 def _string(value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + value
 
 
-def collect(wire: Wire, folder: Path, *, seed: int = 2, sessions: int = 300, header: Header = "rfc3164") -> FuzzRun:
-    """One bounded run in an existing pair of namespaces (about 20 s for 300 sessions)."""
+def collect(
+    wire: Wire,
+    folder: Path,
+    *,
+    seed: int = 2,
+    sessions: int = 300,
+    header: Header = "rfc3164",
+    devlog: Path | None = None,
+) -> FuzzRun:
+    """One bounded run in an existing pair of namespaces (about 20 s for 300 sessions).
+
+    devlog: where the servers log instead of a socket of ours; `lines` is empty then, the owner of it has them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    return Fuzz(wire, folder, seed=seed, header=header).collect(sessions)
+    return Fuzz(wire, folder, seed=seed, header=header, devlog=devlog).collect(sessions)
 
 
 def main() -> None:
