@@ -611,3 +611,24 @@ def test_a_reload_is_all_or_nothing(wire: Wire, start_vedette: StartVedette, scr
     assert vedette.wait_for_alert(RULE, source__ip=ATTACKER)["count"] == 5
     assert vedette.stop() == 0
     assert "Traceback" not in vedette.log
+
+
+def test_who_is_allowed_is_let_go_and_stays_free(wire: Wire, start_vedette: StartVedette, scratch: Path):
+    log, settings = prepare_marked(scratch)
+    vedette = start_vedette(settings)
+    customer, colleague = ATTACKERS[:2]
+    write_failures(log, customer, 5)
+    wait_for_block(vedette, wire.server, customer)
+    vedette.command("block", "allow", customer, "--comment", "a customer with a new telephone")
+    wait_until("let go", lambda: customer not in blocked(wire.server), PATIENCE)
+    # One that was never blocked: nothing but the file tells the running program.
+    vedette.command("block", "allow", colleague, "--comment", "a colleague")
+    write_failures(log, colleague, 5)
+    write_failures(log, ATTACKER, 5)
+    wait_for_block(vedette, wire.server, ATTACKER)
+    assert vedette.wait_for_alert(RULE, source__ip=colleague)["count"] == 5
+    # By hand edited, without any command.
+    with (vedette.data / "allowlist").open("a") as file:
+        file.write(f"{ATTACKER} # it was a test\n")
+    wait_until("let go", lambda: not blocked(wire.server), PATIENCE)
+    assert not vedette.blocked()

@@ -39,7 +39,8 @@ _SKEW_SAID_EVERY = 60 * MINUTE
 class Pipeline:
     """The synchronous middle of the program; one thread owns it. `take` for each batch, `tick` in between.
 
-    woken: called after a commit that put something into the outbox.
+    guard_changed: brings floor and allowlist up to date, true where they hold something else now. woken: called
+    after a commit that put something into the outbox.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Pipeline:
         counter: Counter,
         me: own.Self,
         quiet_period: int,
+        guard_changed: Callable[[int], bool],
         woken: Callable[[], None],
     ) -> None:
         self._engine = engine
@@ -67,6 +69,8 @@ class Pipeline:
         self._counter = counter
         self._me = me
         self._quiet_period = quiet_period
+        self._guard_changed = guard_changed
+        self._to_lift = False
         self._woken = woken
         self._cursors: dict[str, str] = {}
         self._correlation: dict[tuple[str, str], bytes | None] = {}
@@ -130,6 +134,9 @@ class Pipeline:
         """The commit point: all of it or nothing. False where the disk refuses; it is tried again later."""
         if self._refused and now < self._not_before:
             return False
+        if self._findings:
+            # An entry written before these findings were made holds for them.
+            self._to_lift |= self._guard_changed(now)
         # `changes` forgets what it gives, so it is kept here until it is committed.
         self._correlation.update(self._engine.correlator.changes())
         try:
@@ -242,8 +249,11 @@ class Pipeline:
             self._say(own.ENFORCER_FAILED, {"vedette.enforcer": enforcer.name}, now, str(error))
 
     def _look_outside(self, now: int) -> None:
-        """Another process may have decided, lifted, acknowledged or resolved something."""
+        """Another process may have decided, lifted, acknowledged or resolved something, or changed the allowlist."""
+        self._to_lift |= self._guard_changed(now)
         with suppress(StateError):
+            if self._to_lift:
+                self._lift_guarded(now)
             version = self._state.foreign_version()
             if version == self._foreign and not self._nudged:
                 return
@@ -252,6 +262,18 @@ class Pipeline:
             self._sync(now)
             self.commit(now)
             self._woken()
+
+    def _lift_guarded(self, now: int) -> None:
+        """What must not be blocked any more is let go; StateError leaves it for the next look."""
+        try:
+            with self._state.transaction() as tx:
+                lifted = self._policy.lift_guarded(tx, now)
+        except StateError:
+            self._policy.forget()
+            raise
+        self._to_lift = False
+        self._policy.committed(lifted)
+        self._enforce(lifted, now)
 
     # ------------------------------------------------------------------------------------------ ourselves
 

@@ -18,6 +18,7 @@ from vedette.alerts.routing import Router
 from vedette.app import own
 from vedette.app.counters import Counters
 from vedette.app.detection import load_rules, matcher_of
+from vedette.app.guarding import GuardWatch
 from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, Lock, drop_privileges, host_id, prepare_folder
 from vedette.app.pager import on_pager_event
 from vedette.app.pipeline import Pipeline
@@ -37,7 +38,7 @@ from vedette.notify.outbox import Outbox
 from vedette.notify.pagerduty_webhook import PagerDutyListener
 from vedette.notify.receivers import build
 from vedette.respond.allowlist import Guard
-from vedette.respond.enforcers import make_enforcers, make_guard, refresh_floor
+from vedette.respond.enforcers import make_enforcers, make_guard
 from vedette.respond.policy import Policy
 from vedette.store.state import State
 from vedette.text.times import parse_duration
@@ -47,7 +48,6 @@ log = structlog.get_logger()
 SKEW_LIMIT = 5 * MINUTE
 QUEUE_BATCHES = 64
 """Batches between sources and engine; a full queue makes the sources wait, files and journal keep the rest."""
-_FLOOR_EVERY = 30.0
 
 Say = Callable[[str], None]
 
@@ -146,6 +146,7 @@ class Up:
         correlator.restore(state.correlation())
         router = Router(settings.alerts, receiver_kinds(settings.notify), counters)
         policy = Policy(settings.responding, rules, guard, me.host_id)
+        watch = GuardWatch(guard, settings.responding, [settings.data_folder() / ALLOWLIST_FILE], clock.now())
         notifiers = build(settings.notify, clock, counters)
         outbox = Outbox(state, notifiers, settings.notify, clock, counters, random=random.random)
         pipeline = Pipeline(
@@ -159,6 +160,7 @@ class Up:
             counter=counters,
             me=me,
             quiet_period=parse_duration(settings.alerts.quiet_period),
+            guard_changed=watch.changed,
             woken=outbox.wake,
         )
         self._announce(settings, reading, rules)
@@ -170,7 +172,6 @@ class Up:
                 background = [tasks.create_task(outbox.run())]
                 background += [tasks.create_task(self._read(source)) for source in reading.sources]
                 background.append(tasks.create_task(self._say_up(reading)))
-                background.append(tasks.create_task(self._watch_floor(settings, guard)))
                 if settings.notify.heartbeat is not None:
                     heartbeat = Heartbeat(settings.notify.heartbeat, lambda: pipeline.last_alive, clock, counters)
                     background.append(tasks.create_task(heartbeat.run()))
@@ -230,12 +231,6 @@ class Up:
             loop.call_soon_threadsafe(stop.set)
             while self._queue.get() is not None:
                 pass
-
-    async def _watch_floor(self, settings: Settings, guard: Guard) -> None:
-        """An address this host got a minute ago must not be blocked either."""
-        while True:
-            await asyncio.sleep(_FLOOR_EVERY)
-            await asyncio.to_thread(refresh_floor, guard, settings.responding)
 
     def _announce(self, settings: Settings, reading: Reading, rules: Sequence[Rule]) -> None:
         for line in reading.lines:

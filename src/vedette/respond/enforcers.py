@@ -45,12 +45,17 @@ def make_guard(settings: RespondSettings, more: Iterable[Path] = ()) -> Guard:
 
     ConfigError with file:line for an allowlist file that cannot be used.
     """
+    guard = Guard(allowlist=allowlist_of(settings, more))
+    refresh_floor(guard, settings)
+    return guard
+
+
+def allowlist_of(settings: RespondSettings, more: Iterable[Path] = ()) -> list[Entry]:
+    """Every entry of the settings, their files and `more` files; ConfigError as `make_guard`."""
     entries = [Entry(parse_network(one.network), one.comment) for one in settings.allowlist]
     for path in (*map(Path, settings.allowlist_files), *more):
         entries.extend(read_allowlist(path))
-    guard = Guard(allowlist=entries)
-    refresh_floor(guard, settings)
-    return guard
+    return entries
 
 
 def refresh_floor(guard: Guard, settings: RespondSettings) -> bool:
