@@ -71,7 +71,7 @@ def test_a_bare_host_waits_for_what_may_come(tmp_path: Path):
 
 def test_an_unreadable_journal_is_named_and_the_file_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     put(tmp_path, "var/log/journal/c0ffee/system.journal", "var/log/auth.log")
-    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(tmp_path)))
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not str(path).startswith(str(tmp_path)))
     found = discover(tmp_path)
     assert found.journal is None
     assert found.file is not None
@@ -81,10 +81,10 @@ def test_an_unreadable_journal_is_named_and_the_file_read(tmp_path: Path, monkey
 def test_without_the_library_the_program_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     put(tmp_path, "var/log/journal/c0ffee/system.journal")
     monkeypatch.setattr(module, "library", lambda: None)
-    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: True)
     found = discover(tmp_path)
     assert found.journal is not None
     assert found.journal.reader == "journalctl"
     assert lacks(found) == [Lack.JOURNAL_LIBRARY_MISSING]
-    monkeypatch.setattr(os, "access", lambda path, mode: str(path).startswith(str(tmp_path)))
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: str(path).startswith(str(tmp_path)))
     assert Lack.JOURNAL_NO_READER in lacks(discover(tmp_path))

@@ -9,9 +9,8 @@ from fnmatch import fnmatchcase
 
 from vedette.model.clock import Clock
 from vedette.model.protocols import Counter, Source
-from vedette.sources.discover import discover
+from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
-from vedette.sources.journal import JournalSource
 from vedette.sources.settings import SourcesSettings
 from vedette.sources.stdin import StdinSource
 
@@ -29,6 +28,11 @@ class Reading:
         return any(fnmatchcase(source, pattern) for pattern in self.accepted)
 
 
+def _words(lacking: Lacking) -> str:
+    what = lacking.lack.value.replace("-", " ")
+    return f"lacks: {what}{f' ({lacking.path})' if lacking.path else ''}; {lacking.hint}"
+
+
 def plan_sources(
     settings: SourcesSettings, host_id: str, clock: Clock, counter: Counter, cursors: Mapping[str, str]
 ) -> Reading:
@@ -36,10 +40,13 @@ def plan_sources(
     reading = Reading()
     if settings == SourcesSettings():
         found = discover()
-        settings = found.settings
-        reading.lines += [f"lacks: {lack.what}; {lack.hint}" for lack in found.lacks]
+        settings = SourcesSettings(journal=found.journal, file=(found.file,) if found.file else ())
+        reading.lines += [_words(lacking) for lacking in found.lacking]
     journal = settings.journal
     if journal is not None:
+        # libsystemd is loaded only where it is used.
+        from vedette.sources.journal import JournalSource
+
         reading.sources.append(
             JournalSource(journal, host_id=host_id, clock=clock, counter=counter, cursor=cursors.get("journal", ""))
         )

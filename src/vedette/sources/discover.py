@@ -89,7 +89,7 @@ def _journal(root: Path, lacking: list[Lacking]) -> JournalSettings | None:
             hint = "start systemd-journald; with Storage=none it keeps nothing"
             lacking.append(Lacking(Lack.JOURNAL_ABSENT, str(_under(root, JOURNAL_FOLDERS[0])), hint))
         return None
-    if not any(os.access(file, os.R_OK) for file in files):
+    if not any(os.access(file, os.R_OK, effective_ids=True) for file in files):
         lacking.append(Lacking(Lack.JOURNAL_UNREADABLE, str(files[0]), _GROUP))
         return None
     folder = "" if root == Path("/") else str(files[0].parent.parent)
@@ -109,7 +109,7 @@ _GROUP = "add this user to the group systemd-journal"
 def _there(path: Path, lacking: list[Lacking]) -> bool:
     if not path.is_file():
         return False
-    if not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK, effective_ids=True):
         lacking.append(Lacking(Lack.FILE_UNREADABLE, str(path), "add this user to the group adm"))
     # Not readable now is tried again by the source.
     return True
