@@ -36,7 +36,10 @@ def explain_line(
     verbose: Annotated[bool, typer.Option("--verbose", help="rules of other log sources, too")] = False,
     output: Annotated[Format, typer.Option("--output", help="text or json")] = Format.TEXT,
 ) -> None:
-    """Show a line on its way: header, parser, fields, atoms, rules, verdict, and whom it may blame."""
+    """Show a line on its way through every stage.
+
+    Header, parser, fields, atoms, rules, verdict, and whom it may blame.
+    """
     with errors_said():
         check_options("auto", timezone, year)
         raw = sys.stdin.buffer.readline() if line == "-" else line.encode("utf-8", "surrogateescape")
@@ -82,6 +85,11 @@ def _record(description: Description, verdicts: list[RuleVerdict]) -> dict[str, 
     }
 
 
+def _shown(value: object) -> str:
+    """A value in quotes where it is text; `say` then writes out what is not to be seen, odd bytes as bytes."""
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
 def _print(description: Description, verdicts: list[RuleVerdict], *, verbose: bool) -> None:
     if not description.ok:
         say("header    could not be read; the whole line is the message, its time the time of reading")
@@ -95,7 +103,8 @@ def _print(description: Description, verdicts: list[RuleVerdict], *, verbose: bo
         say("pattern   none matches")
     for field in description.fields:
         if field.name not in ("message", "event.original"):
-            say(f"field     {field.name} = {field.value!r}" + ("   (attacker's text)" if field.attacker_text else ""))
+            whose = "   (attacker's text)" if field.attacker_text else ""
+            say(f"field     {field.name} = {_shown(field.value)}{whose}")
     if len(description.readings) > 1:
         for reading in description.readings:
             say(f"reading   {reading.pattern}: source.ip={reading.fields.get('source.ip')}   {reading.origin}")
@@ -110,7 +119,7 @@ def _print(description: Description, verdicts: list[RuleVerdict], *, verbose: bo
         for atom in verdict.atoms:
             say(f"            atom {atom!r}")
         for test in verdict.tests:
-            say(f"            {'yes' if test.held else 'no ':3} {test.words}   (is {test.value!r})")
+            say(f"            {'yes' if test.held else 'no ':3} {test.words}   (is {_shown(test.value)})")
         if verdict.matched and verdict.feeds:
             say(f"            counts for {', '.join(verdict.feeds)}")
     if not any(verdict.matched for verdict in verdicts):

@@ -1,0 +1,104 @@
+"""`vedette rules list|test|lint`: what is printed of good and broken files, and the exit code.
+Counterpart: vedette.cli.rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.cli.parts import vedette
+
+GOOD = """title: Root logged in
+id: my-root-login
+status: stable
+level: low
+logsource: {product: linux, service: sshd}
+detection:
+  login:
+    event.action: ssh-login-succeeded
+    user.name: root
+  condition: login
+vedette:
+  advice: Ask who it was.
+  cases:
+    - name: root by key
+      lines: ['Nov 24 04:00:00 h sshd[1]: Accepted publickey for root from 203.0.113.7 port 5 ssh2: ED25519 SHA256:a']
+      expect: [{source.ip: 203.0.113.7}]
+    - name: somebody else
+      lines: ['Nov 24 04:00:00 h sshd[1]: Accepted publickey for bob from 203.0.113.7 port 5 ssh2: ED25519 SHA256:a']
+      expect: []
+"""
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.yml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_the_list_has_what_loads(rules: Path):
+    ran = vedette("rules", "list", rules, "--output", "json")
+    assert ran.code == 0
+    (record,) = ran.records
+    assert (record["rule.id"], record["level"], record["kind"]) == ("my-root-login", "low", "event")
+    assert (record["file"], record["line"]) == (str(rules), 1)
+    text = vedette("rules", "list", rules).out.splitlines()
+    assert text[0].split()[:2] == ["RULE", "LEVEL"]
+    assert text[1].startswith("my-root-login  low")
+
+
+def test_our_packs_are_listed_where_nothing_is_named():
+    ids = {one["rule.id"] for one in vedette("rules", "list", "--output", "json").records}
+    assert {"ssh-brute-force-address", "logging-stopped"} <= ids
+
+
+def test_a_broken_file_is_said_with_its_line_and_the_rest_is_listed(rules: Path):
+    broken = rules.with_name("broken.yml")
+    broken.write_text(GOOD.replace("my-root-login", "my-other").replace("user.name: root", "user.nmae: root"))
+    ran = vedette("rules", "list", rules.parent, "--output", "json")
+    assert ran.code == 2
+    assert [one["rule.id"] for one in ran.records] == ["my-root-login"]
+    assert f"{broken}:9" in ran.err
+    linted = vedette("rules", "lint", broken, "--output", "json")
+    assert linted.code == 2
+    (error,) = [one for one in linted.records if one["severity"] == "error"]
+    assert (error["file"], error["line"]) == (str(broken), 9)
+    assert "user.name" in error["hint"]
+
+
+def test_lint_is_silent_on_what_is_right_and_1_for_warnings(rules: Path):
+    fine = vedette("rules", "lint", rules)
+    assert (fine.code, fine.out) == (0, "")
+    rules.write_text(GOOD.replace("  advice: Ask who it was.\n", ""))
+    ran = vedette("rules", "lint", rules)
+    assert ran.code == 1
+    assert f"{rules}:1:1: warning: no advice" in ran.out
+
+
+def test_cases_that_hold_are_counted_and_disagreements_have_a_line_each(rules: Path):
+    fine = vedette("rules", "test", rules)
+    assert (fine.code, fine.out) == (0, "2 passed, 0 failed\n")
+    rules.write_text(GOOD.replace("for bob", "for root"))
+    ran = vedette("rules", "test", rules)
+    assert ran.code == 1
+    *lines, last = ran.out.splitlines()
+    assert last == "1 passed, 1 failed"
+    assert len(lines) == 1
+    assert str(rules) in lines[0]
+    assert "somebody else" in lines[0]
+
+
+def test_what_cannot_be_read_counts_as_failed(rules: Path):
+    rules.write_text(GOOD.replace("level: low", "level: enormous"))
+    ran = vedette("rules", "test", rules)
+    assert ran.code == 1
+    assert f"{rules}:4" in ran.out
+    assert ran.out.splitlines()[-1] == "0 passed, 1 failed"
+
+
+def test_cases_may_need_rules_that_stand_elsewhere(rules: Path):
+    assert (
+        vedette("rules", "test", rules, "--rules", rules.parent / "none.yml").out.splitlines()[-1].endswith("1 failed")
+    )
+    assert vedette("rules", "test", rules, "--dialect", "klingon").code == 2
