@@ -13,11 +13,9 @@ from tests.cli.parts import HOSTILE, Place
 from vedette.app import operating
 from vedette.app.host import ALLOWLIST_FILE, Lock
 from vedette.model.clock import HOUR, SystemClock
-from vedette.model.decisions import Decision, Refusal, Rung, Target, TargetKind
+from vedette.model.decisions import Decision, Refusal, Target, TargetKind
 from vedette.model.ids import uuid7
 from vedette.model.reasons import RefusalReason
-
-ENFORCING = f"respond: {{ssh-brute-force-address: {Rung.ENFORCE.value}}}\n"
 
 
 def test_a_block_is_kept_enforced_here_listed_and_lifted(place: Place):
@@ -56,8 +54,7 @@ def test_one_command_undoes_everything_also_what_the_state_does_not_know(place: 
     assert "no enforcer held anything of it" in again.err
 
 
-def test_a_running_up_that_enforces_is_left_to_do_it(place: Place):
-    place.configure(ENFORCING)
+def test_a_running_up_is_left_to_do_it(place: Place):
     place.data.mkdir()
     lock = Lock(place.data)
     lock.take()
@@ -70,16 +67,22 @@ def test_a_running_up_that_enforces_is_left_to_do_it(place: Place):
     assert not place.hosts_deny.exists()
 
 
-def test_a_running_up_that_only_observes_has_no_enforcer_so_it_is_done_here(place: Place):
+def test_a_running_up_without_a_table_in_the_kernel_blocks_nobody(place: Place, monkeypatch: pytest.MonkeyPatch):
+    place.config.write_text(f"version: 1\ndata: {place.data}\n")
     place.data.mkdir()
+    absent = True
+    monkeypatch.setattr(operating, "table_is_absent", lambda: absent)
     lock = Lock(place.data)
     lock.take()
     try:
-        ran = place.run("block", "add", "203.0.113.7")
+        without = place.run("block", "add", "203.0.113.7")
+        absent = False
+        with_table = place.run("block", "add", "203.0.113.8")
     finally:
         lock.close()
-    assert "none of its responses enforces" in ran.err
-    assert "203.0.113.7" in place.hosts_deny.read_text()
+    assert without.code == 2
+    assert "NOT IN FORCE" in without.err
+    assert with_table.code == 0
 
 
 def test_what_is_kept_but_not_in_force_is_said_and_is_no_success(place: Place):

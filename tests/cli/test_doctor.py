@@ -44,6 +44,7 @@ def test_a_host_where_all_is_well_is_exit_0(place: Place, log: Path, monkeypatch
     )
     place.state().close()
     place.data.chmod(0o700)
+    place.hosts_deny.parent.chmod(0o757)
     monkeypatch.setattr(diagnosis, "synchronised", lambda: True)
     monkeypatch.setattr(diagnosis.os, "geteuid", lambda: 0)
     monkeypatch.setattr(diagnosis.shutil, "disk_usage", lambda _: SimpleNamespace(free=2 << 30))
@@ -136,32 +137,46 @@ def test_a_state_of_another_version_or_damaged_is_a_problem(place: Place):
     assert "newer" in found["state"][0]["message"] + found["state"][0]["hint"]
 
 
-def test_an_enforcer_is_looked_at_only_where_something_enforces(place: Place, monkeypatch: pytest.MonkeyPatch):
-    asked: list[str] = []
-
-    def nft(argv: list[str]) -> Finished:
-        asked.append(argv[0])
-        return answer
-
-    monkeypatch.setattr(diagnosis, "run", nft)
+def test_the_table_in_the_kernel_is_looked_for(place: Place, monkeypatch: pytest.MonkeyPatch):
+    answers = {
+        "without": Finished(1, b"", b"No such file or directory"),
+        "with": Finished(0, b"table inet vedette { chain prerouting { type filter hook prerouting", b""),
+    }
     monkeypatch.setattr(diagnosis, "_may_change_the_kernel", lambda: True)
-    _, found = checks(place)
-    assert [one["verdict"] for one in found["enforcers"]] == ["ok"]
-    assert asked == []
-    place.config.write_text(f"version: 1\ndata: {place.data}\nrespond: {{ssh-brute-force-address: enforce}}\n")
     place.data.mkdir()
+
+    def verdict(answer: str, respond: str = "") -> str:
+        place.config.write_text(f"version: 1\ndata: {place.data}\n{respond}")
+        monkeypatch.setattr(diagnosis, "run", lambda _: answers[answer])
+        _, found = checks(place)
+        (one,) = found["enforcers"]
+        return one["verdict"]
+
+    enforce = "respond: {ssh-brute-force-address: enforce}\n"
+    assert verdict("without") == "ok"  # nobody runs: `up` makes it
     lock = Lock(place.data)
     lock.take()
     try:
-        answer = Finished(1, b"", b"No such file or directory")
-        _, without = checks(place)
-        answer = Finished(0, b"table inet vedette { chain prerouting { type filter hook prerouting", b"")
-        _, with_table = checks(place)
+        assert verdict("with") == verdict("with", enforce) == "ok"
+        assert verdict("without") == "warning"
+        assert verdict("without", enforce) == "problem"
     finally:
         lock.close()
-    assert without["enforcers"][0]["verdict"] == "problem"
-    assert "nothing is blocked" in without["enforcers"][0]["message"]
-    assert with_table["enforcers"][0]["verdict"] == "ok"
+
+
+def test_whether_hosts_deny_can_be_written_is_asked_for_the_user_the_engine_becomes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(diagnosis.os, "geteuid", lambda: 0)
+    place.hosts_deny.parent.chmod(0o755)
+    _, found = checks(place)
+    assert found["enforcers"][0]["verdict"] == "warning"
+    place.hosts_deny.parent.chmod(0o757)
+    _, found = checks(place)
+    assert found["enforcers"][0]["verdict"] == "ok"
+    place.hosts_deny.touch(0o644)
+    _, found = checks(place)
+    assert found["enforcers"][0]["verdict"] == "warning"
 
 
 def test_what_is_lacking_by_itself_is_said_where_nothing_is_configured(place: Place, monkeypatch: pytest.MonkeyPatch):

@@ -193,30 +193,28 @@ def _ladder(settings: Settings, rules: Sequence[Rule]) -> Iterator[Check]:
 
 
 def _enforcers(settings: Settings, running: bool) -> Iterator[Check]:
-    if Rung.ENFORCE not in settings.respond.values():
-        yield Check("enforcers", OK, "no response enforces, so none is needed")
-        return
+    # A person may block where no rule does, so the enforcers matter there too.
+    wrong = PROBLEM if Rung.ENFORCE in settings.respond.values() else WARNING
     for name in settings.blocking.enforcers:
-        yield from _nftables(running) if name == "nftables" else _hosts_deny(Path(settings.blocking.hosts_deny.path))
+        if name == "nftables":
+            yield _nftables(running, wrong)
+        else:
+            yield _hosts_deny(Path(settings.blocking.hosts_deny.path), settings.user, wrong)
 
 
-def _nftables(running: bool) -> Iterator[Check]:
+def _nftables(running: bool, wrong: Verdict) -> Check:
     try:
         done = run(["nft", "list", "chain", "inet", TABLE, CHAIN])
     except FileNotFoundError:
-        yield Check("enforcers", PROBLEM, "the program nft is not installed", "apt install nftables")
-        return
+        return Check("enforcers", wrong, "nftables: the program nft is not installed", "apt install nftables")
     if not _may_change_the_kernel():
-        words = "nftables: cannot be looked at without CAP_NET_ADMIN"
-        yield Check("enforcers", WARNING, words, "run doctor as root")
-        return
+        return Check("enforcers", WARNING, "nftables: cannot be looked at without CAP_NET_ADMIN", "run doctor as root")
     if done.returncode == 0 and b"hook prerouting" in done.stdout:
-        yield Check("enforcers", OK, f"nftables: table inet {TABLE} stands at prerouting")
-    elif running:
+        return Check("enforcers", OK, f"nftables: table inet {TABLE} stands at prerouting")
+    if running:
         words = f"nftables: there is no table inet {TABLE} at prerouting, so nothing is blocked"
-        yield Check("enforcers", PROBLEM, words, "restart vedette; its log says what the kernel refused")
-    else:
-        yield Check("enforcers", OK, "nftables: usable; `up` makes the table")
+        return Check("enforcers", wrong, words, "restart vedette; its log says what the kernel refused")
+    return Check("enforcers", OK, "nftables: usable; `up` makes the table")
 
 
 def _may_change_the_kernel() -> bool:
@@ -226,12 +224,25 @@ def _may_change_the_kernel() -> bool:
     return False
 
 
-def _hosts_deny(path: Path) -> Iterator[Check]:
-    if os.access(path if path.exists() else path.parent, os.W_OK) and os.access(path.parent, os.W_OK):
-        yield Check("enforcers", OK, f"hosts_deny: {path} can be written by this user")
-    else:
-        words = f"hosts_deny: {path} and its folder cannot be written"
-        yield Check("enforcers", PROBLEM, words, "prefer nftables, or give the service's user the right")
+def _hosts_deny(path: Path, user: str, wrong: Verdict) -> Check:
+    if path.parent.is_dir() and _will_write(path.parent, user) and (not path.exists() or _will_write(path, user)):
+        return Check("enforcers", OK, f"hosts_deny: {path} can be written")
+    words = f"hosts_deny: {path} and its folder cannot be written by the engine, which has no privileges"
+    return Check("enforcers", wrong, words, f"prefer nftables, or give the user {user} the right")
+
+
+def _will_write(path: Path, user: str) -> bool:
+    """Whether `up` may write: as `user` where root starts it, else as we are."""
+    if os.geteuid() != 0:
+        return os.access(path, os.W_OK)
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        return False
+    status = path.stat()
+    if status.st_uid == account.pw_uid:
+        return bool(status.st_mode & 0o200)
+    return bool(status.st_mode & (0o020 if status.st_gid == account.pw_gid else 0o002))
 
 
 # ---------------------------------------------------------------------------------------------------- receivers

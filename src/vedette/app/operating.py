@@ -20,7 +20,7 @@ from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.model.alerts import Alert, AlertChange, Disposition, Matcher, Silence
 from vedette.model.clock import Clock
-from vedette.model.decisions import Decision, Rung
+from vedette.model.decisions import Decision
 from vedette.model.errors import EnforcementError, StateError, VedetteError
 from vedette.model.protocols import Transaction
 from vedette.respond.allowlist import Entry, read_allowlist, write_allowlist
@@ -43,13 +43,13 @@ class Effect(StrEnum):
     """How what was decided takes effect."""
 
     LEFT_TO_UP = "left-to-up"
-    """The running `up` enforces within a moment."""
+    """The running `up` carries it out within a moment."""
     DONE_HERE = "done-here"
-    """No `up` enforces, so this process did."""
+    """No `up` runs, so this process did."""
     NOTHING_TO_DO = "nothing-to-do"
     """No enforcer holds anything that would have to change."""
     FAILED = "failed"
-    """It is decided and kept, but not in force; an `up` that enforces tries again."""
+    """It is decided and kept, but not in force; an `up` tries again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,15 +230,13 @@ class Operating:
             ) from None
 
     # ------------------------------------------------------------------------------------------ enforcing
-    @property
-    def up_enforces(self) -> bool:
-        """Whether an `up` runs that carries decisions out: one whose responses all observe loads no enforcer."""
-        return self.running and Rung.ENFORCE in self.settings.respond.values()
-
     def _carry_out(self, outcome: Outcome) -> Carried:
-        if self.up_enforces:
-            return Carried(Effect.LEFT_TO_UP)
         responding, now = self.settings.responding, self.now()
+        if self.running:
+            if outcome.enforce and "nftables" in responding.enforcers and table_is_absent():
+                words = f"the running `up` has no table inet {TABLE} in the kernel; its log says why"
+                return Carried(Effect.FAILED, words)
+            return Carried(Effect.LEFT_TO_UP)
         touched = False
         failures = []
         active = self.state.active_decisions(now)

@@ -132,7 +132,7 @@ def remove(
     config: Config = None,
     data: Data = None,
 ) -> None:
-    """Lift blocks, or all of them; where no `up` enforces, what the enforcers hold is cleared here."""
+    """Lift blocks, or all of them; where no `up` runs, what the enforcers hold is cleared here."""
     with operator(config, data) as at:
         if bool(targets) is everything:
             raise VedetteError("name what is to be lifted, or say --all")
@@ -169,18 +169,14 @@ def _tell(at: Operating, carried: Carried) -> None:
         case Effect.LEFT_TO_UP:
             note("the running `vedette up` carries it out within a moment")
         case Effect.DONE_HERE:
-            note(f"carried out here, by {', '.join(at.settings.blocking.enforcers)}: {_nobody(at)}")
+            note(
+                f"carried out here, by {', '.join(at.settings.blocking.enforcers)}: no `vedette up` runs on {at.folder}"
+            )
         case Effect.NOTHING_TO_DO:
             note("no enforcer held anything of it")
         case Effect.FAILED:
             note(f"kept, but NOT IN FORCE: {carried.words}")
             raise SystemExit(WRONG)
-
-
-def _nobody(at: Operating) -> str:
-    if at.running:
-        return "the running `vedette up` has no enforcer, because none of its responses enforces"
-    return f"no `vedette up` runs on {at.folder}"
 
 
 # ---------------------------------------------------------------------------------------------------- import
