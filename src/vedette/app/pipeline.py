@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -12,14 +13,16 @@ from vedette.alerts import lifecycle
 from vedette.alerts.routing import Router
 from vedette.app import own
 from vedette.detections.engine import Engine
+from vedette.model.alerts import AlertState
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.errors import EnforcementError, StateError
-from vedette.model.findings import Continuation, Finding
+from vedette.model.findings import Continuation, Finding, key_text
 from vedette.model.protocols import Counter, Enforcer
 from vedette.model.rules import Rule
 from vedette.respond.policy import Outcome as Decided
 from vedette.respond.policy import Policy
+from vedette.store.queries import AlertFilter
 from vedette.store.state import State
 
 log = structlog.get_logger()
@@ -85,6 +88,7 @@ class Pipeline:
         self._nudged = False
         self._foreign_at = self._sync_at = self._quiet_at = 0
         self._broken: dict[str, str] = {}
+        self._failed_before = _failed_enforcers(state)
         self._skew_said: dict[str, int] = {}
         self.last_alive = clock.now()
         """When the pipeline last got round; a heartbeat goes out only while this moves."""
@@ -173,14 +177,15 @@ class Pipeline:
 
     def _on_committed(self, decided: Decided, now: int, next_due: int) -> None:
         self._policy.committed(decided)
-        # Committed BEFORE it is enforced: a block nobody knows of could never be lifted.
-        self._enforce(decided, now)
         self._cursors.clear()
         self._correlation.clear()
         self._findings = []
         self._continuations = []
         self._bytes = self._oldest = 0
         self._next_due = next_due
+        # Committed BEFORE it is enforced: a block nobody knows of could never be lifted. Enforced after what was
+        # committed is let go of: a failure is a finding of the next commit.
+        self._enforce(decided, now)
         if self._refused:
             self._refused = False
             log.warning("state is written again", place=self._state.place)
@@ -206,6 +211,8 @@ class Pipeline:
             dropped = len(self._findings) - WAITING_LIMIT
             del self._findings[:dropped]
             self._counter.add("findings_waiting_dropped", n=dropped)
+        if len(self._continuations) > WAITING_LIMIT:
+            self._continuations = _joined(self._continuations)
 
     # ------------------------------------------------------------------------------------------ enforcing
 
@@ -236,7 +243,8 @@ class Pipeline:
                 continue
             if mended:
                 self._counter.add("enforcer_mended", enforcer.name, mended)
-            if self._broken.pop(enforcer.name, None):
+            if self._broken.pop(enforcer.name, None) or enforcer.name in self._failed_before:
+                self._failed_before.discard(enforcer.name)
                 log.warning("enforcer works again", enforcer=enforcer.name)
                 self._say(own.ENFORCER_MENDED, {"vedette.enforcer": enforcer.name}, now, f"{enforcer.name} works again")
 
@@ -291,3 +299,22 @@ class Pipeline:
         """Commit what is left; what is enforced stays enforced."""
         self._not_before = 0
         self.commit(self._clock.now())
+
+
+def _failed_enforcers(state: State) -> set[str]:
+    """Enforcers whose alert is open from an earlier run: it must end when they work."""
+    unresolved = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
+    chosen = AlertFilter(states=unresolved, rule_id=own.ENFORCER_FAILED.id)
+    return {alert.labels.get("vedette.enforcer", "") for alert in state.alerts(chosen)}
+
+
+def _joined(continuations: Sequence[Continuation]) -> list[Continuation]:
+    """One continuation a key, so that they take no more room than there are keys."""
+    joined: dict[tuple[str, str, str], Continuation] = {}
+    for one in continuations:
+        name = one.rule_id, key_text(one.key), one.host_id
+        before = joined.get(name)
+        joined[name] = (
+            one if before is None else replace(before, count=before.count + one.count, time=max(before.time, one.time))
+        )
+    return list(joined.values())

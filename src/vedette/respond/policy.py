@@ -90,7 +90,8 @@ class Policy:
 
     def forget(self) -> None:
         """What is in force may have changed behind our back: read it again."""
-        self._in_step, self._last = False, None
+        self._abandon()
+        self._in_step = False
 
     def active(self, tx: Transaction, now: int) -> list[Decision]:
         """Enforced decisions with a lease left, what `Enforcer.sync` wants."""
@@ -360,12 +361,19 @@ class Policy:
     # ------------------------------------------------------------------------------------------ inside
     def _begin(self, tx: Transaction, outcome: Outcome) -> None:
         """Read what is in force unless we are in step; from here on we are ahead until `committed(outcome)`."""
+        self._abandon()
         if not self._in_step:
             # Asked for time 0, so that what ended while we were down is still among them and is marked so.
             stored = [one for one in tx.active_decisions(0) if one.state is DecisionState.ACTIVE]
             self._enforced = ActiveIndex(stored)
             self._fuse.reload(one.starts_at for one in stored if one.owner.startswith("rule:"))
         self._in_step, self._last = False, outcome
+
+    def _abandon(self) -> None:
+        """The last call was never committed: nobody was told that its fuse blew."""
+        if self._last is not None and self._last.fuse_blown is not None:
+            self._fuse.blown = False
+        self._last = None
 
     def _save(self, tx: Transaction, index: ActiveIndex, decision: Decision, outcome: Outcome) -> None:
         tx.save_decision(decision)
