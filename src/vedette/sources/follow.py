@@ -15,9 +15,9 @@ import structlog
 
 from vedette.model.batch import Batch, Origin
 from vedette.model.clock import Clock
-from vedette.model.errors import StateError
 from vedette.model.protocols import Counter, Emit
 from vedette.model.reasons import DropReason
+from vedette.sources.file_cursor import Cursor, read_cursor
 from vedette.sources.lines import BEFORE, NOTHING, Cut, Lines
 from vedette.sources.settings import FileSettings, seconds, zone_name
 from vedette.sources.siblings import (
@@ -41,38 +41,6 @@ CHUNK = 4 * 1024 * 1024
 INLINE = 256 * 1024
 """Reads up to this size are made at once; larger ones in a thread, lest a cold disk stop the event loop."""
 
-CURSOR = "vedette-file-cursor"
-VERSION = 1
-
-
-class Cursor(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept between two runs. number: of the next batch. generation: of the next file that appears."""
-
-    name: str = CURSOR
-    version: int = VERSION
-    number: int
-    generation: int
-    places: tuple[Place, ...]
-
-
-def read_cursor(text: str, source: str) -> Cursor:
-    """The stored cursor; StateError when it is not one of ours or newer than we are."""
-    try:
-        head = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        name = msgspec.json.decode(head.get("name", msgspec.Raw(b'""')))
-        version = msgspec.json.decode(head.get("version", msgspec.Raw(b"0")))
-        if name == CURSOR and isinstance(version, int) and version > VERSION:
-            raise StateError(
-                f"the cursor of {source} was written by a newer version ({version}, this one knows {VERSION})",
-                hint="start the newer version again, or remove the cursor to begin anew",
-            )
-        cursor = msgspec.json.decode(text, type=Cursor)
-    except msgspec.DecodeError as error:
-        raise StateError(f"the cursor of {source} cannot be read: {error}", hint="remove it to begin anew") from None
-    if cursor.name != CURSOR or cursor.version != VERSION:
-        raise StateError(f"the cursor of {source} is not a file cursor", hint="remove it to begin anew")
-    return cursor
-
 
 class Stream:
     """One file of a log, open at the place where it is read. Closed by its follower."""
@@ -83,8 +51,9 @@ class Stream:
         self.generation = generation
         self.lines = lines
         self.size = status.st_size
-        self.head = b"" if isinstance(file, Packed) else os.pread(file, min(HEAD, lines.read_to), 0)
-        self.packed_head: tuple[int, str] = (0, digest(b""))
+        # All of it that is there, though nothing may have been read yet: a truncation is then seen all the same.
+        self.head = b"" if isinstance(file, Packed) else os.pread(file, HEAD, 0)
+        self.packed_head: tuple[int, str] | None = None
         self.changed = 0.0
         self.ended = False
 
@@ -95,8 +64,9 @@ class Stream:
 
     def place(self) -> Place:
         """Where to read on after what was given out."""
-        before, begun = self.lines.before, self.head[: self.lines.position]
-        head = self.packed_head if isinstance(self.file, Packed) else (len(begun), digest(begun))
+        # A half line may be taken back and is left out, except where nothing else tells this file from others.
+        before, begun = self.lines.before, self.head[: self.lines.position or HEAD]
+        head = self.packed_head or (len(begun), digest(begun))
         return Place(
             device=self.device,
             inode=self.inode,
@@ -106,6 +76,12 @@ class Stream:
             head=head,
             tail=(len(before), digest(before)),
         )
+
+    def known(self) -> Place:
+        """`place`, with all that can be known of a file that was empty when it was opened."""
+        if not isinstance(self.file, Packed) and not self.head:
+            self.head = os.pread(self.file, HEAD, 0)
+        return self.place()
 
     def place_read(self) -> Place:
         """Where the last byte read was, half-written lines included."""
@@ -127,7 +103,9 @@ class Stream:
     def read(self, size: int) -> bytes | None:
         """The next bytes, b"" for none; None when what stood before them is no longer there (truncated)."""
         if isinstance(self.file, Packed):
-            return self.file.read(size)
+            unpacked = self.file.read(size)
+            self.head = self.head or unpacked[:HEAD]
+            return unpacked
         tail = self.lines.tail
         data = os.pread(self.file, size + len(tail), self.lines.read_to - len(tail))
         # Looked at after the read: a truncation between the two is then seen, not read over.
@@ -136,7 +114,7 @@ class Stream:
             return None
         data = data[len(tail) :]
         if len(self.head) < HEAD:
-            self.head = head[: self.lines.read_to + len(data)]
+            self.head = head
         return data
 
     def unlinked(self) -> bool:
@@ -225,17 +203,19 @@ class Follower:
 
     def _resume(self, cursor: Cursor) -> None:
         self._number, self._generation = cursor.number, cursor.generation
+        newest = None
         for place in cursor.places:
             found = find(self.path, place)
             if found is None:
                 self._lost(place.generation, "the file the cursor points into is gone")
                 continue
+            newest = found
             sibling, path = found
             if sibling is not None and self._inode(self.path) == place.inode:
                 self._lost(place.generation, "copied and truncated while nobody looked")
             self._open_place(path, place)
-            if place is cursor.places[-1]:
-                self._open_between(between(self.path, sibling))
+        if newest is not None:
+            self._open_between(between(self.path, newest[0]))
 
     @staticmethod
     def _inode(path: str) -> int | None:
@@ -315,9 +295,11 @@ class Follower:
             if self._replaced_by_copy(last, descriptor):
                 os.close(descriptor)
                 return self._swap(last)
-            found = find(self.path, last.place())
+            # The newest that is still there tells what came after it; those deleted since tell nothing.
+            places = (stream.known() for stream in reversed(self.streams))
+            found = next(filter(None, (find(self.path, place) for place in places)), None)
             if found is not None:
-                self._open_between([other for other in between(self.path, found[0]) if other.path != found[1]])
+                self._open_between(between(self.path, found[0]))
             last.changed = self._now
         self._add(descriptor, status, self._lines())
         return True
@@ -405,7 +387,7 @@ class Follower:
             followed = stream is not self.streams[-1]
             quiet = self._now - stream.changed >= self._quiet
             if not stream.ended and not (quiet and (followed or stream.unlinked())):
-                continue
+                return  # oldest first: what comes after one that is open is known to have been read
             self.streams.remove(stream)
             if not isinstance(stream.file, Packed):
                 self._closed(stream.inode_key, stream.head)
@@ -415,7 +397,8 @@ class Follower:
     def deadline(self) -> float | None:
         """Loop time at which `step` has something to do even if nothing happens."""
         times = [stream.changed + self._flush for stream in self.streams if stream.lines.holding]
-        times += [stream.changed + self._quiet for stream in self.streams[:-1]]
+        # Oldest first: those after it wait for it.
+        times += [stream.changed + self._quiet for stream in self.streams[:1] if len(self.streams) > 1]
         return min(times, default=None)
 
     # ------------------------------------------------------------------------------------------ giving out
@@ -487,8 +470,10 @@ class Follower:
 
     def cursor(self) -> str:
         """Where reading stands when every batch given out is committed."""
-        # A file that is gone and of which nothing was read would be known by an inode alone that is soon used again.
-        places = tuple(each.place() for each in self.streams if each.lines.position or not each.unlinked())
+        # An inode is soon used again: alone it tells little. A file of which nothing is known but that is found by
+        # what came before it.
+        known = [each for each in self.streams if each.lines.position or (each.head and not each.unlinked())]
+        places = tuple(each.place() for each in known or [each for each in self.streams if not each.unlinked()][:1])
         cursor = Cursor(number=self._number, generation=self._generation, places=places)
         return msgspec.json.encode(cursor).decode()
 

@@ -20,6 +20,8 @@ from vedette.sources.lines import BEFORE
 
 HEAD = 256
 """How many of a file's first bytes tell it from others."""
+ENOUGH = 16
+"""How many of them it takes where nothing else is known."""
 
 
 class _Unpacking(Protocol):
@@ -157,18 +159,19 @@ def find(path: str, place: Place) -> tuple[Sibling | None, str] | None:
         if status.st_ino == place.inode:
             return sibling, name
         plain.append(name)
-    if not place.head[0]:
-        return None  # nothing was read of it: any file would match
-    for name in plain:
-        return known[name], name
+    # Little was seen of it: other files may begin like it, and only the inode tells.
+    certain = place.offset > 0 or place.head[0] >= ENOUGH
+    if plain and certain:
+        return known[plain[0]], plain[0]
     for name, sibling in known.items():
         if sibling is not None and sibling.suffix:
             try:
+                same = Path(name).stat().st_ino == place.inode
                 packed = Packed(name, 0)
             except OSError:
                 continue
             try:
-                if packed.begins(place.head):
+                if (same or certain) and packed.begins(place.head):
                     return sibling, name
             except DAMAGED:
                 continue
