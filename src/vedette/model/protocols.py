@@ -139,7 +139,6 @@ class Transaction(Protocol):
         """Pending triggers of this order_key become superseded; gives them back as they were, in order."""
         ...
 
-
     # decisions
     def active_decisions(self, now: int) -> Sequence[Decision]: ...
     def decisions_on(self, target: Target) -> Sequence[Decision]:
