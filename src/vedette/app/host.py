@@ -7,26 +7,47 @@ import fcntl
 import grp
 import os
 import pwd
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from vedette.model.errors import StateError
-from vedette.system.files import write_atomic
+from vedette.system.files import open_own, write_atomic
 from vedette.system.privileges import CAP_DAC_READ_SEARCH, keep_only
 
 STATE_FILE = "state.db"
 ALLOWLIST_FILE = "allowlist"
 _HOST_ID, _LOCK = "host-id", "lock"
+_OURS = frozenset({STATE_FILE, ALLOWLIST_FILE, _HOST_ID, _LOCK})
 _NOBODY = 65_534
+_LOCK_TRIES, _LOCK_PAUSE = 10, 0.02
 _READING_GROUPS = ("adm", "systemd-journal")
 
 
-def prepare_folder(folder: Path) -> Path:
-    """Make the data folder, 0700. StateError with a hint where that cannot be."""
+def prepare_folder(folder: Path, user: str = "") -> Path:
+    """Make the data folder, 0700. StateError with a hint where that cannot be.
+
+    A folder that holds something else is refused: it is closed to others and, by root, given to `user`. So is one
+    that a third user owns: whoever owns it chooses what we believe.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            names = set(os.listdir(descriptor)) - {"lost+found"}  # noqa: PTH208 (of what was opened)
+            if names and not names & _OURS:
+                raise StateError(
+                    f"{folder} holds other files, so it is no data folder of ours", hint="name an empty one with --data"
+                )
+            owner = os.fstat(descriptor).st_uid
+            if owner not in {os.geteuid(), 0, *([_account(user)[0]] if user else [])}:
+                raise StateError(
+                    f"data folder {folder} belongs to {_name_of(owner)}", hint=f"chown it to root or {user or 'you'}"
+                )
+            os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise StateError(f"data folder {folder}: {error.strerror}", hint="name another one with --data") from None
     return folder
@@ -36,10 +57,11 @@ def host_id(folder: Path) -> str:
     """The random id made at first start; a clone made before that gets its own."""
     path = folder / _HOST_ID
     try:
-        return str(uuid.UUID(path.read_text(encoding="ascii").strip()))
+        with os.fdopen(open_own(path, os.O_RDONLY), encoding="ascii") as file:
+            return str(uuid.UUID(file.read(64).strip()))
     except FileNotFoundError:
         made = str(uuid.uuid4())
-        write_atomic(path, f"{made}\n".encode())
+        write_atomic(path, f"{made}\n".encode(), follow=False)
         return made
     except (OSError, ValueError) as error:
         raise StateError(
@@ -51,32 +73,60 @@ class Lock:
     """Held by the one `up` of a data folder; ends with the process, however that ends."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / _LOCK).open("a+")
+        path = folder / _LOCK
+        try:
+            # The folder may belong to a user without privileges while we are root still.
+            self._descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise StateError(f"lock {path}: {error.strerror}", hint="remove it, or use --data") from None
 
     def take(self) -> None:
         """StateError where another process holds it."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise StateError("another vedette is running on this data folder", hint="stop it, or use --data") from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        for attempt in range(_LOCK_TRIES):
+            with suppress(BlockingIOError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if attempt < _LOCK_TRIES - 1:
+                time.sleep(_LOCK_PAUSE)  # a command that only looks whether we run holds it for a moment
+        else:
+            self.close()
+            raise StateError("another vedette is running on this data folder", hint="stop it, or use --data")
+        os.fchmod(self._descriptor, 0o600)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
-        """Give it back."""
-        self._file.close()
+        """Give it back; idempotent."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def is_running(folder: Path) -> bool:
-    """Whether an `up` holds the lock of `folder`."""
-    with suppress(OSError), (folder / _LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    """Whether an `up` holds the lock of `folder`; leaves nothing behind."""
+    try:
+        descriptor = open_own(folder / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
     return False
+
+
+def give_to(folder: Path, uid: int, gid: int) -> None:
+    """Give what root made in `folder` to its owner-to-be: plain files of one name only, wherever links may lead."""
+    for path in folder.iterdir():
+        with suppress(OSError):
+            descriptor = open_own(path, os.O_RDONLY)
+            try:
+                if os.fstat(descriptor).st_uid == 0:
+                    os.fchown(descriptor, uid, gid)
+            finally:
+                os.close(descriptor)
 
 
 def drop_privileges(folder: Path, user: str) -> str:
@@ -86,21 +136,25 @@ def drop_privileges(folder: Path, user: str) -> str:
     """
     if os.geteuid() != 0:
         return f"running as {_name_of(os.geteuid())}"
-    try:
-        account = pwd.getpwnam(user)
-        uid, gid = account.pw_uid, account.pw_gid
-    except KeyError:
-        if user != "nobody":
-            raise StateError(f"there is no user {user!r}", hint="make it, or set `user:` to another one") from None
-        uid = gid = _NOBODY
+    uid, gid = _account(user)
     groups = []
     for name in _READING_GROUPS:
         with suppress(KeyError):
             groups.append(grp.getgrnam(name).gr_gid)
-    for path in [folder, *folder.iterdir()]:
-        os.chown(path, uid, gid, follow_symlinks=False)
+    os.chown(folder, uid, gid)
+    give_to(folder, uid, gid)
     keep_only([CAP_DAC_READ_SEARCH], uid=uid, gid=gid, groups=groups)
     return f"running as {user}, reading logs by capability; only the helper may change the firewall"
+
+
+def _account(user: str) -> tuple[int, int]:
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        if user != "nobody":
+            raise StateError(f"there is no user {user!r}", hint="make it, or set `user:` to another one") from None
+        return _NOBODY, _NOBODY
+    return account.pw_uid, account.pw_gid
 
 
 def _name_of(uid: int) -> str:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from vedette.alerts import lifecycle, silences
 from vedette.alerts.routing import Router
 from vedette.app.counters import Counters
-from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, host_id, is_running, prepare_folder
+from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, give_to, host_id, is_running, prepare_folder
 from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.model.alerts import Alert, AlertChange, Disposition, Matcher, Silence
@@ -270,10 +270,7 @@ def _owned_like_folder(folder: Path) -> None:
     if os.geteuid() != 0 or not folder.is_dir():
         return
     owner = folder.stat()
-    for path in folder.iterdir():
-        status = path.lstat()
-        if (status.st_uid, status.st_gid) != (owner.st_uid, owner.st_gid):
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    give_to(folder, owner.st_uid, owner.st_gid)
 
 
 def _long_enough(named: str, what: str) -> None:

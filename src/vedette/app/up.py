@@ -101,7 +101,7 @@ class Up:
             self._held.lock.close()
 
     def _hold(self, settings: Settings) -> _Held:
-        folder = prepare_folder(settings.data_folder())
+        folder = prepare_folder(settings.data_folder(), settings.user)
         lock = Lock(folder)
         lock.take()
         try:

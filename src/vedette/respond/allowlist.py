@@ -231,4 +231,5 @@ def read_allowlist(path: Path) -> list[Entry]:
 def write_allowlist(path: Path, entries: Iterable[Entry]) -> None:
     """Replace the allowlist file by `entries`; OSError as the system gives it."""
     lines = [f"{entry.network}  # {' '.join(entry.comment.split())}".removesuffix("  # ") for entry in entries]
-    write_atomic(path, "".join(line + "\n" for line in lines).encode(), None)
+    # Our own file in a folder of the service's user: a link there was not made by whoever runs this.
+    write_atomic(path, "".join(line + "\n" for line in lines).encode(), None, follow=False)

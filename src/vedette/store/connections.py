@@ -16,6 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from vedette.model.errors import StateError
 from vedette.store.tables import HEAD
+from vedette.system.files import open_own
 
 BUSY_TIMEOUT_MS = 10_000
 
@@ -75,7 +76,7 @@ def prepare_file(path: Path) -> None:
     """The file at 0600, its folder made at 0700 where it is missing; SQLite gives its side files the same mode."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
         try:
             if os.fstat(descriptor).st_mode & 0o077:
                 os.fchmod(descriptor, 0o600)
