@@ -420,3 +420,56 @@ def test_active_is_what_the_store_says(bench):
     bench.decide(finding())
     assert [one.target.value for one in bench.policy.active(bench.store, NOW)] == ["198.51.100.7"]
     assert bench.policy.active(bench.store, NOW + HOUR) == []
+
+
+@pytest.mark.parametrize("prefix", ["64:ff9b::", "64:ff9b:1:fffe::", "2001:0:4136:e378:8000:63bf:"])
+def test_behind_a_translator_offenders_are_blocked_one_by_one(bench, prefix):
+    # Everybody's IPv4 lies in one /64 there.
+    for last in ("c633:6407", "c633:6408", "c633:6409"):
+        bench.decide(finding(f"{prefix}{last}"))
+    assert len(bench.store.active) == 3
+    assert {one.target.kind for one in bench.store.active.values()} == {TargetKind.ADDRESS}
+
+
+@pytest.mark.parametrize("text", ["64:ff9b::/64", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/64", "64:ff9b::/32"])
+def test_all_of_ipv4_behind_a_translator_is_blocked_by_nobody(bench, text):
+    with pytest.raises(BlockRefusedError, match="hard floor"):
+        bench.run("block", text, HOUR, "why", "alice")
+    assert reasons(bench.decide(finding(key={"source.ip": text}))) == [RefusalReason.HARD_FLOOR]
+
+
+def test_what_a_refused_commit_simulated_is_simulated_by_the_next():
+    bench = Bench(rungs={RULE: "simulate"})
+    fired = finding()
+    bench.decide_and_fail(fired)
+    assert [one.state for one in bench.decide(fired).simulated] == [DecisionState.SIMULATED]
+    assert len(bench.store.of(DecisionState.SIMULATED)) == 1
+
+
+@pytest.mark.parametrize("target", ["198.51.100.7", "2001:db8:1:2::7"])
+def test_a_finding_read_again_does_not_block_whom_a_person_let_go(bench, target):
+    bench.decide(finding("2001:db8:1:2::1"))
+    fired = finding(target)
+    (made,) = bench.decide(fired).enforce
+    bench.run("unblock", made.target.value, "alice")
+    outcome = bench.decide(fired)
+    assert (outcome.enforce, reasons(outcome)) == ([], [RefusalReason.ALREADY_ACTIVE])
+    assert len(bench.decide(finding(target)).enforce) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_set_back_makes_no_block_longer_than_its_lease(bench, restarted):
+    year = 365 * 24 * HOUR
+    (made,) = bench.decide(finding(time=NOW + year), now=NOW + year).enforce
+    if restarted:
+        bench = bench.restarted()
+    bench.run("expire", now=NOW)
+    assert bench.store.active[made.target.value].expires_at == NOW + HOUR
+    bench.run("expire", now=NOW + HOUR)
+    assert not bench.store.active
+
+
+def test_a_clock_set_back_by_less_than_a_second_changes_nothing(bench):
+    (made,) = bench.decide(finding()).enforce
+    bench.run("expire", now=NOW - 900_000)
+    assert bench.store.active[made.target.value].expires_at == NOW + HOUR

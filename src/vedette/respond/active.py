@@ -8,6 +8,7 @@ from heapq import heapify, heappop, heappush
 from ipaddress import ip_network
 
 from vedette.model.decisions import Decision, Target, TargetKind
+from vedette.respond.allowlist import is_translated
 from vedette.text.addresses import Network, parse_network
 
 WIDE = 64
@@ -29,8 +30,10 @@ def network_of(target: Target) -> Network:
 
 
 def wide_of(network: Network) -> Network | None:
-    """The /64 around one IPv6 address, None for anything else."""
+    """The /64 around one IPv6 address, None for anything else and where a /64 is shared by strangers."""
     if network.version == 4 or network.prefixlen != network.max_prefixlen:
+        return None
+    if is_translated(network):
         return None
     return ip_network((network.network_address, WIDE), strict=False)
 

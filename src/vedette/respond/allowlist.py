@@ -6,7 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from vedette.model.errors import ConfigError, Location
@@ -27,6 +27,9 @@ FIXED_FLOOR = (
 )
 SHORTEST_PREFIX = {4: 8, 6: 32}
 """A prefix shorter than this is refused whoever asks: it would be a large part of the world."""
+TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"), IPv6Network("2001::/32"))
+"""NAT64 (RFC 6052, RFC 8215) and Teredo (RFC 4380): a prefix that holds much of these holds much of IPv4."""
+SHORTEST_TRANSLATED = 96 + SHORTEST_PREFIX[4]
 
 
 class Networks:
@@ -115,6 +118,7 @@ class Guard:
         """HARD_FLOOR, ALLOWLISTED or None. A prefix is refused when any address in it would be."""
         if (
             network.prefixlen < SHORTEST_PREFIX[network.version]
+            or (network.prefixlen < SHORTEST_TRANSLATED and is_translated(network))
             or self._fixed.overlaps(network)
             or self._floor.overlaps(network)
         ):
@@ -129,6 +133,11 @@ class Guard:
             if entry.network.version == network.version and entry.network.overlaps(network):
                 return entry.comment
         return ""
+
+
+def is_translated(network: Network) -> bool:
+    """Whether `network` holds addresses behind a translator or relay, whose /64 is many strangers and no site."""
+    return isinstance(network, IPv6Network) and any(network.overlaps(one) for one in TRANSLATED)
 
 
 def host_floor(proc: Path = Path("/proc"), resolv_conf: Path = Path("/etc/resolv.conf")) -> frozenset[Network]:

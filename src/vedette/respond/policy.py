@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from vedette.model.clock import SECOND
 from vedette.model.decisions import Decision, DecisionState, LiftReason, Refusal, Rung, Target
 from vedette.model.errors import VedetteError
 from vedette.model.findings import EVIDENCE_LIMIT, Finding
@@ -74,6 +75,7 @@ class Policy:
         self._simulated = ActiveIndex()
         self._in_step = False
         self._last: Outcome | None = None
+        self._latest = 0
         self.configure(settings, rules)
 
     def configure(self, settings: RespondSettings, rules: Iterable[Rule]) -> None:
@@ -112,7 +114,7 @@ class Policy:
         outcome = Outcome()
         if not any(finding.rule_id in self._responses for finding in findings):
             return outcome
-        self._begin(tx, outcome)
+        self._begin(tx, now, outcome)
         self._expire(tx, now, outcome)
         for finding in findings:
             response = self._responses.get(finding.rule_id)
@@ -152,6 +154,9 @@ class Policy:
         # The decision this finding would prolong, and the one that blocks its target longest already.
         ours = index.get(network) or (index.get(wide) if wide is not None else None)
         longest = index.covering(network)
+        if _decided_before(tx, finding, (network, wide)):
+            # Read again (a copied or restored log): a person may have lifted that block meanwhile.
+            return refuse(RefusalReason.ALREADY_ACTIVE)
         # A second finding while blocked is the same offence: packets in flight must not make it worse.
         offence = ours.offence if ours and ours.owner == owner else _offences(tx, network, owner, enforced) + 1
         lease = lease_of(response, offence)
@@ -209,7 +214,7 @@ class Policy:
     def expire(self, tx: Transaction, now: int) -> Outcome:
         """Mark decisions whose lease has ended by `now` as EXPIRED; the kernel has let go of them by itself."""
         outcome = Outcome()
-        self._begin(tx, outcome)
+        self._begin(tx, now, outcome)
         self._expire(tx, now, outcome)
         return outcome
 
@@ -222,7 +227,7 @@ class Policy:
     def lift_guarded(self, tx: Transaction, now: int, operator: str = "") -> Outcome:
         """Lift what floor or allowlist (changed since) refuse; a person's override passes the allowlist only."""
         outcome = Outcome()
-        self._begin(tx, outcome)
+        self._begin(tx, now, outcome)
         for decision in self._enforced:
             refused = self.guard.refuses(network_of(decision.target))
             if refused is RefusalReason.HARD_FLOOR or (refused is not None and not decision.override):
@@ -276,7 +281,7 @@ class Policy:
                 hint="shorten it",
             )
         outcome = Outcome()
-        self._begin(tx, outcome)
+        self._begin(tx, now, outcome)
         self._expire(tx, now, outcome)
         owner = owner or f"operator:{operator}"
         current = self._enforced.get(network)
@@ -307,7 +312,7 @@ class Policy:
         A target that is blocked already keeps its decision and takes the longer lease.
         """
         outcome = Outcome()
-        self._begin(tx, outcome)
+        self._begin(tx, now, outcome)
         self._expire(tx, now, outcome)
         for decision in decisions:
             network = network_of(decision.target)
@@ -339,7 +344,7 @@ class Policy:
         except ValueError as error:
             raise BlockRefusedError(str(error), RefusalReason.NO_TARGET) from None
         outcome = Outcome()
-        self._begin(tx, outcome)
+        self._begin(tx, now, outcome)
         self._expire(tx, now, outcome)
         if self._enforced.get(network) is None:
             around = self._enforced.covering(network)
@@ -351,7 +356,7 @@ class Policy:
     def unblock_all(self, tx: Transaction, operator: str, now: int) -> Outcome:
         """Lift every block."""
         outcome = Outcome()
-        self._begin(tx, outcome)
+        self._begin(tx, now, outcome)
         self._expire(tx, now, outcome)
         for decision in self._enforced:
             network = network_of(decision.target)
@@ -359,20 +364,34 @@ class Policy:
         return outcome
 
     # ------------------------------------------------------------------------------------------ inside
-    def _begin(self, tx: Transaction, outcome: Outcome) -> None:
+    def _begin(self, tx: Transaction, now: int, outcome: Outcome) -> None:
         """Read what is in force unless we are in step; from here on we are ahead until `committed(outcome)`."""
         self._abandon()
+        if now < self._latest - SECOND:
+            self._in_step = False  # the clock was set back: what began in our future is among what is in force
+        self._latest = now
         if not self._in_step:
             # Asked for time 0, so that what ended while we were down is still among them and is marked so.
             stored = [one for one in tx.active_decisions(0) if one.state is DecisionState.ACTIVE]
-            self._enforced = ActiveIndex(stored)
+            self._enforced = ActiveIndex(self._from_now(one, tx, now) for one in stored)
             self._fuse.reload(one.starts_at for one in stored if one.owner.startswith("rule:"))
         self._in_step, self._last = False, outcome
 
+    def _from_now(self, decision: Decision, tx: Transaction, now: int) -> Decision:
+        """A decision made in our future lasts as long as it was meant to, and not until that future has come."""
+        if decision.starts_at <= now + SECOND:
+            return decision
+        lease = decision.expires_at - decision.starts_at
+        mended = replace(decision, starts_at=now, expires_at=now + lease)
+        tx.save_decision(mended)
+        return mended
+
     def _abandon(self) -> None:
-        """The last call was never committed: nobody was told that its fuse blew."""
-        if self._last is not None and self._last.fuse_blown is not None:
-            self._fuse.blown = False
+        """The last call was never committed: nobody was told that its fuse blew, and what it simulated is not kept."""
+        if self._last is not None:
+            if self._last.fuse_blown is not None:
+                self._fuse.blown = False
+            self._simulated = ActiveIndex()
         self._last = None
 
     def _save(self, tx: Transaction, index: ActiveIndex, decision: Decision, outcome: Outcome) -> None:
@@ -417,6 +436,16 @@ def _target_text(finding: Finding, response: Response) -> str:
     if value is None and response.target == "source.ip":
         value = finding.source_ip
     return "" if value is None or isinstance(value, bool) else str(value)
+
+
+def _decided_before(tx: Transaction, finding: Finding, networks: Iterable[Network | None]) -> bool:
+    """Whether this very finding has made a decision already: one finding, one decision."""
+    return any(
+        decision.finding_id == finding.id
+        for network in networks
+        if network is not None
+        for decision in tx.decisions_on(target_of(network))
+    )
 
 
 def _offences(tx: Transaction, network: Network, owner: str, enforced: bool) -> int:
