@@ -36,7 +36,7 @@ from vedette.model.rules import (
     Test,
     Threshold,
 )
-from vedette.respond.allowlist import Guard
+from vedette.respond.allowlist import Entry, Guard
 from vedette.respond.policy import Policy
 from vedette.respond.settings import RespondSettings
 from vedette.testing.clock import FakeClock
@@ -157,7 +157,7 @@ class Rig:
         self.state = state if state is not None else RefusableState()
         self.enforcers = list(enforcers)
         self.guard = Guard()
-        self.guard_changes = 0
+        self.allowed_meanwhile: list[Entry] = []
         self.woken = 0
         self._rules = list(rules)
         self._skew_limit = skew_limit
@@ -187,8 +187,10 @@ class Rig:
         )
 
     def _guard_changed(self, now: int) -> bool:
-        changed, self.guard_changes = self.guard_changes > 0, 0
-        return changed
+        changed, self.allowed_meanwhile = self.allowed_meanwhile, []
+        for entry in changed:
+            self.guard.allow(entry)
+        return bool(changed)
 
     def _wake(self) -> None:
         self.woken += 1

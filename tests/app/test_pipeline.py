@@ -217,6 +217,17 @@ def test_what_came_while_the_disk_refused_is_stored_in_one_piece(rig: Rig, enfor
     assert rig.state.cursors() == {"journal": "9"}
 
 
+def test_windows_of_a_refused_commit_are_there_after_the_next_one_and_a_restart(rig: Rig):
+    rig.take(rig.line("failed"), rig.line("failed", more="source.port=2"))
+    rig.state.refusing = True
+    rig.wait(COMMIT_AFTER)
+    rig.state.refusing = False
+    rig.wait(RETRY_AFTER)
+    rig.start()
+    rig.take(rig.line("failed"))
+    assert [one.count for one in rig.state.recent_findings()] == [3]
+
+
 def test_findings_that_wait_are_bounded_and_what_is_dropped_is_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "WAITING_LIMIT", 3)
     rig.state.refusing = True
@@ -242,6 +253,14 @@ def test_matches_that_only_count_on_take_no_more_room_the_longer_the_disk_refuse
     rig.state.refusing = False
     rig.wait(RETRY_AFTER)
     assert [alert.count for alert in rig.alerts_of("brute")] == [43]
+
+
+def test_closing_tries_once_more_at_once(rig: Rig):
+    rig.state.refusing = True
+    rig.attack()
+    rig.state.refusing = False
+    rig.pipeline.close()
+    assert len(rig.state.recent_findings()) == 1
 
 
 def test_closing_on_a_disk_that_still_refuses_loses_nothing(rig: Rig, enforcer: FakeEnforcer):
@@ -440,8 +459,7 @@ def test_a_nudge_from_another_thread_of_ours_is_looked_at(rig: Rig, enforcer: Fa
 
 
 def test_an_entry_written_before_the_finding_holds_for_it(rig: Rig, enforcer: FakeEnforcer):
-    rig.guard.allow(Entry(ip_network(ATTACKER), "the tester"))
-    rig.guard_changes = 1
+    rig.allowed_meanwhile = [Entry(ip_network(ATTACKER), "the tester")]
     rig.attack()
     assert enforcer.blocked == set()
     assert rig.counters.value("responses_refused", RefusalReason.ALLOWLISTED) == 1
@@ -451,8 +469,7 @@ def test_what_must_not_be_blocked_any_more_is_let_go_also_when_the_disk_refused_
     rig: Rig, enforcer: FakeEnforcer
 ):
     rig.attack()
-    rig.guard.allow(Entry(ip_network(ATTACKER), "the tester"))
-    rig.guard_changes = 1
+    rig.allowed_meanwhile = [Entry(ip_network(ATTACKER), "the tester")]
     rig.state.refusing = True
     rig.wait(FOREIGN_EVERY)
     assert enforcer.blocked == {ATTACKER}
@@ -461,6 +478,9 @@ def test_what_must_not_be_blocked_any_more_is_let_go_also_when_the_disk_refused_
     assert enforcer.blocked == set()
     (decision,) = rig.state.decisions()
     assert (decision.state, decision.lift_reason) == (DecisionState.LIFTED, LiftReason.ALLOWLISTED)
+    begun = rig.state.transactions
+    rig.wait(FOREIGN_EVERY)
+    assert rig.state.transactions == begun
 
 
 # ------------------------------------------------------------------------------------------------ time
