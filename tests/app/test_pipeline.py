@@ -625,3 +625,58 @@ def test_the_double_holds_to_what_a_refused_transaction_means():
         with state.transaction() as tx:
             tx.save_cursor("journal", "1")
     assert state.cursors() == {}
+
+
+def test_a_clock_set_back_holds_nothing_up(tmp_path, enforcer: FakeEnforcer):
+    with closing(State(tmp_path / "state.db")) as ours, closing(State(tmp_path / "state.db")) as theirs:
+        rig = Rig(state=ours, enforcers=[enforcer])
+        rig.attack()
+        rig.pipeline.tick()
+        wait = rig.wait(-DAY)
+        assert 0 < wait <= FOREIGN_EVERY / SECOND
+        with theirs.transaction() as tx:
+            operator(rig).unblock(tx, ATTACKER, "alice", rig.clock.now())
+        rig.wait(FOREIGN_EVERY)
+        assert enforcer.blocked == set()
+        enforcer.calls.clear()
+        rig.wait(SYNC_EVERY)
+        assert enforcer.calls == ["sync"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_is_to_be_told_does_not_wait_for_the_old_time_to_come_round(rig: Rig, restarted: bool):
+    rig.attack("198.51.100.1")
+    rig.wait(30 * SECOND)
+    assert len(rig.state.outbox()) == 1
+    rig.attack("198.51.100.2")  # told five minutes after the first mail
+    rig.clock.advance(-DAY)
+    if restarted:
+        rig.start()
+    rig.pipeline.tick()
+    rig.wait(4 * MINUTE)
+    assert len(rig.state.outbox()) == 1
+    rig.wait(MINUTE + SECOND)
+    assert len(rig.state.outbox()) == 2
+
+
+def test_what_was_put_on_the_allowlist_while_nobody_ran_is_let_go_at_the_start(rig: Rig, enforcer: FakeEnforcer):
+    rig.attack()
+    assert enforcer.blocked == {ATTACKER}
+    rig.guard.allow(Entry(ip_network(ATTACKER), "the tester"))
+    rig.start()
+    rig.pipeline.tick()
+    assert enforcer.blocked == set()
+    assert [one.lift_reason for one in rig.state.decisions()] == [LiftReason.ALLOWLISTED]
+
+
+def test_a_flood_that_waits_for_the_disk_does_not_push_out_what_is_urgent(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "WAITING_LIMIT", 3)
+    rig.state.refusing = True
+    rig.take(rig.line("stopped"))
+    for number in range(5):
+        rig.attack(f"198.51.100.{number}")
+        rig.wait(RETRY_AFTER)
+    rig.state.refusing = False
+    rig.wait(RETRY_AFTER)
+    assert len(rig.alerts_of("stopped")) == 1
+    assert rig.decided() == {"198.51.100.3", "198.51.100.4"}

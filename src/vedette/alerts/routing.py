@@ -22,6 +22,8 @@ from vedette.model.protocols import Counter, Transaction
 
 MEMBERS_LIMIT = 50
 
+_NEVER = 2**62
+
 # What `GroupState.notified` holds for a member that was resolved before anybody was told of it.
 _UNTOLD = ""
 
@@ -187,6 +189,13 @@ class Router:
                     self._look(group, route, work)
             items += work.finish()
         return items
+
+    def set_back(self, tx: Transaction, by: int) -> None:
+        """The clock was set back by `by` microseconds: what is planned is so much earlier in the new time."""
+        for group in tx.due_groups(_NEVER):
+            group.due_at = max(group.due_at - by, 1)
+            group.last_notified_at = max(group.last_notified_at - by, 1) if group.last_notified_at else 0
+            tx.save_group(group)
 
     def next_due(self, tx: Transaction) -> int:
         """When to `flush` next, microseconds; 0 = not before something changes."""

@@ -36,7 +36,7 @@ class GuardWatch:
     def changed(self, now: int) -> bool:
         """Bring the guard up to date; whether it holds something else now. Cheap where nothing happened."""
         changed = False
-        if now >= self._floor_at:
+        if now >= self._floor_at or now < self._floor_at - FLOOR_EVERY:  # the clock was set back
             self._floor_at = now + FLOOR_EVERY
             changed = refresh_floor(self._guard, self._settings)
         seen = [_look(path) for path in self._files]

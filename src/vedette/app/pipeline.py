@@ -73,7 +73,8 @@ class Pipeline:
         self._me = me
         self._quiet_period = quiet_period
         self._guard_changed = guard_changed
-        self._to_lift = False
+        # What was decided under another floor or allowlist (before a reload, or while we were down) is looked at first.
+        self._to_lift = True
         self._woken = woken
         self._cursors: dict[str, str] = {}
         self._correlation: dict[tuple[str, str], bytes | None] = {}
@@ -90,6 +91,9 @@ class Pipeline:
         self._broken: dict[str, str] = {}
         self._failed_before = _failed_enforcers(state)
         self._skew_said: dict[str, int] = {}
+        self._latest = clock.now()
+        # Nobody was told anything in our future: the clock was set back while we were down.
+        self._set_back_by = max([0, *(group.last_notified_at - self._latest for group in state.groups())])
         self.last_alive = clock.now()
         """When the pipeline last got round; a heartbeat goes out only while this moves."""
 
@@ -98,7 +102,7 @@ class Pipeline:
     def take(self, batch: Batch) -> None:
         """Judge a batch; commit at once where that made a finding."""
         outcome = self._engine.process(batch)
-        now = self._clock.now()
+        now = self._now()
         if batch.cursor:
             self._cursors[batch.origin.source] = batch.cursor
         self._findings += outcome.findings
@@ -111,13 +115,24 @@ class Pipeline:
             self.commit(now)
         self.last_alive = now
 
+    def _now(self) -> int:
+        """The time. Where the clock was set back, nothing waits for the old time to come round again."""
+        now = self._clock.now()
+        if now < self._latest:
+            self._set_back_by += self._latest - now
+            self._foreign_at = self._sync_at = self._quiet_at = 0
+            self._oldest, self._not_before = min(self._oldest, now), min(self._not_before, now)
+            self._skew_said = {source: min(at, now) for source, at in self._skew_said.items()}
+        self._latest = now
+        return now
+
     def nudge(self) -> None:
         """Another thread of this process changed alerts or decisions: look at the next tick. Safe from any thread."""
         self._nudged = True
 
     def tick(self) -> float:
         """Do what time asks for; how many seconds it may wait until it is called again."""
-        now = self._clock.now()
+        now = self._now()
         if now - self._foreign_at >= FOREIGN_EVERY:
             self._foreign_at = now
             self._look_outside(now)
@@ -164,6 +179,8 @@ class Pipeline:
                     decided = self._policy.decide(self._findings, tx, now, alert_ids)
                 else:
                     decided = self._policy.expire(tx, now) if quiet else Decided()
+                if self._set_back_by:
+                    self._router.set_back(tx, self._set_back_by)
                 items = self._router.plan(changes, tx, now)
                 items += self._router.flush(tx, now)
                 next_due = self._router.next_due(tx)
@@ -181,7 +198,7 @@ class Pipeline:
         self._correlation.clear()
         self._findings = []
         self._continuations = []
-        self._bytes = self._oldest = 0
+        self._bytes = self._oldest = self._set_back_by = 0
         self._next_due = next_due
         # Committed BEFORE it is enforced: a block nobody knows of could never be lifted. Enforced after what was
         # committed is let go of: a failure is a finding of the next commit.
@@ -209,7 +226,9 @@ class Pipeline:
             )
         if len(self._findings) > WAITING_LIMIT:
             dropped = len(self._findings) - WAITING_LIMIT
-            del self._findings[:dropped]
+            # The least urgent first, the oldest of them: a flood must not push out what it is to hide.
+            order = sorted(range(len(self._findings)), key=lambda at: (self._findings[at].level, at))
+            self._findings = [self._findings[at] for at in sorted(order[dropped:])]
             self._counter.add("findings_waiting_dropped", n=dropped)
         if len(self._continuations) > WAITING_LIMIT:
             self._continuations = _joined(self._continuations)
