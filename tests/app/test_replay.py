@@ -160,3 +160,27 @@ def test_a_worker_that_dies_ends_the_run_with_words(
     monkeypatch.setattr(Replay, "_work", die)
     with pytest.raises(VedetteError, match="worker ended"):
         replay([path], matcher, workers=2, chunk=5000)
+
+
+@pytest.mark.parametrize("odd", ["", "garbage", "<13>1 - host app - - - hello", "\x00\x00"])
+@pytest.mark.parametrize("year", [0, 2024])
+def test_a_record_without_a_time_makes_none_late(tmp_path: Path, matcher: Matcher, odd: str, year: int) -> None:
+    """It is given the time of reading, which for a file at rest lies after everything else in it."""
+    lines = [f"Mar  1 10:00:0{n} web1 sshd[9]: Failed password for root from 192.0.2.1 port 9 ssh2" for n in range(5)]
+    path = write(tmp_path / "auth.log", [odd, *lines[:2], odd, *lines[2:]])
+    other = write(tmp_path / "other.log", [odd, odd])
+    for paths in ([path], [other, path], [path, other]):
+        counters = Counters()
+        correlator = Correlator(matcher.rules, counter=counters, evidence=evidence)
+        run = Replay(open_files(paths, year=year), matcher, correlator, counter=counters)
+        assert [(one.rule_id, one.count) for one in run.run()] == [("ssh-brute-force-address", 5)]
+        assert counters.value("records_dropped", "late") == 0
+
+
+def test_a_failure_without_a_time_counts_with_the_record_before_it(tmp_path: Path, matcher: Matcher) -> None:
+    words = "Failed password for root from 192.0.2.1 port 9 ssh2"
+    untimed = f"<38>1 - web1 sshd 9 - - {words}"
+    timed = [f"<38>1 2026-03-01T10:00:0{n}Z web1 sshd 9 - - {words}" for n in range(4)]
+    for lines in ([untimed, *timed, untimed], [*timed[:2], untimed, *timed[2:]]):
+        found = replay([write(tmp_path / "auth.log", lines)], matcher)
+        assert [(one.rule_id, one.count) for one in found] == [("ssh-brute-force-address", 5)]

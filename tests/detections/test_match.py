@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -159,6 +161,25 @@ def test_windows_use_the_time_of_reading_where_clocks_disagree() -> None:
     matches = Matcher([rule], PairParser(), skew_limit=300_000_000).match(late)
     assert matches.skewed == 1
     assert matches.window.tolist() == [1_000_000_000, 1_010_000_000]
+
+
+def test_a_clock_that_is_wrong_makes_no_later_record_late() -> None:
+    rules = [Rule(id="r", name="x", level=Level.LOW, when=Test("user.name", Op.EQUALS, ("bob",)))]
+    matcher = Matcher(rules, PairParser(), skew_limit=300_000_000)
+    batch = batch_of(["t=2000000000 user.name=eve", "t=10 user.name=bob", "t=20 user.name=bob", "t=2000000000"])
+    matches = matcher.match(replace(batch, read_at=20_000_000))
+    assert matches.high.tolist() == [20_000_000, 20_000_000]
+    assert matches.batch_high == 20_000_000
+
+
+@pytest.mark.parametrize("pattern", ["S", "K", "I", "abS", "abK", "abI"])
+@pytest.mark.parametrize("letter", ["ſ", "\u212a", "İ", "ß", "ı"])
+def test_a_keyword_folds_case_as_every_other_test_does(pattern: str, letter: str) -> None:
+    nodes = [Raw(pattern), Test("user.name", Op.CONTAINS, (pattern,)), Test("user.name", Op.LIKE, (f"*{pattern}*",))]
+    rules = [Rule(id=f"r{n}", name="x", level=Level.LOW, when=node) for n, node in enumerate(nodes)]
+    text = f"xxab{letter}xx"
+    hits = Matcher(rules, GivenParser([{"user.name": text}])).match(batch_of([text])).hits
+    assert len({index in hits for index in range(3)}) == 1
 
 
 def test_over_the_wire_nothing_changes() -> None:

@@ -11,8 +11,9 @@ import numpy as np
 
 from vedette.detections.stretch import Stretch
 from vedette.detections.wire import join, part_of
+from vedette.model.clock import BEGINNING
 
-_BEGINNING, _END = -(2**62), 2**62
+_END = -BEGINNING
 
 
 class Reader(Protocol):
@@ -31,7 +32,7 @@ class _Lane:
 
     reader: Reader
     source: Iterator[Stretch]
-    frontier: int = _BEGINNING
+    frontier: int = BEGINNING
     waiting: list[Stretch] = field(default_factory=list)
 
     def advance(self) -> None:
@@ -63,7 +64,7 @@ def merged(readers: Sequence[Reader]) -> Iterator[Stretch]:
     is what taking the earliest head of all files, one record at a time, comes to.
     """
     lanes = [_Lane(reader, reader.stretches()) for reader in readers]
-    given = _BEGINNING
+    given = BEGINNING
     while given < _END:
         last = min(lanes, key=lambda lane: lane.frontier)
         last.advance()

@@ -23,6 +23,7 @@ from vedette.detections.match import Matcher, Matches
 from vedette.detections.stretch import Stretch
 from vedette.detections.wire import pack, unpack
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Int64, Origin, Trust, split_lines
+from vedette.model.clock import BEGINNING
 from vedette.model.errors import VedetteError
 from vedette.model.findings import Evidence, Finding
 from vedette.model.protocols import Counter
@@ -195,7 +196,7 @@ class _Reader:
         self._jobs = self._cut()
         self._flight: deque[tuple[int, _Job, int]] = deque()
         self._lines = 0
-        self.high = -(2**62)
+        self.high = BEGINNING
 
     def close(self) -> None:
         """Give back the file."""
@@ -220,7 +221,7 @@ class _Reader:
                 matches, position=matches.position + self._lines, high=np.maximum(matches.high, self.high)
             )
             self._lines += matches.n
-            self.high = max(self.high, matches.batch_high) if matches.n else self.high
+            self.high = max(self.high, matches.batch_high)
             yield stretch_of(_nameplate(self.file), matches, self._raw_of(job, starts, ends))
 
     def _raw_of(self, job: _Job, starts: Int64, ends: Int64) -> Callable[[int], bytes]:

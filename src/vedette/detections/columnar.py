@@ -12,6 +12,7 @@ from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch,
 from vedette.detections.windows import Entry, Fired, KeyWindow, needed_trust, ordinal_of
 from vedette.model import rules as model_rules
 from vedette.model.batch import Bool, Int64
+from vedette.model.clock import BEGINNING
 from vedette.model.events import Column, Scalar, Value
 from vedette.model.findings import Continuation
 
@@ -285,10 +286,10 @@ class RuleRun:
         own = windows.values()
         carried = [entry for window in own for entry in window.entries]
         carried_codes = np.repeat(present, [len(window.entries) for window in own])
-        newest = np.full(len(keys), -(2**62), dtype=np.int64)
+        newest = np.full(len(keys), BEGINNING, dtype=np.int64)
         newest[present] = [window.newest for window in own]
-        last = np.full(len(keys), -(2**62), dtype=np.int64)
-        last[present] = [window.last if window.fired else -(2**62) for window in own]
+        last = np.full(len(keys), BEGINNING, dtype=np.int64)
+        last[present] = [window.last if window.fired else BEGINNING for window in own]
         c = len(carried)
         code_all = np.concatenate([carried_codes, codes])
         time_all = np.concatenate(

@@ -4,6 +4,7 @@ Counterpart: `match` hands the matches in; `windows` says what a window means, o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from vedette.detections.report import MakeEvidence, Reporter, plain_evidence
 from vedette.detections.stretch import Firing, Outcome, RuleState, Stretch, group_by
 from vedette.detections.windows import WindowPlan, load_window
 from vedette.model.batch import Bool, Int64, Origin, Trust
+from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError, StateError
 from vedette.model.events import Scalar
 from vedette.model.findings import key_text
@@ -100,7 +102,7 @@ class Correlator:
         """Take the next matches; the findings they make."""
         outcome = Outcome()
         origins = self._learn_origins(stretch)
-        timely = self._timely(stretch)
+        stretch, timely = self._placed(stretch)
         if not len(stretch.matches.rows):
             return outcome
         trust = self._effective_trust(stretch)
@@ -122,21 +124,27 @@ class Correlator:
             codes.append(code)
         return np.asarray(codes, dtype=np.int64)[stretch.codes]
 
-    def _timely(self, stretch: Stretch) -> Bool:
-        """bool[m]: not later than its source's highest event time minus lateness."""
+    def _placed(self, stretch: Stretch) -> tuple[Stretch, Bool]:
+        """Every record with a time for windows; bool[m]: not later than its source's highest minus lateness."""
         matches = stretch.matches
         prior = np.asarray(
-            [self._highs.get((origin.host_id, origin.source), -(2**62)) for origin in stretch.origins], dtype=np.int64
+            [self._highs.get((origin.host_id, origin.source), BEGINNING) for origin in stretch.origins], dtype=np.int64
         )
         high = np.maximum(matches.high, prior[stretch.codes]) if len(matches.rows) else matches.high
+        untimed = matches.window == BEGINNING
+        if untimed.any():
+            # It happened with the latest before it; where there is none, before everything else.
+            matches = replace(matches, window=np.where(untimed, np.maximum(high, 0), matches.window))
+            stretch = replace(stretch, matches=matches)
         timely: Bool = (matches.time >= high - self._lateness) | (matches.window != matches.time)
         late = int(len(timely) - np.count_nonzero(timely))
         if late:
             self._counter.add("records_dropped", DropReason.LATE, late)
         for origin, highest in zip(stretch.origins, stretch.highs, strict=True):
-            source = (origin.host_id, origin.source)
-            self._highs[source] = max(self._highs.get(source, highest), highest)
-        return timely
+            if highest > BEGINNING:
+                source = (origin.host_id, origin.source)
+                self._highs[source] = max(self._highs.get(source, highest), highest)
+        return stretch, timely
 
     def _effective_trust(self, stretch: Stretch) -> Int64:
         trust = stretch.matches.trust.astype(np.int64)
@@ -178,9 +186,24 @@ class Correlator:
             state.changed.clear()
         for (host_id, source), high in self._highs.items():
             out[_HIGH, key_text({"host.id": host_id, "source": source})] = str(high).encode()
-        ordinals = self._reporter.ordinals(max(self._highs.values(), default=0) - 2 * self._lateness)
+        ordinals = self._reporter.ordinals(self.highest - 2 * self._lateness)
         out[_HIGH, _ORDINALS] = msgspec.json.encode(ordinals)
         return out
+
+    @property
+    def highest(self) -> int:
+        """The highest event time of any source, microseconds; 0 before the first record."""
+        return max(self._highs.values(), default=0)
+
+    def set_back(self, now: int) -> None:
+        """The clock was set back to `now`: forget what was seen after it, else every record until that time is late."""
+        latest = now + self._lateness
+        self._highs = {source: min(high, latest) for source, high in self._highs.items()}
+        for state in self._states:
+            for key in [key for key, window in state.windows.items() if window.newest > latest]:
+                del state.windows[key]
+                state.changed.add(key)
+            state.newest = min(state.newest, latest)
 
     def restore(self, stored: Iterable[tuple[str, str, bytes]]) -> None:
         """Take up the state that `changes` gave; state of rules that are no longer loaded is ignored.

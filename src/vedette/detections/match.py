@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vedette.detections.predicates import Predicate, fieldref_rows, raw_judge
 from vedette.detections.prefilter import Prefilter
 from vedette.model.batch import Batch, Bool, Int32, Int64, Trust, UInt8
+from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError
 from vedette.model.events import Column, Table
 from vedette.model.protocols import Parser
@@ -36,11 +37,12 @@ OUTPUT_FIELDS = ("host.name", "source.ip", "user.name")
 class Matches:
     """The `m` records of one batch that matched any rule, in ingest order.
 
-    rows: int64[m] in the batch. time: int64[m] event time; window: int64[m] the time windows use. high:
-    int64[m] the highest event time of the batch up to that record. position, repeat, trust: per record;
-    check: uint32[m] of the raw record's bytes, to tell equal records. hits: per rule index the sorted
-    indexes into these m records. fields: columns over the m records. ambiguous: bool[m].
-    n, bytes, unreadable: of the whole batch; batch_high: its highest event time.
+    rows: int64[m] in the batch. time: int64[m] event time; window: int64[m] the time windows use, BEGINNING
+    where that is the one of the records before it (a spooled record whose header names no time). high:
+    int64[m] the highest event time of the batch up to that record, BEGINNING before the first. position,
+    repeat, trust: per record; check: uint32[m] of the raw record's bytes, to tell equal records. hits: per
+    rule index the sorted indexes into these m records. fields: columns over the m records. ambiguous: bool[m].
+    n, bytes, unreadable: of the whole batch; batch_high: its highest event time, BEGINNING where it has none.
     """
 
     rows: Int64
@@ -246,21 +248,28 @@ class Matcher:
             marked[found] = True
         rows = np.flatnonzero(marked)
         place = np.cumsum(marked, dtype=np.int32) - 1
-        time = table.time[rows]
-        window, skewed = time, 0
+        moments, skewed = table.time, 0
         if self._skew_limit and not batch.spooled:
-            off = np.abs(time - batch.read_at) > self._skew_limit
-            skewed = int(off.sum())
-            window = np.where(off, batch.read_at, time)
-        high = np.maximum.accumulate(table.time)[rows] if n else table.time
+            off = np.abs(moments - batch.read_at) > self._skew_limit
+            skewed = int(off[rows].sum())
+            # A clock that is wrong must not make every later record of its source a late one.
+            moments = np.where(off, batch.read_at, moments)
+        window = moments[rows]
+        if len(table.untimed):
+            # When a record was read says nothing of when the ones after it happened.
+            moments = moments.copy()
+            moments[table.untimed] = BEGINNING
+            if batch.spooled:
+                window = moments[rows]
+        high = np.maximum.accumulate(moments)
         ambiguous = np.zeros(len(rows), dtype=np.bool_)
         if len(table.ambiguous):
             ambiguous = np.isin(rows, table.ambiguous)
         return Matches(
             rows=rows,
-            time=time,
+            time=table.time[rows],
             window=window,
-            high=high,
+            high=high[rows],
             position=batch.positions[rows],
             repeat=np.ones(len(rows), dtype=np.int32) if table.repeat is None else table.repeat[rows],
             trust=(
@@ -273,7 +282,7 @@ class Matcher:
             n=n,
             bytes=len(batch.block),
             unreadable=table.unreadable,
-            batch_high=int(table.time.max()) if n else 0,
+            batch_high=int(high[-1]) if n else BEGINNING,
             skewed=skewed,
         )
 

@@ -50,11 +50,10 @@ def as_number(value: Scalar) -> float | None:
     return number if np.isfinite(number) and "_" not in value else None
 
 
-def compile_regex(pattern: str, *, cased: bool) -> Callable[[str], bool]:
+def compile_regex(pattern: str) -> Callable[[str], bool]:
     """A linear-time unanchored search; ValueError with RE2's words where it is no pattern."""
     options = re2.Options()
     options.log_errors = False
-    options.case_sensitive = cased
     options.never_capture = True
     try:
         searched = re2.compile(pattern, options)
@@ -79,6 +78,14 @@ def like_to_regex(pattern: str, *, anchored: bool = True) -> str:
             out.append(re2.escape(literal))
     body = "(?s)" + "".join(out)
     return f"\\A(?:{body})\\z" if anchored else body
+
+
+def _like_search(pattern: str, *, cased: bool, anchored: bool = True) -> Callable[[str], bool]:
+    """The search for an Op.LIKE pattern; case is folded here, for RE2 takes other letters for the same than `fold`."""
+    if cased:
+        return compile_regex(like_to_regex(pattern, anchored=anchored))
+    search = compile_regex(like_to_regex(fold(pattern), anchored=anchored))
+    return lambda text: search(fold(text))
 
 
 def like_literals(pattern: str) -> list[str]:
@@ -143,8 +150,7 @@ def _judges(test: Test) -> list[Judge]:
         for value in test.values:
             pattern = as_text(value)
             # A regex says itself whether case matters; `cased` concerns plain values.
-            regex, cased = (pattern, True) if test.op is Op.REGEX else (like_to_regex(pattern), test.cased)
-            search = compile_regex(regex, cased=cased)
+            search = compile_regex(pattern) if test.op is Op.REGEX else _like_search(pattern, cased=test.cased)
             judges.append(lambda value, search=search: search(as_text(value)))  # type: ignore[misc]
     elif test.op is Op.CIDR:
         networks = [parse_network(as_text(value)) for value in test.values]
@@ -246,7 +252,7 @@ def raw_judge(raw: Raw) -> Callable[[str], bool]:
     """The confirming search of a keyword on one message; RuleError where it is no pattern."""
     try:
         if raw.regex:
-            return compile_regex(raw.pattern, cased=True)
-        return compile_regex(like_to_regex(raw.pattern, anchored=False), cased=raw.cased)
+            return compile_regex(raw.pattern)
+        return _like_search(raw.pattern, cased=raw.cased, anchored=False)
     except ValueError as error:
         raise RuleError(f"keyword {raw.pattern!r}: {error}") from None

@@ -34,9 +34,9 @@ def _ascii_runs(literal: str) -> list[str]:
     return "".join(character if character.isascii() else "\n" for character in literal).split("\n")
 
 
-# The two characters beyond ASCII that fold to an ASCII letter (K to k, long s to s): an ASCII scan cannot see them
-# as such, so the records that hold them are proposed for every caseless keyword.
-_FOLD_TO_ASCII = ("\u212a".encode(), "\u017f".encode())
+# The two characters beyond ASCII that fold to an ASCII letter (Kelvin sign to k, dotted I to i): an ASCII scan cannot
+# see them as such, so the records that hold them are proposed for every caseless keyword.
+_FOLD_TO_ASCII = ("\u212a".encode(), "\u0130".encode())
 
 
 def _rows_of(batch: Batch, ends: list[int]) -> Int64:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError, StateError
 from vedette.model.events import Scalar
 from vedette.model.rules import Comparison, CorrelationKind, Firing, Rule
@@ -106,8 +107,8 @@ class KeyWindow:
 
     entries: list[Entry] = field(default_factory=list)
     fired: bool = False
-    last: int = -(2**62)
-    newest: int = -(2**62)
+    last: int = BEGINNING
+    newest: int = BEGINNING
     inexact: bool = False
     continued: int = 0
 

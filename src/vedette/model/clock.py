@@ -12,6 +12,8 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+BEGINNING = -(2**62)
+"""Earlier than any time; far enough from the end of int64 that spans may be taken from it."""
 
 
 class Clock(Protocol):

@@ -61,11 +61,23 @@ class Table:
     log source each record belongs to (`sshd`, `sudo`, ... or absent). repeat: int32[n], how many equal
     records this one stands for (1 nearly always). unreadable: how many headers could not be read.
     message: start and end offsets of the messages in the block, the whole record where not given.
-    ambiguous: rows whose message admits several readings of the address, sorted.
+    untimed: rows whose header names no time, sorted. ambiguous: rows whose message admits several
+    readings of the address, sorted.
     Fields beyond these are made by the provider registered for them, once.
     """
 
-    __slots__ = ("_columns", "_providers", "ambiguous", "batch", "message", "repeat", "service", "time", "unreadable")
+    __slots__ = (
+        "_columns",
+        "_providers",
+        "ambiguous",
+        "batch",
+        "message",
+        "repeat",
+        "service",
+        "time",
+        "unreadable",
+        "untimed",
+    )
 
     def __init__(
         self,
@@ -75,6 +87,7 @@ class Table:
         service: Column,
         repeat: Int32 | None = None,
         unreadable: int = 0,
+        untimed: Int64 | None = None,
         message: tuple[Int64, Int64] | None = None,
         ambiguous: Int64 | None = None,
     ) -> None:
@@ -84,6 +97,7 @@ class Table:
         self.repeat = repeat
         self.unreadable = unreadable
         self.message = message or (batch.starts, batch.ends)
+        self.untimed = np.empty(0, dtype=np.int64) if untimed is None else untimed
         self.ambiguous = np.empty(0, dtype=np.int64) if ambiguous is None else ambiguous
         self._columns: dict[str, Column] = {}
         self._providers: dict[str, Provider] = {}

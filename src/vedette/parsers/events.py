@@ -124,6 +124,7 @@ class Events:
             service=self._services.column(),
             repeat=headers.repeat,
             unreadable=unreadable,
+            untimed=np.asarray(headers.untimed, dtype=np.int64),
             message=(headers.start, headers.end),
             ambiguous=np.array(sorted(self.outcome.ambiguous), dtype=np.int64),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class Headers:
 
     time: microseconds; *_start, *_end: offsets into the block, -1 where absent; pid, pri: -1 where absent;
     ok: False where the header could not be read (then time is `read_at` and the message the whole record).
+    untimed: the rows whose header names no time, sorted; theirs is `read_at`, too.
     hosts, programs: codes and distinct texts, where the source gave them instead of spans.
     """
 
@@ -45,6 +46,7 @@ class Headers:
     repeat: Int32
     hosts: tuple[Int32, list[str]] | None = None
     programs: tuple[Int32, list[str]] | None = None
+    untimed: list[int] = field(default_factory=list)
 
 
 def read_headers(batch: Batch, block: Block, *, light: int = LIGHT) -> Headers:
@@ -115,6 +117,8 @@ def _read_rest(batch: Batch, rows: Int64, calendar: Calendar, headers: Headers) 
         header = read_header(batch.raw(row), calendar, batch.read_at)
         headers.ok[row] = header.ok
         headers.time[row] = header.time
+        if not header.timed:
+            headers.untimed.append(row)
         if header.host[0] >= 0:
             headers.host_start[row], headers.host_end[row] = begin + header.host[0], begin + header.host[1]
         if header.program[0] >= 0:

@@ -4,7 +4,7 @@ Counterpart: `parsers.headers` does the same to whole batches and must agree; `s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vedette.model.clock import HOUR, MINUTE, SECOND
 from vedette.parsers.years import MONTHS, Calendar, exists, start_of
@@ -20,7 +20,10 @@ WRAPPERS = (b"message ", b"[ID ")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One record's header; spans are offsets into the record, (-1, -1) where the part is absent."""
+    """One record's header; spans are offsets into the record, (-1, -1) where the part is absent.
+
+    timed: False where it names no time, so that `time` is when the record was read.
+    """
 
     ok: bool
     time: int
@@ -31,6 +34,7 @@ class Header:
     start: int
     end: int
     repeat: int
+    timed: bool = True
 
 
 _PRI = re.compile(rb"<(\d{1,3})>")
@@ -55,7 +59,7 @@ def read_header(record: bytes, calendar: Calendar, read_at: int) -> Header:
     """The header of one record: what `read_headers` must agree with."""
     found = _read(record, calendar, read_at)
     if found is None:
-        return Header(False, read_at, _NOWHERE, _NOWHERE, ABSENT, ABSENT, 0, len(record), 1)
+        return Header(False, read_at, _NOWHERE, _NOWHERE, ABSENT, ABSENT, 0, len(record), 1, timed=False)
     return found
 
 
@@ -102,7 +106,8 @@ def _read_3339(record: bytes, position: int, calendar: Calendar) -> tuple[int, i
 
 
 def _read_5424(record: bytes, position: int, pri: int, calendar: Calendar, read_at: int) -> Header | None:
-    if record.startswith(b"- ", position):
+    timed = not record.startswith(b"- ", position)
+    if not timed:
         time, position = read_at, position + 1
     else:
         stamp = _read_3339(record, position, calendar)
@@ -114,7 +119,7 @@ def _read_5424(record: bytes, position: int, pri: int, calendar: Calendar, read_
         return None
     host, program = (_NOWHERE if match[n] == b"-" else match.span(n) for n in (1, 2))
     pid = int(match[3]) if match[3].isdigit() and len(match[3]) <= 18 else ABSENT
-    return _unwrapped(record, Header(True, time, host, program, pid, pri, match.end(), len(record), 1))
+    return _unwrapped(record, Header(True, time, host, program, pid, pri, match.end(), len(record), 1, timed))
 
 
 def _read_tag(record: bytes, position: int, time: int, pri: int) -> Header:
@@ -165,9 +170,7 @@ def _unwrapped(record: bytes, header: Header) -> Header:
         return header
     times, start, end = span
     begin = header.start
-    return Header(
-        True, header.time, header.host, header.program, header.pid, header.pri, begin + start, begin + end, times
-    )
+    return replace(header, start=begin + start, end=begin + end, repeat=times)
 
 
 def unwrap(message: bytes) -> tuple[int, int, int] | None:
