@@ -680,3 +680,24 @@ def test_a_flood_that_waits_for_the_disk_does_not_push_out_what_is_urgent(rig: R
     rig.wait(RETRY_AFTER)
     assert len(rig.alerts_of("stopped")) == 1
     assert rig.decided() == {"198.51.100.3", "198.51.100.4"}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_set_back_makes_no_record_late(rig: Rig, enforcer: FakeEnforcer, restarted: bool):
+    rig.take(rig.line("failed"))
+    rig.wait(COMMIT_AFTER)
+    rig.clock.advance(-HOUR)
+    if restarted:
+        rig.start()
+    # No tick in between: the first batch counts too.
+    rig.attack(OTHER)
+    assert enforcer.blocked == {OTHER}
+    assert rig.counters.value("records_dropped", "late") == 0
+
+
+def test_a_clock_set_back_begins_the_count_of_an_address_anew_and_keeps_its_alert(rig: Rig, enforcer: FakeEnforcer):
+    rig.attack()
+    rig.clock.advance(-HOUR)
+    rig.attack()
+    (alert,) = rig.alerts_of("brute")
+    assert alert.finding_count == 2

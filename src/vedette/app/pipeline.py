@@ -34,6 +34,8 @@ FOREIGN_EVERY = SECOND // 10
 SYNC_EVERY = 10 * SECOND
 """How often what the enforcers hold is compared with what is in force."""
 RETRY_AFTER = SECOND
+AHEAD = 5 * MINUTE
+"""How far a record's time may be ahead of ours before it is our clock that was set back."""
 WAITING_LIMIT = 10_000
 """Findings kept while the disk refuses them; cursors do not pass them, so more would only cost memory."""
 _SKEW_SAID_EVERY = 60 * MINUTE
@@ -92,8 +94,14 @@ class Pipeline:
         self._failed_before = _failed_enforcers(state)
         self._skew_said: dict[str, int] = {}
         self._latest = clock.now()
-        # Nobody was told anything in our future: the clock was set back while we were down.
-        self._set_back_by = max([0, *(group.last_notified_at - self._latest for group in state.groups())])
+        # Nothing was decided, told or seen in our future: the clock was set back while we were down.
+        self._set_back_by = max(
+            0,
+            *(group.last_notified_at - self._latest for group in state.groups()),
+            engine.correlator.highest - AHEAD - self._latest,
+        )
+        if self._set_back_by:
+            engine.correlator.set_back(self._latest)
         self.last_alive = clock.now()
         """When the pipeline last got round; a heartbeat goes out only while this moves."""
 
@@ -101,6 +109,7 @@ class Pipeline:
 
     def take(self, batch: Batch) -> None:
         """Judge a batch; commit at once where that made a finding."""
+        self._now()
         outcome = self._engine.process(batch)
         now = self._now()
         if batch.cursor:
@@ -120,6 +129,7 @@ class Pipeline:
         now = self._clock.now()
         if now < self._latest:
             self._set_back_by += self._latest - now
+            self._engine.correlator.set_back(now)
             self._foreign_at = self._sync_at = self._quiet_at = 0
             self._oldest, self._not_before = min(self._oldest, now), min(self._not_before, now)
             self._skew_said = {source: min(at, now) for source, at in self._skew_said.items()}
