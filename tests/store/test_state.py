@@ -359,3 +359,15 @@ def test_the_foreign_version_tells_of_others_and_not_of_ourselves(tmp_path: Path
     finally:
         state.close()
         other.close()
+
+
+def test_a_driver_that_fails_when_asked_for_the_version_is_said_in_our_words(store: State):
+    store.foreign_version()
+    assert store._connection is not None
+    driver = store._connection.connection.driver_connection
+    assert driver is not None
+    driver.set_progress_handler(lambda: 1, 1)
+    with pytest.raises(StateError, match="interrupted"):
+        store.foreign_version()
+    driver.set_progress_handler(None, 1)
+    assert store.foreign_version() > 0

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from vedette.alerts import lifecycle
 from vedette.alerts.routing import Router, group_of_incident
-from vedette.model.alerts import AlertChange, AlertState, Disposition, ResolveReason
 from vedette.model.clock import Clock
 from vedette.notify.pagerduty_webhook import PagerVerb
 from vedette.store.state import State
@@ -28,15 +27,12 @@ def on_pager_event(
         if group is None or verb not in (PagerVerb.ACKNOWLEDGED, PagerVerb.RESOLVED):
             return False
         now = clock.now()
-        changes: list[AlertChange] = []
         with state.transaction() as tx:
-            for alert in tx.alerts(group.members):
-                if alert.state is AlertState.RESOLVED:
-                    continue
-                if verb is PagerVerb.ACKNOWLEDGED:
-                    changes += lifecycle.acknowledge(tx, alert.id, who, now)
-                else:
-                    changes += lifecycle.resolve(tx, alert.id, who, Disposition.NONE, now, reason=ResolveReason.PAGER)
+            # All members at once: an incident may have thousands, and decisions wait for this transaction.
+            if verb is PagerVerb.ACKNOWLEDGED:
+                changes = lifecycle.acknowledge_all(tx, group.members, who, now)
+            else:
+                changes = lifecycle.resolve_all(tx, group.members, who, now)
             router.plan(changes, tx, now)
             router.flush(tx, now)
         return bool(changes)

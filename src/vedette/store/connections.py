@@ -4,6 +4,7 @@ Counterpart: `store.state`, which holds one writer and many readers made here.""
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,8 @@ def in_our_words(place: str) -> Iterator[None]:
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         raise StateError(f"state in {place}: {said[0]}", hint=_hint(error)) from error
+    except sqlite3.Error as error:  # of a question put to the driver itself
+        raise StateError(f"state in {place}: {error}", hint="look at the disk (kernel log)") from error
     except msgspec.DecodeError as error:
         raise StateError(
             f"state in {place} holds a row that cannot be read: {error}",
