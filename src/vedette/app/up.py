@@ -17,7 +17,7 @@ import structlog
 from vedette.alerts.routing import Router
 from vedette.app import own
 from vedette.app.counters import Counters
-from vedette.app.detection import load_rules, matcher_of
+from vedette.app.detection import load_rules, matcher_of, warm_up
 from vedette.app.guarding import GuardWatch
 from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, Lock, drop_privileges, host_id, prepare_folder
 from vedette.app.pager import on_pager_event
@@ -142,6 +142,7 @@ class Up:
         clock, counters, me = self._clock, self.counters, held.me
         reading = plan_sources(settings.sources, me.host_id, clock, counters, state.cursors())
         matcher = matcher_of(rules, counter=counters, skew_limit=SKEW_LIMIT)
+        warm_up(matcher)
         correlator = Correlator(matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True)
         correlator.restore(state.correlation())
         router = Router(settings.alerts, receiver_kinds(settings.notify), counters)
@@ -162,6 +163,7 @@ class Up:
             quiet_period=parse_duration(settings.alerts.quiet_period),
             guard_changed=watch.changed,
             woken=outbox.wake,
+            retention=settings.retention.ages(),
         )
         self._announce(settings, reading, rules)
         loop = asyncio.get_running_loop()
