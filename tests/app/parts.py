@@ -25,6 +25,7 @@ from vedette.model.clock import DAY, HOUR, MINUTE, SECOND
 from vedette.model.decisions import Decision, Rung, Target
 from vedette.model.errors import EnforcementError, StateError
 from vedette.model.levels import Level
+from vedette.model.retention import Kept
 from vedette.model.rules import (
     Comparison,
     Correlate,
@@ -151,6 +152,7 @@ class Rig:
         rung: Rung = Rung.ENFORCE,
         skew_limit: int = 0,
         clock: FakeClock | None = None,
+        retention: dict[Kept, int] | None = None,
         **blocking: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -161,6 +163,7 @@ class Rig:
         self.woken = 0
         self._rules = list(rules)
         self._skew_limit = skew_limit
+        self._retention = retention
         self._responding = RespondSettings(rungs={"brute": rung}, **blocking)
         self._position = 0
         self.start()
@@ -184,6 +187,7 @@ class Rig:
             quiet_period=DAY,
             guard_changed=self._guard_changed,
             woken=self._wake,
+            retention=self._retention,
         )
 
     def _guard_changed(self, now: int) -> bool:

@@ -16,11 +16,13 @@ from vedette.model.alerts import AlertState, ResolveReason
 from vedette.model.clock import DAY, HOUR, MINUTE, SECOND
 from vedette.model.decisions import DecisionState, LiftReason, Rung
 from vedette.model.levels import Level
-from vedette.model.notifications import NotificationKind
+from vedette.model.notifications import NotificationKind, OutboxState
 from vedette.model.reasons import RefusalReason
+from vedette.model.retention import Kept
 from vedette.respond.allowlist import Entry
 from vedette.respond.policy import Policy
 from vedette.respond.settings import RespondSettings
+from vedette.store.settings import RetentionSettings
 from vedette.store.state import State
 
 OTHER = "203.0.113.80"
@@ -701,3 +703,87 @@ def test_a_clock_set_back_begins_the_count_of_an_address_anew_and_keeps_its_aler
     rig.attack()
     (alert,) = rig.alerts_of("brute")
     assert alert.finding_count == 2
+
+
+# ------------------------------------------------------------------------------------------------ retention
+
+
+def aged(rig: Rig, kind: Kept) -> int:
+    return len(
+        {
+            Kept.ALERTS: lambda: rig.state.alerts(),
+            Kept.FINDINGS: lambda: rig.state.recent_findings(),
+            Kept.DECISIONS: lambda: rig.state.decisions(),
+            Kept.OUTBOX: lambda: rig.state.outbox([OutboxState.DELIVERED]),
+        }[kind]()
+    )
+
+
+def test_what_is_finished_is_let_go_when_it_is_old_enough_and_not_before():
+    rig = Rig(rung=Rung.ENFORCE, retention=RetentionSettings(history="90d", decisions="400d").ages())
+    rig.attack()
+    rig.wait(MINUTE)
+    (item,) = rig.state.outbox()
+    rig.state.save_outbox(replace(item, state=OutboxState.DELIVERED))
+    kinds = (Kept.ALERTS, Kept.FINDINGS, Kept.OUTBOX, Kept.DECISIONS)
+    start = rig.clock.now()
+
+    def left(day: int) -> list[int]:
+        rig.clock.set(start + day * DAY)
+        for _ in range(12):  # nothing is let go within ten minutes of a jump
+            rig.wait(MINUTE)
+        return [aged(rig, kind) for kind in kinds]
+
+    # The alert is quiet, and so ends, on the first day.
+    assert left(2) == [1, 1, 1, 1]
+    assert left(89) == [1, 1, 1, 1]
+    assert left(90) == [1, 0, 0, 1]
+    assert left(93) == [0, 0, 0, 1]
+    assert left(399) == [0, 0, 0, 1]
+    assert left(401) == [0, 0, 0, 0]
+    assert rig.counters.value("records_pruned", Kept.FINDINGS) == 1
+
+
+def test_nothing_is_let_go_right_after_a_start_or_a_jump_of_the_clock():
+    rig = Rig(retention=RetentionSettings().ages())
+    rig.attack()
+    rig.wait(MINUTE)
+    rig.clock.advance(-MINUTE)
+    rig.pipeline.tick()
+    rig.wait(1000 * DAY)
+    for _ in range(9):
+        rig.wait(MINUTE)
+    assert len(rig.state.recent_findings()) == 1
+    rig.wait(-1000 * DAY)
+    for _ in range(30):
+        rig.wait(MINUTE)
+    assert len(rig.state.recent_findings()) == 1
+    assert rig.counters.value("records_pruned", Kept.FINDINGS) == 0
+
+
+def test_much_is_let_go_in_small_transactions(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PRUNE_ROWS", 2)
+    rig = Rig(retention={Kept.FINDINGS: HOUR})
+    for number in range(5):
+        rig.attack(f"198.51.100.{number}")
+    for alert in rig.state.alerts():
+        with rig.state.transaction() as tx:
+            tx.save_alert(replace(alert, state=AlertState.RESOLVED))
+    for _ in range(61):
+        rig.wait(MINUTE)
+    assert len(rig.state.recent_findings()) == 3
+    rig.wait(SECOND)
+    rig.wait(SECOND)
+    assert len(rig.state.recent_findings()) == 0
+
+
+def test_a_disk_that_refuses_keeps_what_is_old_and_stops_nothing(rig: Rig):
+    rig = Rig(retention={Kept.REFUSALS: HOUR}, rung=Rung.OBSERVE)
+    rig.attack()
+    rig.state.refusing = True
+    for _ in range(70):
+        rig.wait(MINUTE)
+    assert sum(one.count for one in rig.state.refusal_counts()) == 1
+    rig.state.refusing = False
+    rig.wait(MINUTE)
+    assert rig.state.refusal_counts() == []

@@ -25,6 +25,7 @@ from vedette.model.notifications import (
 )
 from vedette.model.protocols import StateStore
 from vedette.model.reasons import DeliveryReason, RefusalReason
+from vedette.model.retention import Kept
 from vedette.model.rules import RuleKind
 from vedette.store.queries import AlertFilter, DecisionFilter
 from vedette.store.state import State
@@ -47,6 +48,7 @@ def findings(draw: st.DrawFn) -> Finding:
         rule_name="name",
         level=draw(levels),
         time=draw(times),
+        created=draw(times),
         key={draw(words): draw(st.one_of(words, st.integers(-(2**63), 2**63 - 1), st.none(), st.booleans()))},
         host_id="h",
         host_name=draw(words),
@@ -118,6 +120,8 @@ groups = st.builds(
     receiver=st.just("mail"),
     labels=st.dictionaries(words, words, max_size=1),
     due_at=times,
+    last_notified_at=times,
+    triggered=st.booleans(),
     members=st.lists(few, max_size=2),
     notified=st.dictionaries(few, words, max_size=2),
 )
@@ -179,6 +183,7 @@ steps = st.one_of(
     step("decisions_on", targets),
     step("save_decision", decisions),
     step("save_refusals", st.lists(refusals, max_size=3), times),
+    step("prune", st.sampled_from(Kept), times, st.integers(0, 4)),
 )
 
 

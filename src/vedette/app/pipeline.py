@@ -19,6 +19,7 @@ from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.errors import EnforcementError, StateError
 from vedette.model.findings import Continuation, Finding, key_text
 from vedette.model.protocols import Counter, Enforcer
+from vedette.model.retention import Kept
 from vedette.model.rules import Rule
 from vedette.respond.policy import Outcome as Decided
 from vedette.respond.policy import Policy
@@ -31,6 +32,10 @@ COMMIT_AFTER = SECOND
 COMMIT_BYTES = 64 << 20
 FOREIGN_EVERY = SECOND // 10
 """How often it is looked whether another process (the command line) wrote to the state."""
+PRUNE_AFTER = 10 * MINUTE
+"""How long after the start, or a jump of the clock, nothing is let go for its age: the clock may be wrong."""
+PRUNE_ROWS = 100
+"""Rows of a kind let go in one transaction; a decision may have to wait for it."""
 SYNC_EVERY = 10 * SECOND
 """How often what the enforcers hold is compared with what is in force."""
 RETRY_AFTER = SECOND
@@ -44,6 +49,7 @@ _SKEW_SAID_EVERY = 60 * MINUTE
 class Pipeline:
     """The synchronous middle of the program; one thread owns it. `take` for each batch, `tick` in between.
 
+    retention: how long (microseconds) finished rows of a kind are kept, for ever where it is not named.
     guard_changed: brings floor and allowlist up to date, true where they hold something else now. woken: called
     after a commit that put something into the outbox.
     """
@@ -63,6 +69,7 @@ class Pipeline:
         quiet_period: int,
         guard_changed: Callable[[int], bool],
         woken: Callable[[], None],
+        retention: Mapping[Kept, int] | None = None,
     ) -> None:
         self._engine = engine
         self._state = state
@@ -74,6 +81,7 @@ class Pipeline:
         self._counter = counter
         self._me = me
         self._quiet_period = quiet_period
+        self._retention = dict(retention or {})
         self._guard_changed = guard_changed
         # What was decided under another floor or allowlist (before a reload, or while we were down) is looked at first.
         self._to_lift = True
@@ -94,6 +102,7 @@ class Pipeline:
         self._failed_before = _failed_enforcers(state)
         self._skew_said: dict[str, int] = {}
         self._latest = clock.now()
+        self._prune_at = self._latest + PRUNE_AFTER
         # Nothing was decided, told or seen in our future: the clock was set back while we were down.
         self._set_back_by = max(
             0,
@@ -131,8 +140,11 @@ class Pipeline:
             self._set_back_by += self._latest - now
             self._engine.correlator.set_back(now)
             self._foreign_at = self._sync_at = self._quiet_at = 0
+            self._prune_at = now + PRUNE_AFTER
             self._oldest, self._not_before = min(self._oldest, now), min(self._not_before, now)
             self._skew_said = {source: min(at, now) for source, at in self._skew_said.items()}
+        elif now > self._latest + PRUNE_AFTER:
+            self._prune_at = now + PRUNE_AFTER
         self._latest = now
         return now
 
@@ -154,6 +166,8 @@ class Pipeline:
         if now >= self._quiet_at:
             self._quiet_at = now + MINUTE
             self.commit(now, quiet=True)
+        if now >= self._prune_at:
+            self._prune(now)
         self.last_alive = now
         due = [self._foreign_at + FOREIGN_EVERY]
         due += [at for at in (self._next_due, self._oldest and self._oldest + COMMIT_AFTER) if at]
@@ -242,6 +256,20 @@ class Pipeline:
             self._counter.add("findings_waiting_dropped", n=dropped)
         if len(self._continuations) > WAITING_LIMIT:
             self._continuations = _joined(self._continuations)
+
+    def _prune(self, now: int) -> None:
+        """Let go of some of what is finished and old enough; soon again where there was more."""
+        self._prune_at = now + MINUTE
+        for kind, age in self._retention.items():
+            try:
+                with self._state.transaction() as tx:
+                    gone = tx.prune(kind, now - age, PRUNE_ROWS)
+            except StateError:
+                return  # said at the commit point
+            if gone:
+                self._counter.add("records_pruned", kind, gone)
+            if gone == PRUNE_ROWS:
+                self._prune_at = now + SECOND
 
     # ------------------------------------------------------------------------------------------ enforcing
 

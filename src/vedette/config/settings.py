@@ -15,6 +15,7 @@ from vedette.notify.settings import NotifySettings
 from vedette.respond.settings import RespondSettings
 from vedette.rules.settings import RulesSettings
 from vedette.sources.settings import SourcesSettings
+from vedette.store.settings import RetentionSettings
 
 
 class Settings(BaseModel):
@@ -26,6 +27,7 @@ class Settings(BaseModel):
     data: Path | None = Field(default=None, description="data folder; default /var/lib/vedette, or the user's own")
     user: str = Field(default="nobody", description="whom `up` becomes when started by root")
     state_url: str = Field(default="", description="SQLAlchemy URL of the state; default: SQLite in the data folder")
+    retention: RetentionSettings = RetentionSettings()
     sources: SourcesSettings = SourcesSettings()
     rules: RulesSettings = RulesSettings()
     alerts: AlertsSettings = AlertsSettings()

@@ -15,6 +15,7 @@ from vedette.model.decisions import Decision, Refusal, Target
 from vedette.model.events import Table
 from vedette.model.findings import Finding
 from vedette.model.notifications import Delivery, GroupState, Notification, OutboxItem, OutboxState
+from vedette.model.retention import Kept
 
 Emit = Callable[[Batch], Awaitable[None]]
 
@@ -147,6 +148,11 @@ class Transaction(Protocol):
 
     def save_decision(self, decision: Decision) -> None: ...
     def save_refusals(self, refusals: Sequence[Refusal], at: int) -> None: ...
+
+    # retention
+    def prune(self, kind: Kept, before: int, limit: int) -> int:
+        """Delete at most `limit` finished rows of this kind that are older than `before`, oldest first; how many."""
+        ...
 
 
 class StateStore(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test holds it equal to the folder."""
 
 METADATA = MetaData()
@@ -33,7 +33,9 @@ FINDINGS = Table(
     Column("level", Integer, nullable=False),
     Column("time", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+    Column("created", BigInteger, nullable=False, server_default="0"),
     Index("findings_by_rule", "rule_id", "time"),
+    Index("findings_by_age", "created", "id"),
 )
 
 ALERTS = Table(
@@ -59,6 +61,7 @@ ALERTS = Table(
     ),
     Index("alerts_by_opening", "opened_at", "id"),
     Index("alerts_by_state", "state", "kind", "level"),
+    Index("alerts_by_age", "state", "updated_at", "id"),
 )
 
 SILENCES = Table(
@@ -77,7 +80,9 @@ ALERT_GROUPS = Table(
     Column("key", Text, primary_key=True),
     Column("due_at", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+    Column("last_notified_at", BigInteger, nullable=False, server_default="0"),
     Index("alert_groups_by_due", "due_at"),
+    Index("alert_groups_by_age", "due_at", "last_notified_at", "key"),
 )
 
 OUTBOX = Table(
@@ -95,6 +100,7 @@ OUTBOX = Table(
     Column("body", Text, nullable=False),
     Index("outbox_by_order", "order_key", "state", "sequence"),
     Index("outbox_by_state", "state", "next_try_at"),
+    Index("outbox_by_age", "created_at", "id"),
 )
 
 DECISIONS = Table(
@@ -112,6 +118,7 @@ DECISIONS = Table(
     Index("decisions_by_target", "target_kind", "target_value", "starts_at"),
     Index("decisions_by_state", "state", "expires_at"),
     Index("decisions_by_start", "starts_at", "id"),
+    Index("decisions_by_end", "expires_at", "id"),
 )
 
 REFUSALS = Table(

@@ -16,7 +16,9 @@ from vedette.model.decisions import Decision, DecisionState, Refusal, Target
 from vedette.model.findings import Finding
 from vedette.model.levels import Level
 from vedette.model.notifications import GroupState, NotificationKind, OutboxItem, OutboxState
+from vedette.model.retention import Kept
 from vedette.model.rules import RuleKind
+from vedette.store.pruning import prune
 from vedette.store.tables import (
     ALERT_GROUPS,
     ALERTS,
@@ -214,7 +216,14 @@ class StateTransaction:
                 new.append(finding)
         if new:
             rows = [
-                {"id": f.id, "rule_id": f.rule_id, "level": f.level.value, "time": f.time, "body": body_of(f)}
+                {
+                    "id": f.id,
+                    "rule_id": f.rule_id,
+                    "level": f.level.value,
+                    "time": f.time,
+                    "body": body_of(f),
+                    "created": f.created or f.time,
+                }
                 for f in new
             ]
             self._open.execute(self._statements.insert_finding, rows)
@@ -271,7 +280,12 @@ class StateTransaction:
         return self._one(GROUP, self._statements.group, {"key": column_text(key)})
 
     def save_group(self, group: GroupState) -> None:
-        row = {"key": column_text(group.key), "due_at": group.due_at, "body": body_of(group)}
+        row = {
+            "key": column_text(group.key),
+            "due_at": group.due_at,
+            "body": body_of(group),
+            "last_notified_at": group.last_notified_at,
+        }
         self._open.execute(self._statements.save_group, row)
 
     def due_groups(self, now: int) -> Sequence[GroupState]:
@@ -339,6 +353,10 @@ class StateTransaction:
         ]
         if rows:
             self._open.execute(self._statements.insert_refusal, rows)
+
+    # ---------------------------------------------------------------- retention
+    def prune(self, kind: Kept, before: int, limit: int) -> int:
+        return prune(self._open, kind, before, limit)
 
     def _one(self, decoder: msgspec.json.Decoder[T], statement: Any, parameters: Row) -> T | None:
         body = self._open.execute(statement, parameters).scalar()

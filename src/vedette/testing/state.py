@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vedette.model.alerts import Alert, AlertState, Silence
 from vedette.model.decisions import Decision, DecisionState, Refusal, Target, TargetKind
@@ -17,6 +17,7 @@ from vedette.model.errors import StateError
 from vedette.model.findings import Finding
 from vedette.model.levels import Level
 from vedette.model.notifications import GroupState, NotificationKind, OutboxItem, OutboxState
+from vedette.model.retention import EVIDENCE_SLACK, Kept
 from vedette.model.rules import RuleKind
 from vedette.store.queries import AlertFilter, DecisionFilter, DecisionStats, RefusalCount
 
@@ -165,6 +166,42 @@ class MemoryTransaction:
 
     def save_refusals(self, refusals: Sequence[Refusal], at: int) -> None:
         self._t.refusals.extend((at, refusal) for refusal in refusals)
+
+    def prune(self, kind: Kept, before: int, limit: int) -> int:
+        tables = self._t
+        if kind is Kept.REFUSALS:
+            ordered = sorted(range(len(tables.refusals)), key=lambda at: (tables.refusals[at][0], at))
+            gone = {at for at in ordered if tables.refusals[at][0] < before} & set(ordered[:limit])
+            tables.refusals = [one for at, one in enumerate(tables.refusals) if at not in gone]
+            return len(gone)
+        rows: dict[str, int] = {}
+        table: dict[str, Any]
+        match kind:
+            case Kept.ALERTS:
+                table = tables.alerts
+                rows = {a.id: a.updated_at for a in tables.alerts.values() if a.state is AlertState.RESOLVED}
+            case Kept.FINDINGS:
+                table = tables.findings
+                old = [a for a in self.unresolved_alerts() if a.opened_at < before + EVIDENCE_SLACK]
+                evidence = {name for alert in old for name in alert.finding_ids}
+                rows = {f.id: f.created or f.time for f in tables.findings.values() if f.id not in evidence}
+            case Kept.OUTBOX:
+                table = tables.outbox
+                rows = {i.id: i.created_at for i in tables.outbox.values() if i.state is not OutboxState.PENDING}
+            case Kept.DECISIONS:
+                table = tables.decisions
+                rows = {d.id: d.expires_at for d in tables.decisions.values() if d.state is not DecisionState.ACTIVE}
+            case Kept.SILENCES:
+                table = tables.silences
+                rows = {s.id: s.ends_at for s in tables.silences.values()}
+            case Kept.GROUPS:
+                table = tables.groups
+                idle = [g for g in tables.groups.values() if not g.due_at and not g.members and not g.triggered]
+                rows = {g.key: g.last_notified_at for g in idle}
+        doomed = sorted((age, key) for key, age in rows.items() if age < before)[:limit]
+        for _, key in doomed:
+            del table[key]
+        return len(doomed)
 
 
 class MemoryState:
