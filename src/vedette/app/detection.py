@@ -14,13 +14,15 @@ from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
 from vedette.detections.match import Matcher, needed_services
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, Trust
+from vedette.model.errors import RuleError
 from vedette.model.findings import Finding
 from vedette.model.protocols import Counter
 from vedette.model.rules import Rule
 from vedette.parsers.parser import SyslogParser
 from vedette.parsers.registry import PatternSet
 from vedette.parsers.syslog import span_of_file
-from vedette.rules.loading import load
+from vedette.rules import cache
+from vedette.rules.loading import PACKS, iter_files, load
 
 if TYPE_CHECKING:
     from vedette.rules.settings import RulesSettings
@@ -35,9 +37,20 @@ def load_rules(
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Rule]:
     """Our packs and the rules in `paths`. RuleError for the first broken one, unless `keep_going` says them all."""
+    where, key = cache.folder(), ""
+    try:
+        key = cache.key_of(iter_files([*([PACKS] if packs else []), *paths]), packs, settings)
+    except (OSError, RuleError):
+        pass  # what cannot be read is told by `load`, with its place
+    else:
+        kept = cache.kept(key, where)
+        if kept is not None:
+            return kept
     result = load(paths, packs=packs, keep_going=keep_going, settings=settings)
     for problem in result.errors:
         say(f"left out: {problem.as_error()}")
+    if key and not result.errors:
+        cache.keep(key, result.rules, where)
     return list(result.rules)
 
 

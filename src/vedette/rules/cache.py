@@ -1,0 +1,152 @@
+"""Compiled rules kept between runs, so that a start need not compile what has not changed.
+Counterpart: `app.detection` asks before it loads; whatever cannot be read or trusted is compiled anew."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vedette import __version__
+from vedette.model.errors import Location
+from vedette.model.levels import Level
+from vedette.model.rules import (
+    All,
+    Comparison,
+    Correlate,
+    CorrelationKind,
+    Firing,
+    LogSource,
+    Node,
+    Not,
+    Op,
+    Raw,
+    Response,
+    Rule,
+    RuleKind,
+    Scope,
+    Test,
+    Threshold,
+)
+from vedette.model.rules import (
+    Any as AnyOf,
+)
+from vedette.system.files import write_atomic
+
+_NAME, _VERSION = "vedette-rules", 1
+_KEPT = 32
+"""Files kept in the folder; each is one set of rules somebody ran."""
+
+
+def key_of(files: Iterable[Path], *about: object) -> str:
+    """The key of what these files compile to; `about` is whatever else it depends on. OSError where one is gone."""
+    digest = blake2b(repr((_NAME, _VERSION, __version__, about)).encode(), digest_size=16)
+    for file in files:
+        raw = file.read_bytes()
+        digest.update(f"{len(str(file))}:{file}{len(raw)}:".encode("utf-8", "surrogateescape"))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def folder() -> Path:
+    """Where compiled rules are kept: the user's own cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vedette"
+
+
+def kept(key: str, where: Path) -> list[Rule] | None:
+    """The rules kept under `key`; None where there are none, or where the folder is not ours alone."""
+    path = where / f"{key}.json"
+    try:
+        status = where.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            return None
+        name, version, rules = msgspec.json.decode(path.read_bytes())
+        return [_rule(one) for one in rules] if (name, version) == (_NAME, _VERSION) else None
+    except (OSError, msgspec.MsgspecError, ValueError, TypeError, KeyError):
+        return None
+
+
+def keep(key: str, rules: Sequence[Rule], where: Path) -> None:
+    """Keep `rules`; a folder that cannot be written is no reason to stop anybody."""
+    try:
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(where / f"{key}.json", msgspec.json.encode([_NAME, _VERSION, [_plain(rule) for rule in rules]]))
+        files = sorted(where.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in files[_KEPT:]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _plain(rule: Rule) -> dict[str, Any]:
+    """A rule as JSON-ready values; the condition as nested lists, since its parts are told apart by their type."""
+    out: dict[str, Any] = msgspec.to_builtins({name: getattr(rule, name) for name in rule.__slots__ if name != "when"})
+    out["when"] = _plain_node(rule.when)
+    return out
+
+
+def _plain_node(node: Node) -> list[Any]:
+    match node:
+        case All(parts):
+            return ["all", [_plain_node(part) for part in parts]]
+        case AnyOf(parts):
+            return ["any", [_plain_node(part) for part in parts]]
+        case Not(part):
+            return ["not", _plain_node(part)]
+        case Raw(pattern, regex, cased):
+            return ["raw", pattern, regex, cased]
+        case Test(field, op, values, every, cased):
+            return ["test", field, op.value, list(values), every, cased]
+
+
+def _node(plain: list[Any]) -> Node:
+    kind, *rest = plain
+    if kind == "all":
+        return All(tuple(_node(part) for part in rest[0]))
+    if kind == "any":
+        return AnyOf(tuple(_node(part) for part in rest[0]))
+    if kind == "not":
+        return Not(_node(rest[0]))
+    if kind == "raw":
+        return Raw(*rest)
+    if kind == "test":
+        field, op, values, every, cased = rest
+        return Test(field, Op(op), tuple(values), every, cased)
+    raise ValueError(f"unknown part {kind!r}")
+
+
+def _rule(plain: dict[str, Any]) -> Rule:
+    correlate, response = plain["correlate"], plain["response"]
+    if correlate is not None:
+        correlate = Correlate(
+            **{
+                **correlate,
+                "kind": CorrelationKind(correlate["kind"]),
+                "firing": Firing(correlate["firing"]),
+                "of": tuple(correlate["of"]),
+                "group_by": tuple(correlate["group_by"]),
+                "threshold": tuple(
+                    Threshold(Comparison(one["comparison"]), one["value"]) for one in correlate["threshold"]
+                ),
+                "aliases": tuple(tuple(one) for one in correlate["aliases"]),
+            }
+        )
+    return Rule(
+        **{
+            **plain,
+            **{name: tuple(plain[name]) for name in ("parents", "groups", "key", "tags", "references")},
+            "when": _node(plain["when"]),
+            "level": Level(plain["level"]),
+            "kind": RuleKind(plain["kind"]),
+            "scope": Scope(plain["scope"]),
+            "logsource": LogSource(**plain["logsource"]),
+            "origin": Location(**plain["origin"]),
+            "correlate": correlate,
+            "response": None if response is None else Response(**response),
+        }
+    )
