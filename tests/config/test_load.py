@@ -94,3 +94,16 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 def test_the_schema_names_every_part() -> None:
     assert set(schema()["properties"]) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", ["vedette.yml", "conf.d/more.yml"])
+def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "more.yml").write_text("respond: {ssh-brute-force-address: enforce}\n")
+    main = tmp_path / "vedette.yml"
+    main.write_text("version: 1\n")
+    load_settings(main)
+    (tmp_path / name).chmod(0o666)
+    with pytest.raises(ConfigError, match="everybody may write") as caught:
+        load_settings(main)
+    assert str(caught.value.location) == str(tmp_path / name)

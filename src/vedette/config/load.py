@@ -4,6 +4,7 @@ Counterpart: `cli config check` and `app` call it; it never half-applies anythin
 from __future__ import annotations
 
 import difflib
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,13 @@ def _read(file: Path) -> Any:
     yaml.version = (1, 2)
     yaml.allow_duplicate_keys = False
     try:
+        status = file.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
+            raise ConfigError(
+                "everybody may write it, and with it whom we block and tell",
+                location=Location(str(file)),
+                hint=f"chmod o-w {file}",
+            )
         raw = file.read_bytes()
         if len(raw) > _LARGEST:
             raise ConfigError(f"larger than {_LARGEST} bytes", location=Location(str(file)))
