@@ -153,6 +153,7 @@ class Rig:
         skew_limit: int = 0,
         clock: FakeClock | None = None,
         retention: dict[Kept, int] | None = None,
+        alerts: AlertsSettings | None = None,
         **blocking: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -163,6 +164,7 @@ class Rig:
         self.woken = 0
         self._rules = list(rules)
         self._skew_limit = skew_limit
+        self._alerts = alerts or AlertsSettings()
         self._retention = retention
         self._responding = RespondSettings(rungs={"brute": rung}, **blocking)
         self._position = 0
@@ -174,11 +176,12 @@ class Rig:
         correlator = Correlator(self._rules, counter=self.counters, track=True)
         correlator.restore(self.state.correlation())
         receivers = {"mail": ReceiverKind.MAIL, "pager": ReceiverKind.PAGE}
+        self.router = Router(self._alerts, receivers, self.counters)
         self.pipeline = Pipeline(
             Engine(matcher, correlator, self.counters),
             self.state,
             self._rules,
-            Router(AlertsSettings(), receivers, self.counters),
+            self.router,
             Policy(self._responding, self._rules, self.guard, HOST),
             self.enforcers,
             clock=self.clock,

@@ -3,10 +3,12 @@ Counterpart: the notifier that sends to it, and the listener that takes its sign
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import itertools
 import json
+import socket
 import ssl
 import threading
 import time
@@ -218,11 +220,12 @@ class PagerDuty:
         self._thread.start()
 
     def down(self) -> None:
-        """Stop listening: connections are refused."""
+        """Gone: connections are refused, and those that are open end."""
         if self._server is None or self._thread is None:
             return
         self.release()
         self._server.shutdown()
+        self._server.end_connections()
         self._server.server_close()
         self._thread.join(10)
         self._server = self._thread = None
@@ -320,6 +323,21 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
         # The handshake belongs to the connection's own thread: a client that stalls must not block the others.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self._open: set[Any] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def end_connections(self) -> None:
+        """End what clients keep open."""
+        for request in list(self._open):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Connections that are cut or distrust our certificate are part of the play."""
