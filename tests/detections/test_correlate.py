@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.detections.parts import SECOND, Tallies, batch_of, engine_of, run
 
-from vedette.detections import columnar
+from vedette.detections import columnar, windows
 from vedette.detections.correlate import Correlator
 from vedette.model.batch import Trust
 from vedette.model.errors import RuleError, StateError
@@ -241,6 +241,23 @@ def test_a_flood_of_keys_does_not_push_out_the_one_that_fills_up() -> None:
     assert [one.key["source.ip"] for one in engine.process(batch_of([failed(2)])).findings] == ["192.0.2.1"]
     first = engine.process(batch_of([failed(3, "10.0.0.9")] * 6)).findings
     assert [one.inexact for one in first] == [True]
+
+
+def test_work_does_not_grow_with_what_a_window_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One name again and again, out of order: the window of distinct names is full and never enough."""
+    counted = 0
+    add = windows._add
+
+    def counting_add(tally: windows.Tally, entry: windows.Entry) -> None:
+        nonlocal counted
+        counted += 1
+        add(tally, entry)
+
+    monkeypatch.setattr(windows, "_add", counting_add)
+    lines = [failed(100 + n / 1000 - 2 * (n % 2)) for n in range(6000)]
+    rules = [FAILED, counting(3, 600, distinct="user.name")]
+    assert run(rules, lines) == []
+    assert len(lines) <= counted <= 2 * len(lines)
 
 
 lines_strategy = st.lists(

@@ -18,8 +18,6 @@ from vedette.model.findings import Continuation
 
 LIGHT = 16
 """Up to so many records of a rule are walked one by one: columns cost a millisecond to set up."""
-_LIGHT_WINDOW = 64
-"""A window of distinct values that holds more is counted in columns, for every record would look at all of it."""
 
 
 class RuleRun:
@@ -62,7 +60,7 @@ class RuleRun:
         )
         if self.plan.preceding:
             self._preceding(rows, codes, keys, triggers)
-        elif self.plan.firing is model_rules.Firing.SIGMA and not self._few(rows, codes, keys):
+        elif self.plan.firing is model_rules.Firing.SIGMA and len(rows) > self._light:
             self._columnar(rows, codes, keys)
         else:
             for key, own in _groups(rows, codes, keys):
@@ -182,16 +180,6 @@ class RuleRun:
             self._texts = [*_scalars(self.counted().values), None]
         return self._texts
 
-    def _few(self, rows: Int64, codes: Int64, keys: list[Key]) -> bool:
-        """Whether walking the records one by one is the shorter way."""
-        if len(rows) > self._light:
-            return False
-        if not self.plan.distinct:
-            return True
-        windows = self.state.windows
-        known = (windows.get(keys[code]) for code in set(codes.tolist()))
-        return all(window is None or len(window.entries) <= _LIGHT_WINDOW for window in known)
-
     def _one_by_one(self, key: Key, rows: Iterable[int]) -> None:
         window = self._window(key)
         for at in rows:
@@ -274,7 +262,7 @@ class RuleRun:
             entries = (window.entries + new)[-keep:]
             if entries[0].time < floor:
                 entries = [entry for entry in entries if entry.time >= floor]
-            window.entries = entries
+            window.hold(entries)
 
     # -------------------------------------------------------------------------------------- columnar
 
@@ -309,10 +297,11 @@ class RuleRun:
         if span > 2**62 // (len(keys) + 1):
             disordered[:] = True
         if disordered.any():
-            careful = _ascending(code[disordered])
-            for one in careful.tolist():
-                self._one_by_one(keys[one], rows[codes == one].tolist())
-            kept = ~np.isin(code, careful)
+            apart = np.zeros(len(keys), dtype=np.bool_)
+            apart[code[disordered]] = True
+            for key, own_rows in _groups(rows[apart[codes]], codes[apart[codes]], keys):
+                self._one_by_one(key, own_rows)
+            kept = ~apart[code]
             order, code, time, same, step = order[kept], code[kept], time[kept], same[kept], step[kept]
             if not len(code):
                 return
@@ -436,7 +425,8 @@ class RuleRun:
             if window.last > window.newest:
                 window.newest = window.last
             window.fired = bool(fired)
-            window.entries, at = kept[at : at + count], at + count
+            window.hold(kept[at : at + count])
+            at += count
 
 
 class _Source:

@@ -3,7 +3,8 @@ Counterpart: `correlate` runs it, and takes a columnar short cut wherever record
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ from vedette.model.rules import Comparison, CorrelationKind, Firing, Rule
 WINDOW_LIMIT = 4096
 
 _STATE_VERSION = 1
+
+
+Tally = dict[Scalar, int]
 
 
 class Entry(NamedTuple):
@@ -103,7 +107,10 @@ class WindowPlan:
 
 @dataclass(slots=True)
 class KeyWindow:
-    """State of one key: its records in time order while it has not fired, only the last time afterwards."""
+    """State of one key: its records in time order while it has not fired, only the last time afterwards.
+
+    tally: of each value the repeats among the entries, None until somebody asks; change entries by `hold` alone.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     fired: bool = False
@@ -111,6 +118,12 @@ class KeyWindow:
     newest: int = BEGINNING
     inexact: bool = False
     continued: int = 0
+    _tally: Tally | None = None
+
+    def hold(self, entries: list[Entry]) -> None:
+        """Take `entries`, in time order, for those held so far."""
+        self.entries = entries
+        self._tally = None
 
     def add(self, plan: WindowPlan, entry: Entry) -> Fired | None:
         """Count `entry`; the window if that makes the condition true, `continued` grows if it was already."""
@@ -138,8 +151,10 @@ class KeyWindow:
         if self._advance(plan, entry.time):
             self.continued += entry.repeat
             return None
+        if not self._may_hold(plan):
+            return None
         before = [one for one in self.entries if entry.time - plan.timespan <= one.time <= entry.time]
-        if _amount(plan, before) < plan.threshold:
+        if _amount(plan, tally_of(before)) < plan.threshold:
             return None
         fired = self._fire([*before, entry], entry, min(needed_trust(plan, before), entry.trust))
         self._spend(plan)
@@ -159,34 +174,52 @@ class KeyWindow:
         if entry.time < floor:
             return None
         entries = self.entries
+        tally = self._counted()
         entries.insert(bisect_right(entries, entry.time, key=_time), entry)
+        _add(tally, entry)
         drop = 0
         while entries[drop].time < floor:
             drop += 1
         if len(entries) - drop > plan.keep:
             drop = len(entries) - plan.keep
         if drop:
+            for old in entries[:drop]:
+                _remove(tally, old)
             del entries[:drop]
         place = bisect_right(entries, entry.time, key=_time) - 1
         return place if place >= 0 and entries[place] is entry else None
 
     def _first_full_window(self, plan: WindowPlan, place: int) -> tuple[int, int] | None:
         """The earliest window over the record at `place` that satisfies the condition."""
+        if not self._may_hold(plan):
+            return None
         entries = self.entries
         time = entries[place].time
+        start = bisect_left(entries, time - plan.timespan, hi=place, key=_time)
+        tally = tally_of(entries[start:place])
         for end in range(place, len(entries)):
             if entries[end].time - time > plan.timespan:
                 return None
+            _add(tally, entries[end])
             # Records of one moment come into the window together.
             if end + 1 < len(entries) and entries[end + 1].time == entries[end].time:
                 continue
-            start = end
             floor = entries[end].time - plan.timespan
-            while start > 0 and entries[start - 1].time >= floor:
-                start -= 1
-            if _amount(plan, entries[start : end + 1]) >= plan.threshold:
+            while entries[start].time < floor:
+                _remove(tally, entries[start])
+                start += 1
+            if _amount(plan, tally) >= plan.threshold:
                 return start, end + 1
         return None
+
+    def _counted(self) -> Tally:
+        if self._tally is None:
+            self._tally = tally_of(self.entries)
+        return self._tally
+
+    def _may_hold(self, plan: WindowPlan) -> bool:
+        """Whether all entries together are enough: where not, no window over them needs to be looked at."""
+        return _amount(plan, self._counted()) >= plan.threshold
 
     def _fire(self, window: list[Entry], entry: Entry, trust: int) -> Fired:
         inexact, self.inexact = self.inexact, False
@@ -199,7 +232,7 @@ class KeyWindow:
         )
 
     def _spend(self, plan: WindowPlan) -> None:
-        self.entries = []
+        self.hold([])
         self.fired = plan.firing is Firing.SIGMA
         self.continued = 0
 
@@ -241,10 +274,28 @@ def _time(entry: Entry) -> int:
     return entry.time
 
 
-def _amount(plan: WindowPlan, entries: list[Entry]) -> int:
-    if plan.distinct:
-        return len({entry.value for entry in entries})
-    return sum(entry.repeat for entry in entries)
+def tally_of(entries: Iterable[Entry]) -> Tally:
+    """Of each value the repeats among `entries`; correlations that count events have the one value None."""
+    tally: Tally = {}
+    for entry in entries:
+        _add(tally, entry)
+    return tally
+
+
+def _add(tally: Tally, entry: Entry) -> None:
+    tally[entry.value] = tally.get(entry.value, 0) + entry.repeat
+
+
+def _remove(tally: Tally, entry: Entry) -> None:
+    left = tally[entry.value] - entry.repeat
+    if left:
+        tally[entry.value] = left
+    else:
+        del tally[entry.value]
+
+
+def _amount(plan: WindowPlan, tally: Tally) -> int:
+    return len(tally) if plan.distinct else tally.get(None, 0)
 
 
 def needed_trust(plan: WindowPlan, entries: list[Entry]) -> int:
