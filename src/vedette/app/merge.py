@@ -65,7 +65,7 @@ def merged(readers: Sequence[Reader]) -> Iterator[Stretch]:
     """
     lanes = [_Lane(reader, reader.stretches()) for reader in readers]
     given = BEGINNING
-    while given < _END:
+    while lanes and given < _END:
         last = min(lanes, key=lambda lane: lane.frontier)
         last.advance()
         safe = min(lane.frontier for lane in lanes)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from vedette.app import reading
+from vedette.app.counters import Counters
+from vedette.app.reading import Reading, plan_sources
+from vedette.model.errors import StateError
+from vedette.sources.discover import Discovery, Lack, Lacking
+from vedette.sources.file import FileSource
+from vedette.sources.settings import FileSettings, SourcesSettings
+from vedette.sources.stdin import StdinSource
+from vedette.testing.clock import FakeClock
+
+
+def plan(cursors: dict[str, str] | None = None, **settings: object) -> Reading:
+    made = SourcesSettings.model_validate(settings)
+    return plan_sources(made, "host-1", FakeClock(), Counters(), cursors or {})
+
+
+def test_what_is_configured_is_read_and_nothing_else(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reading, "discover", lambda: pytest.fail("nobody asked for it"))
+    made = plan(file=[{"paths": ["/var/log/auth.log", "/srv/*/auth.log"]}, {"paths": ["/var/log/secure"]}], stdin={})
+    assert [type(source) for source in made.sources] == [FileSource, FileSource, StdinSource]
+    assert made.lines == [
+        "reads: /var/log/auth.log, /srv/*/auth.log",
+        "reads: /var/log/secure",
+        "reads: standard input",
+    ]
+    assert not made.accept_forgeable("file:/var/log/auth.log")
+
+
+def test_only_the_sources_that_say_so_may_block_and_it_is_called_a_risk():
+    made = plan(file=[{"paths": ["/srv/*/auth.log"], "accept_forgeable": True}, {"paths": ["/var/log/auth.log"]}])
+    assert made.accept_forgeable("file:/srv/web/auth.log")
+    assert not made.accept_forgeable("file:/var/log/auth.log")
+    assert not made.accept_forgeable("stdin")
+    assert not made.accept_forgeable("/srv/web/auth.log")
+    assert [line for line in made.lines if line.startswith("risk:")] == [
+        "risk: file:/srv/*/auth.log may cause blocks, though any local user can write such records"
+    ]
+
+
+def test_standard_input_that_may_block(monkeypatch: pytest.MonkeyPatch):
+    made = plan(stdin={"accept_forgeable": True})
+    assert made.accept_forgeable("stdin")
+    assert not made.accept_forgeable("stdin2")
+
+
+def test_nothing_configured_reads_what_the_host_has_and_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch):
+    found = Discovery(
+        None,
+        FileSettings(paths=("/var/log/auth.log",)),
+        (
+            Lacking(Lack.JOURNAL_ABSENT, "/var/log/journal", "start systemd-journald"),
+            Lacking(Lack.NOTHING_TO_READ, "", "name a log"),
+        ),
+    )
+    monkeypatch.setattr(reading, "discover", lambda: found)
+    made = plan()
+    assert [type(source) for source in made.sources] == [FileSource]
+    assert made.lines == [
+        "lacks: journal absent (/var/log/journal); start systemd-journald",
+        "lacks: nothing to read; name a log",
+        "reads: /var/log/auth.log",
+    ]
+    assert not made.accept_forgeable("file:/var/log/auth.log")
+
+
+async def test_a_cursor_of_a_newer_version_is_refused(tmp_path):
+    path = tmp_path / "auth.log"
+    path.touch()
+    made = plan({f"file:{path}": '{"name":"file-cursor","version":99}'}, file=[{"paths": [str(path)]}])
+
+    async def emit(_batch):
+        pytest.fail("nothing may be read from a place that is not understood")
+
+    with pytest.raises(StateError):
+        await made.sources[0].run(emit)
