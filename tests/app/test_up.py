@@ -16,6 +16,7 @@ from vedette.app.host import STATE_FILE, is_running
 from vedette.app.pipeline import Pipeline
 from vedette.app.up import Up, check
 from vedette.config.settings import Settings
+from vedette.model.batch import Batch, Origin, split_lines
 from vedette.model.clock import SystemClock
 from vedette.model.errors import ConfigError, EnforcementError, RuleError, StateError, VedetteError
 from vedette.model.findings import Finding
@@ -23,6 +24,7 @@ from vedette.store.state import State
 
 RULE = "ssh-brute-force-address"
 ATTACKER = "198.51.100.7"
+FAILURE = "Failed password for root from {address} port {port} ssh2"
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +91,14 @@ async def life() -> Iterator[Life]:
     made.up.close()
 
 
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
 def fail(log: Path, count: int = 5, address: str = ATTACKER) -> None:
     with log.open("a") as file:
         for port in range(count):
-            stamp = datetime.now(UTC).isoformat(timespec="microseconds")
-            file.write(f"{stamp} web1 sshd[812]: Failed password for root from {address} port {port} ssh2\n")
+            file.write(f"{now()} web1 sshd[812]: {FAILURE.format(address=address, port=port)}\n")
 
 
 def findings(settings: Settings) -> list[Finding]:
@@ -163,6 +168,21 @@ async def test_only_one_runs_on_a_data_folder_over_reloads_until_it_is_closed(lo
     assert not is_running(settings.data_folder())
 
 
+async def test_what_a_cancelled_source_still_put_is_not_judged_twice_after_a_reload(log: Path, life: Life):
+    settings = settings_for(log)
+    await life.start(settings)
+    await life.end()
+    lines = "".join(f"{now()} web1 sshd[812]: {FAILURE.format(address=ATTACKER, port=port)}\n" for port in range(5))
+    block = lines.encode()
+    starts, ends = split_lines(block)
+    life.up._queue.put(Batch(Origin("host", "file"), 0, block, starts, ends, starts, SystemClock().now()))
+    await life.start(settings)
+    fail(log, address="203.0.113.80")
+    await until_found(settings)
+    await life.end()
+    assert [one.key for one in findings(settings)] == [{"source.ip": "203.0.113.80"}]
+
+
 async def test_an_enforcer_that_cannot_start_is_lacking_and_the_rest_goes_on(
     log: Path, life: Life, monkeypatch: pytest.MonkeyPatch
 ):
@@ -182,12 +202,17 @@ async def test_an_engine_that_breaks_ends_the_program_loudly(log: Path, life: Li
         raise ZeroDivisionError("a defect")
 
     monkeypatch.setattr(Pipeline, "take", broken)
-    await life.start(settings_for(log))
-    with capture_logs() as logs:
+
+    async def live() -> None:
+        # It may break before it is up: where its source stands is a batch too.
+        await life.start(settings_for(log))
         fail(log)
         assert life.task is not None
+        await life.task
+
+    with capture_logs() as logs:
         with pytest.raises(ZeroDivisionError):
-            await life.task
+            await live()
     assert "ENGINE STOPPED" in [one["event"] for one in logs]
 
 

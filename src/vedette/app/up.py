@@ -52,6 +52,10 @@ QUEUE_BATCHES = 64
 Say = Callable[[str], None]
 
 
+def _new_queue() -> queue.Queue[Batch | None]:
+    return queue.Queue(QUEUE_BATCHES)
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """What outlives a reload: taken while privileges last, given back at the end."""
@@ -77,7 +81,7 @@ class Up:
         self._clock = clock
         self._say = say
         self._held: _Held | None = None
-        self._queue: queue.Queue[Batch | None] = queue.Queue(QUEUE_BATCHES)
+        self._queue = _new_queue()
         self._failure: BaseException | None = None
 
     async def run(self, settings: Settings, stop: asyncio.Event) -> None:
@@ -140,6 +144,8 @@ class Up:
         held: _Held,
     ) -> None:
         clock, counters, me = self._clock, self.counters, held.me
+        # A source that was cancelled at a full queue may still put its batch, which is read again after a reload.
+        self._queue = _new_queue()
         reading = plan_sources(settings.sources, me.host_id, clock, counters, state.cursors())
         matcher = matcher_of(rules, counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
