@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from vedette.app.counters import Counters
 from vedette.app.detection import load_matcher
-from vedette.app.replay import Replay, evidence, open_files
+from vedette.app.replay import LONGEST, Replay, evidence, open_files
+from vedette.app.workers import ForkedPool
 from vedette.detections.correlate import Correlator
 from vedette.detections.match import Matcher
 from vedette.model.errors import VedetteError
@@ -149,6 +151,92 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, matcher: Matcher) -> None:
         replay([damaged], matcher)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_came_before_the_damage_is_judged(tmp_path: Path, matcher: Matcher, workers: int) -> None:
+    lines = attack(1, 4000)
+    whole = write(tmp_path / "whole.log", lines)
+    damaged = tmp_path / "damaged.gz"
+    damaged.write_bytes(gzip.compress(whole.read_bytes())[:-2000])
+    counters = Counters()
+    correlator = Correlator(matcher.rules, counter=counters, evidence=evidence)
+    found = []
+    run = Replay(open_files([damaged], year=2026), matcher, correlator, counter=counters, workers=workers, chunk=9000)
+
+    def collect() -> None:
+        for one in run.run():
+            found.append(one.id)  # noqa: PERF401 (what came before the error is wanted)
+
+    with pytest.raises(VedetteError, match="is damaged"):
+        collect()
+    expected = [one.id for one in replay([whole], matcher)]
+    assert 0 < len(found) < len(expected)
+    assert found == expected[: len(found)]
+
+
+def test_a_compressed_file_crosses_new_year_like_a_plain_one(tmp_path: Path, matcher: Matcher) -> None:
+    words = "web1 sshd[9]: Failed password for root from 192.0.2.1 port 9 ssh2"
+    lines = [f"Dec 31 23:59:5{n} {words}" for n in range(3)] + [f"Jan  1 00:00:0{n} {words}" for n in range(3)]
+    plain = write(tmp_path / "auth.log", lines)
+    packed = tmp_path / "auth.log.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    expected = [(one.id, one.time, one.count) for one in replay([plain], matcher)]
+    assert [count for _, _, count in expected] == [5]
+    assert [(one.id, one.time, one.count) for one in replay([packed], matcher)] == expected
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_overlong_record_is_cut_and_counted(tmp_path: Path, matcher: Matcher, packed: bool) -> None:
+    lines = [line.encode() for line in attack(5, 300)]
+    long = [b"x" * (LONGEST + 1), b"\0" * 3_000_000 + lines[0], lines[0] + b" " * LONGEST * 2]
+    path = tmp_path / "auth.log"
+    content = b"\n".join([*lines[:100], *long, *lines[100:], b"y" * 3_000_000])
+    path.write_bytes(gzip.compress(content, 1) if packed else content)
+    plain = write(tmp_path / "plain.log", [])
+    plain.write_bytes(b"\n".join([*lines[:100], b"", lines[0], b"", *lines[100:], b""]))
+    expected = [(one.id, [record.line for record in one.records]) for one in replay([plain], matcher)]
+    for chunk in (9000, 1 << 20, 8 << 20):
+        counters = Counters()
+        correlator = Correlator(matcher.rules, counter=counters, evidence=evidence)
+        run = Replay(open_files([path], year=2026), matcher, correlator, counter=counters, chunk=chunk)
+        assert [(one.id, [record.line for record in one.records]) for one in run.run()] == expected
+        assert run.progress.records == 304
+        if chunk > 3_000_000:
+            assert counters.value("records_dropped", "record-too-long") == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_is_renamed_or_cut_short_meanwhile(tmp_path: Path, matcher: Matcher, workers: int) -> None:
+    lines = attack(2, 3000)
+    path = write(tmp_path / "auth.log", lines)
+    expected = replay([path], matcher)
+    counters = Counters()
+    correlator = Correlator(matcher.rules, counter=counters, evidence=evidence)
+    run = Replay(open_files([path], year=2026), matcher, correlator, counter=counters, workers=workers, chunk=5000)
+    findings = run.run()
+    found = [next(findings)]
+    path.rename(tmp_path / "auth.log.1")
+    write(path, ["something else"] * 3000)
+    assert [*found, *findings] == expected
+
+    large = tmp_path / "large.log"
+    large.write_bytes((tmp_path / "auth.log.1").read_bytes() + b"\n")
+    os.truncate(large, 1 << 40)
+    run = Replay(open_files([large], year=2026), matcher, correlator, counter=counters, workers=workers, chunk=5000)
+    findings = run.run()
+    next(findings)
+    os.truncate(large, 100)
+    assert len(list(findings)) < len(expected)
+
+
+def test_many_short_records_are_matched_a_few_at_a_time(
+    tmp_path: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "auth.log", attack(4, 500))
+    expected = replay([path], matcher)
+    monkeypatch.setattr("vedette.app.replay.RECORDS", 37)
+    assert replay([path], matcher) == expected
+
+
 def test_a_worker_that_dies_ends_the_run_with_words(
     tmp_path: Path, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +248,21 @@ def test_a_worker_that_dies_ends_the_run_with_words(
     monkeypatch.setattr(Replay, "_work", die)
     with pytest.raises(VedetteError, match="worker ended"):
         replay([path], matcher, workers=2, chunk=5000)
+
+
+def test_a_worker_that_died_idle_is_no_reader_of_ours_that_went_away() -> None:
+    """A broken pipe would end the command with 0, its findings cut short."""
+    pool = ForkedPool(bytes, 2)
+
+    def use() -> None:
+        with pool:
+            for process in pool._processes:
+                process.kill()
+                process.join()
+            pool.submit(b"job")
+
+    with pytest.raises(VedetteError, match="worker ended"):
+        use()
 
 
 @pytest.mark.parametrize("odd", ["", "garbage", "<13>1 - host app - - - hello", "\x00\x00"])

@@ -189,7 +189,8 @@ def test_over_the_wire_nothing_changes() -> None:
     ]
     batch = batch_of(["t=1 user.name=bob", "t=2", "t=3 user.name=eve source.port=9 repeat=3", "t=4 user.name=bob"])
     matches = Matcher(rules, PairParser()).match(batch)
-    back, starts, ends = unpack(pack(matches, batch.starts, batch.ends))
+    back, starts, ends, too_long = unpack(pack(matches, batch.starts, batch.ends, too_long=3))
+    assert too_long == 3
     assert [batch.block[a:b] for a, b in zip(starts, ends, strict=True)] == [
         batch.raw(int(row)) for row in matches.rows
     ]

@@ -8,6 +8,7 @@ import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -21,23 +22,27 @@ from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
 from vedette.detections.match import Matcher, Matches
 from vedette.detections.stretch import Stretch
-from vedette.detections.wire import pack, unpack
+from vedette.detections.wire import Answer, join, pack, unpack
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Int64, Origin, Trust, split_lines
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import VedetteError
 from vedette.model.findings import Evidence, Finding
 from vedette.model.protocols import Counter
+from vedette.model.reasons import DropReason
 from vedette.parsers.syslog import span_of_file
 
 CHUNK = 8 << 20
 """Bytes a worker takes at a time: small enough to keep memory flat, large enough that set-up does not count."""
-
+RECORDS = 1 << 18
+"""Records matched at a time: what is kept of each weighs more than a short line."""
+LONGEST = 1 << 20
+"""Bytes of a record that are looked at; what lies beyond is passed over, as the sources do."""
 
 _ENDS = 1 << 16
 
 
 class _Job(msgspec.Struct, frozen=True):
-    """A block to match: bytes of a file, or given outright (compressed files). year, read_at: of the file."""
+    """A block to match: bytes of a file, or given outright (compressed files)."""
 
     file: int
     number: int
@@ -68,6 +73,7 @@ class Progress:
     bytes_total: int = 0
     records: int = 0
     unreadable: int = 0
+    too_long: int = 0
     findings: int = 0
 
 
@@ -93,15 +99,22 @@ def open_files(paths: Sequence[Path], *, year: int = 0, timezone: str = "UTC") -
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:
-    """The first and the last record of a file; of a compressed one only the first is to be had cheaply."""
+    """The first and the last record of a file; a compressed one is read through for its last."""
     if _is_gzip(path):
-        with gzip.open(path) as file:
-            return file.readline(_ENDS).rstrip(b"\r\n"), b""
+        first = last = b""
+        with gzip.open(path) as file, suppress(*_DAMAGE):
+            first = last = file.readline(_ENDS)
+            while data := file.read1(_ENDS):
+                last = (last + data)[-_ENDS:]
+        return first.rstrip(b"\r\n"), last.rstrip(b"\r\n").rpartition(b"\n")[2]
     with path.open("rb") as file:
         first = file.readline(_ENDS).rstrip(b"\r\n")
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - _ENDS, 0))
         return first, file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
+
+
+_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def evidence(origin: Origin, position: int, time: int) -> Evidence:
@@ -132,23 +145,28 @@ class Replay:
         self._workers = workers
         self._chunk = chunk
         self._report = progress
-        self.progress = Progress(bytes_total=sum(file.path.stat().st_size for file in self._files))
+        self._raws: list[BinaryIO] = []
+        self.progress = Progress()
 
     def run(self) -> Iterator[Finding]:
-        """Run to the end."""
-        small = self.progress.bytes_total < 2 * self._chunk and not any(_is_gzip(file.path) for file in self._files)
-        pool = InlinePool(self._work) if self._workers <= 1 or small else ForkedPool(self._work, self._workers)
-        with pool:
-            readers = [_Reader(file, index, pool, self) for index, file in enumerate(self._files)]
-            try:
-                stretches = readers[0].stretches() if len(readers) == 1 else merged(readers)
-                for stretch in stretches:
-                    outcome = self._correlator.process(stretch)
-                    self.progress.findings += len(outcome.findings)
-                    yield from outcome.findings
-            finally:
-                for reader in readers:
-                    reader.close()
+        """Run to the end. VedetteError for a file that cannot be read any more."""
+        with ExitStack() as stack:
+            # Opened before the workers are forked: a file that is renamed meanwhile stays the same file for them.
+            self._raws = [stack.enter_context(_open(file.path)) for file in self._files]
+            self.progress.bytes_total = sum(os.fstat(raw.fileno()).st_size for raw in self._raws)
+            compressed = [_is_gzip(file.path) for file in self._files]
+            small = self.progress.bytes_total < 2 * self._chunk and not any(compressed)
+            pool = InlinePool(self._work) if self._workers <= 1 or small else ForkedPool(self._work, self._workers)
+            stack.enter_context(pool)
+            readers = [
+                _Reader(file, index, raw, pool, self, compressed=packed)
+                for index, (file, raw, packed) in enumerate(zip(self._files, self._raws, compressed, strict=True))
+            ]
+            stretches = readers[0].stretches() if len(readers) == 1 else merged(readers)
+            for stretch in stretches:
+                outcome = self._correlator.process(stretch)
+                self.progress.findings += len(outcome.findings)
+                yield from outcome.findings
 
     def _work(self, data: bytes) -> bytes:
         """One job, in a worker: read, parse, match."""
@@ -156,9 +174,9 @@ class Replay:
         file = self._files[job.file]
         block = job.block
         if block is None:
-            with file.path.open("rb") as source:
-                block = os.pread(source.fileno(), job.length, job.offset)
+            block = _read(self._raws[job.file], file.path, job.length, job.offset)
         starts, ends = split_lines(block)
+        too_long = _shorten(block, starts, ends)
         batch = Batch(
             origin=file.origin,
             number=job.number,
@@ -172,64 +190,82 @@ class Replay:
             year=file.year,
             spooled=True,
         )
-        return pack(self._matcher.match(batch), starts, ends)
+        return pack(self._match(batch), starts, ends, too_long=too_long)
 
-    def done(self, length: int, matches: Matches) -> None:
+    def _match(self, batch: Batch) -> Matches:
+        """`batch` matched, a limited number of records at a time."""
+        if len(batch) <= RECORDS:
+            return self._matcher.match(batch)
+        parts: list[Matches] = []
+        high = BEGINNING
+        for begin in range(0, len(batch), RECORDS):
+            own = slice(begin, begin + RECORDS)
+            part = self._matcher.match(
+                replace(batch, starts=batch.starts[own], ends=batch.ends[own], positions=batch.positions[own])
+            )
+            parts.append(replace(part, rows=part.rows + begin, high=np.maximum(part.high, high)))
+            high = max(high, part.batch_high)
+        return join(parts, np.arange(sum(len(part.rows) for part in parts)))
+
+    def done(self, length: int, answer: Answer) -> None:
         """Note that a block has been matched."""
         self.progress.bytes_done += length
-        self.progress.records += matches.n
-        self.progress.unreadable += matches.unreadable
+        self.progress.records += answer.matches.n
+        self.progress.unreadable += answer.matches.unreadable
+        if answer.too_long:
+            self.progress.too_long += answer.too_long
+            self._counter.add("records_dropped", DropReason.RECORD_TOO_LONG, answer.too_long)
         self._report(self.progress)
 
 
 class _Reader:
     """Cuts one file at line ends, keeps some jobs in flight, gives the stretches back in order."""
 
-    def __init__(self, file: ReplayFile, index: int, pool: Pool, replay: Replay) -> None:
+    def __init__(
+        self, file: ReplayFile, index: int, raw: BinaryIO, pool: Pool, replay: Replay, *, compressed: bool
+    ) -> None:
         self.file = file
         self._index = index
         self._pool = pool
         self._replay = replay
-        self._raw: BinaryIO = file.path.open("rb")
-        self._compressed = _is_gzip(file.path)
-        self._source = gzip.GzipFile(fileobj=self._raw) if self._compressed else self._raw
+        self._raw = raw
+        self._compressed = compressed
         self._jobs = self._cut()
         self._flight: deque[tuple[int, _Job, int]] = deque()
         self._lines = 0
+        self._damage: Exception | None = None
         self.high = BEGINNING
-
-    def close(self) -> None:
-        """Give back the file."""
-        self._source.close()
-        self._raw.close()
 
     def stretches(self) -> Iterator[Stretch]:
         """Every block of the file, matched, in order."""
-        ahead = max(self._replay._workers + 2, 1)
+        ahead = self._replay._workers + 2
         while True:
             while len(self._flight) < ahead and (job := next(self._jobs, None)) is not None:
                 done = self._raw.tell() if self._compressed else job.offset + job.length
                 self._flight.append((self._pool.submit(_JOB_ENCODER.encode(job)), job, done))
             if not self._flight:
-                return
+                break
             ticket, job, done = self._flight.popleft()
-            matches, starts, ends = unpack(self._pool.result(ticket))
-            self._replay.done(job.length if not self._compressed else 0, matches)
+            answer = unpack(self._pool.result(ticket))
+            self._replay.done(job.length if not self._compressed else 0, answer)
             if self._compressed:
                 self._replay.progress.bytes_done = max(self._replay.progress.bytes_done, done)
+            matches = answer.matches
             matches = replace(
                 matches, position=matches.position + self._lines, high=np.maximum(matches.high, self.high)
             )
             self._lines += matches.n
             self.high = max(self.high, matches.batch_high)
-            yield stretch_of(_nameplate(self.file), matches, self._raw_of(job, starts, ends))
+            yield stretch_of(_nameplate(self.file), matches, self._raw_of(job, answer.starts, answer.ends))
+        if self._damage is not None:
+            raise VedetteError(f"{self.file.path} is damaged: {self._damage}", hint="what came before was judged")
 
     def _raw_of(self, job: _Job, starts: Int64, ends: Int64) -> Callable[[int], bytes]:
         def raw(index: int) -> bytes:
             start, end = int(starts[index]), int(ends[index])
             if job.block is not None:
                 return job.block[start:end]
-            return os.pread(self._raw.fileno(), end - start, job.offset + start)
+            return _read(self._raw, self.file.path, end - start, job.offset + start)
 
         return raw
 
@@ -241,38 +277,78 @@ class _Reader:
         size = os.fstat(descriptor).st_size
         offset = number = 0
         while offset < size:
-            end = min(offset + self._replay._chunk, size)
+            wanted = end = min(offset + self._replay._chunk, size)
             while end < size:
                 # The newline at or after the wanted end; a line may be longer than a chunk.
-                window = os.pread(descriptor, 1 << 16, end - 1)
+                window = _read(self._raw, self.file.path, _ENDS, end - 1)
                 found = window.find(b"\n")
                 if found >= 0:
                     end += found
                     break
-                end = min(end + max(len(window), 1), size)
-            yield _Job(self._index, number, offset, end - offset, None)
+                # Nothing more where the file was cut short meanwhile.
+                end = min(end + len(window), size) if window else size
+            yield _Job(self._index, number, offset, min(end, wanted + LONGEST + 1) - offset, None)
             offset, number = end, number + 1
 
     def _cut_compressed(self) -> Iterator[_Job]:
-        rest, number = b"", 0
+        held, number, limit = bytearray(), 0, self._replay._chunk + LONGEST + 1
+        source = gzip.GzipFile(fileobj=self._raw)
+        more = True
+        while more:
+            data = self._inflated(source)
+            more = bool(data)
+            newline = data.rfind(b"\n")
+            cut = len(held) + newline + 1 if newline >= 0 else 0
+            # Of an overlong line only the beginning is held.
+            held += data if newline >= 0 else data[: max(limit - len(held), 0)]
+            if not more:
+                cut = len(held)
+            elif len(held) < self._replay._chunk:
+                continue
+            if cut:
+                yield _Job(self._index, number, 0, 0, bytes(held[:cut]))
+                del held[:cut]
+                number += 1
+
+    def _inflated(self, source: gzip.GzipFile) -> bytes:
+        """The next bytes; none at the end, or where the file is damaged from there on."""
         try:
-            while data := self._source.read(self._replay._chunk):
-                cut = data.rfind(b"\n") + 1
-                if not cut:
-                    rest += data
-                    continue
-                yield _Job(self._index, number, 0, 0, rest + data[:cut])
-                rest, number = data[cut:], number + 1
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise VedetteError(f"{self.file.path} is damaged: {error}", hint="what came before was judged") from None
-        if rest:
-            yield _Job(self._index, number, 0, 0, rest)
+            return source.read1(min(self._replay._chunk, _ENDS))
+        except _DAMAGE as error:
+            self._damage = error
+            return b""
 
 
 def _nameplate(file: ReplayFile) -> Batch:
     """Stands for a batch whose bytes stayed with the worker."""
     nothing = np.empty(0, dtype=np.int64)
     return Batch(file.origin, 0, b"", nothing, nothing, nothing, file.read_at)
+
+
+def _shorten(block: bytes, starts: Int64, ends: Int64) -> int:
+    """Cut overlong records where the sources cut them, the NULs of a hole passed over first; how many there were."""
+    cut = 0
+    for row in np.flatnonzero(ends - starts > LONGEST).tolist():
+        text = block[int(starts[row]) : int(ends[row])]
+        starts[row] += len(text) - len(text.lstrip(b"\0"))
+        if ends[row] - starts[row] > LONGEST:
+            ends[row] = starts[row] + LONGEST
+            cut += 1
+    return cut
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise VedetteError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _read(raw: BinaryIO, path: Path, length: int, offset: int) -> bytes:
+    try:
+        return os.pread(raw.fileno(), length, offset)
+    except OSError as error:
+        raise VedetteError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _is_gzip(path: Path) -> bool:

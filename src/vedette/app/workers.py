@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -94,7 +95,7 @@ class ForkedPool:
             process.join()
 
     def submit(self, job: Job) -> int:
-        """Take a job; its ticket."""
+        """Take a job; its ticket. VedetteError when a worker died."""
         self._next += 1
         self._waiting.append((self._next, job))
         self._assign()
@@ -108,9 +109,7 @@ class ForkedPool:
                 try:
                     data = connection.recv_bytes()
                 except (EOFError, OSError):
-                    raise VedetteError(
-                        "a matching worker ended unexpectedly", hint="run again with --workers 1"
-                    ) from None
+                    raise _ended() from None
                 self._results[self._busy.pop(connection)] = data
                 self._idle.append(connection)
             self._assign()
@@ -120,8 +119,16 @@ class ForkedPool:
         while self._idle and self._waiting:
             ticket, job = self._waiting.popleft()
             connection = self._idle.pop()
-            connection.send_bytes(job)
+            try:
+                connection.send_bytes(job)
+            except OSError:
+                # A broken pipe of ours must not be taken for one of the reader of our output.
+                raise _ended() from None
             self._busy[connection] = ticket
+
+
+def _ended() -> VedetteError:
+    return VedetteError("a matching worker ended unexpectedly", hint="run again with --workers 1")
 
 
 def _serve(work: Work, connection: Connection, others: list[Connection]) -> None:
@@ -129,12 +136,18 @@ def _serve(work: Work, connection: Connection, others: list[Connection]) -> None
     # The parent's ends of the pipes came along with the fork; held open here they would keep siblings alive.
     for other in others:
         other.close()
+    # Ctrl-C reaches the whole group; the parent ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
             job = connection.recv_bytes()
-        except (EOFError, OSError, KeyboardInterrupt):
+        except (EOFError, OSError):
             return
-        connection.send_bytes(work(job))
+        answer = work(job)
+        try:
+            connection.send_bytes(answer)
+        except OSError:
+            return  # nobody is there any more who would take it
 
 
 def default_workers() -> int:

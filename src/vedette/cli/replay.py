@@ -14,7 +14,7 @@ import typer
 
 from vedette.app.counters import Counters
 from vedette.app.detection import load_matcher
-from vedette.app.replay import Progress, Replay, evidence, open_files
+from vedette.app.replay import LONGEST, Progress, Replay, evidence, open_files
 from vedette.app.workers import default_workers
 from vedette.cli.output import Format, errors_said, json_line, note, say
 from vedette.cli.records import finding_record
@@ -79,6 +79,7 @@ def _replay(
         f"{done.records} records, {seconds:.2f} seconds, {done.records / seconds:.0f} records/s, "
         f"{done.findings} findings"
         + (f", {done.unreadable} headers unreadable" if done.unreadable else "")
+        + (f", {done.too_long} records cut at {LONGEST} bytes" if done.too_long else "")
         + (f", {late} records too late to correlate" if late else "")
     )
 

@@ -4,7 +4,7 @@ Counterpart: `app.replay` sends them over pipes of its own; they never leave the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,7 +28,10 @@ _NUMBERS = ("n", "bytes", "unreadable", "batch_high", "skewed")
 
 
 class Packet(msgspec.Struct, frozen=True):
-    """What a worker sends back for one job. starts, ends: int64[m], where the matched records lie in the block."""
+    """What a worker sends back for one job. starts, ends: int64[m], where the matched records lie in the block.
+
+    too_long: records of which only the beginning was looked at.
+    """
 
     arrays: dict[str, bytes]
     hits: dict[int, bytes]
@@ -36,15 +39,24 @@ class Packet(msgspec.Struct, frozen=True):
     numbers: dict[str, int]
     starts: bytes
     ends: bytes
-    lines: int
+    too_long: int
 
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Packet)
 
 
-def pack(matches: Matches, starts: Int64, ends: Int64) -> bytes:
-    """`matches` of a whole block as bytes."""
+class Answer(NamedTuple):
+    """A packet read again."""
+
+    matches: Matches
+    starts: Int64
+    ends: Int64
+    too_long: int
+
+
+def pack(matches: Matches, starts: Int64, ends: Int64, *, too_long: int = 0) -> bytes:
+    """`matches` of a whole block as bytes. starts, ends: of all its records."""
     return _ENCODER.encode(
         Packet(
             arrays={name: getattr(matches, name).tobytes() for name in _ARRAYS},
@@ -53,17 +65,17 @@ def pack(matches: Matches, starts: Int64, ends: Int64) -> bytes:
             numbers={name: int(getattr(matches, name)) for name in _NUMBERS},
             starts=starts[matches.rows].tobytes(),
             ends=ends[matches.rows].tobytes(),
-            lines=matches.n,
+            too_long=too_long,
         )
     )
 
 
-def unpack(data: bytes) -> tuple[Matches, Int64, Int64]:
+def unpack(data: bytes) -> Answer:
     """What `pack` packed: the matches and where their records lie in the block."""
     packet = _DECODER.decode(data)
     parts: dict[str, Any] = {name: np.frombuffer(packet.arrays[name], dtype=dtype) for name, dtype in _ARRAYS.items()}
     parts.update(packet.numbers)
-    return (
+    return Answer(
         Matches(
             **parts,
             hits={index: np.frombuffer(hits, dtype=np.int32) for index, hits in packet.hits.items()},
@@ -78,6 +90,7 @@ def unpack(data: bytes) -> tuple[Matches, Int64, Int64]:
         ),
         np.frombuffer(packet.starts, dtype=np.int64),
         np.frombuffer(packet.ends, dtype=np.int64),
+        packet.too_long,
     )
 
 
