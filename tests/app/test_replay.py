@@ -164,7 +164,7 @@ def test_what_came_before_the_damage_is_judged(tmp_path: Path, matcher: Matcher,
 
     def collect() -> None:
         for one in run.run():
-            found.append(one.id)  # noqa: PERF401 (what came before the error is wanted)
+            found.append(one.id)
 
     with pytest.raises(VedetteError, match="is damaged"):
         collect()
