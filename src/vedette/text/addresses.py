@@ -14,7 +14,7 @@ from ipaddress import (
     NetmaskValueError,
     ip_network,
 )
-from socket import AF_INET, inet_pton
+from socket import AF_INET, inet_ntop, inet_pton
 
 _LONGEST_V4 = len("255.255.255.255")
 
@@ -57,6 +57,13 @@ def prefix(address: str, v4: int, v6: int) -> str:
 
     ValueError when `address` is none.
     """
+    if ":" not in address:
+        # The same for four decimal parts, in C: a flood brings a new address with every record.
+        try:
+            bits = int.from_bytes(inet_pton(AF_INET, address))
+        except (OSError, ValueError):
+            raise ValueError(f"{address!r} is not an address") from None
+        return f"{inet_ntop(AF_INET, (bits >> 32 - v4 << 32 - v4).to_bytes(4))}/{v4}"
     found = parse(address)
     if found is None:
         raise ValueError(f"{address!r} is not an address")
