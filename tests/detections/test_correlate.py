@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -241,6 +242,39 @@ def test_a_flood_of_keys_does_not_push_out_the_one_that_fills_up() -> None:
     assert [one.key["source.ip"] for one in engine.process(batch_of([failed(2)])).findings] == ["192.0.2.1"]
     first = engine.process(batch_of([failed(3, "10.0.0.9")] * 6)).findings
     assert [one.inexact for one in first] == [True]
+
+
+@pytest.mark.parametrize("rule", [counting(3, 1000), counting(2, 1000, distinct="user.name")])
+def test_what_a_flood_pushes_out_does_not_depend_on_the_cut(rule: Rule) -> None:
+    choose = random.Random(5)
+    lines = [
+        failed(n // 100, f"10.0.{choose.randrange(12)}.{choose.randrange(256)}", choose.choice("ab"))
+        for n in range(9000)
+    ]
+    whole = run([FAILED, rule], lines, max_keys=1500)
+    assert any(one.inexact for one in whole)
+    assert not all(one.inexact for one in whole)
+    for cuts in ([1234, 5000], list(range(0, 9000, 70)), list(range(0, 9000, 7))):
+        assert run([FAILED, rule], lines, cuts, max_keys=1500) == whole
+
+
+def test_the_next_finding_of_an_evicted_key_is_inexact_however_many_there_were() -> None:
+    engine = engine_of([FAILED, counting(3, 1000)], max_keys=1100)
+    # Not the oldest, so that it is given up when already more were than are remembered.
+    engine.process(batch_of([failed(0, f"10.{n >> 8}.{n & 255}.7") for n in range(2000) for _ in (1, 2)]))
+    engine.process(batch_of([failed(0.5, "192.0.2.1")] * 2))
+    for begin in range(0, 30_000, 3000):
+        flood = [failed(1, f"10.{n >> 8}.{n & 255}.9") for n in range(begin, begin + 3000) for _ in (1, 2)]
+        engine.process(batch_of(flood))
+    found = [one for n in (0, 1, 2) for one in engine.process(batch_of([failed(2 + n, "192.0.2.1")])).findings]
+    assert [one.inexact for one in found] == [True]
+
+
+def test_a_run_that_keeps_nothing_remembers_no_changes() -> None:
+    engine = engine_of([FAILED, counting(3, 10)], max_keys=1100)
+    for begin in range(0, 20_000, 2000):
+        engine.process(batch_of([failed(n, f"10.{n >> 8}.{n & 255}.9") for n in range(begin, begin + 2000)]))
+    assert [len(state.changed) for state in engine.correlator._states] == [0]
 
 
 def test_work_does_not_grow_with_what_a_window_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ Counterpart: `windows` is the meaning, one record at a time; a property test hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat as repeated
 
 import numpy as np
@@ -21,7 +21,10 @@ LIGHT = 16
 
 
 class RuleRun:
-    """One correlation rule over one stretch. track: remember which windows changed; light: see `LIGHT`."""
+    """One correlation rule over one stretch. track: remember which windows changed; light: see `LIGHT`.
+
+    sweep: called after every `sweep_every` records of the rule while it has more windows than it need have.
+    """
 
     def __init__(
         self,
@@ -33,10 +36,14 @@ class RuleRun:
         outcome: Outcome,
         *,
         track: bool,
-        light: int = LIGHT,
+        light: int,
+        sweep: Callable[[RuleState], None],
+        sweep_every: int,
     ) -> None:
         self.state = state
         self._light = light
+        self._sweep = sweep
+        self._sweep_every = sweep_every
         self.plan = state.plan
         self.matches = stretch.matches
         self.origins = origins
@@ -54,10 +61,30 @@ class RuleRun:
             triggers = self._keyed([self.state.index])
         if not len(rows) and not len(triggers[0]):
             return []
-        window = self.matches.window
-        self.state.newest = max(
-            self.state.newest, int(window[rows].max(initial=0)), int(window[triggers[0]].max(initial=0))
-        )
+        while (room := self._room(len(rows), len(keys))) <= len(rows):
+            # All of one record, which may have several keys.
+            place = int(np.searchsorted(rows, rows[room - 1], side="right"))
+            early = int(np.searchsorted(triggers[0], rows[room - 1], side="right"))
+            self._walk(rows[:place], codes[:place], keys, (triggers[0][:early], triggers[1][:early], triggers[2]))
+            self._sweep(self.state)
+            rows, codes = rows[place:], codes[place:]
+            triggers = triggers[0][early:], triggers[1][early:], triggers[2]
+        self._walk(rows, codes, keys, triggers)
+        return self.firings
+
+    def _room(self, records: int, keys: int) -> int:
+        """How many of the next `records` come before a sweep, whose place must not depend on how input is cut."""
+        state = self.state
+        if len(state.windows) + keys <= state.most:
+            return records + 1
+        return self._sweep_every - state.seen % self._sweep_every
+
+    def _walk(self, rows: Int64, codes: Int64, keys: list[Key], triggers: tuple[Int64, Int64, list[Key]]) -> None:
+        if not len(rows) and not len(triggers[0]):
+            return
+        state, window = self.state, self.matches.window
+        state.seen += len(rows)
+        state.newest = max(state.newest, int(window[rows].max(initial=0)), int(window[triggers[0]].max(initial=0)))
         if self.plan.preceding:
             self._preceding(rows, codes, keys, triggers)
         elif self.plan.firing is model_rules.Firing.SIGMA and len(rows) > self._light:
@@ -65,7 +92,6 @@ class RuleRun:
         else:
             for key, own in _groups(rows, codes, keys):
                 self._one_by_one(key, own)
-        return self.firings
 
     # -------------------------------------------------------------------------------------- keys
 
@@ -137,8 +163,8 @@ class RuleRun:
     def _window(self, key: Key) -> KeyWindow:
         window = self.state.windows.get(key)
         if window is None:
-            window = self.state.windows[key] = KeyWindow(inexact=key in self.state.evicted)
-            self.state.evicted.discard(key)
+            evicted = self.state.evicted.pop(key, None) is not None
+            window = self.state.windows[key] = KeyWindow(inexact=evicted or self.state.doubtful)
         if self.track:
             self.state.changed.add(key)
         return window

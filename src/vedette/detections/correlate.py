@@ -108,9 +108,19 @@ class Correlator:
         trust = self._effective_trust(stretch)
         firings: list[Firing] = []
         for state in self._states:
-            rule_run = RuleRun(state, stretch, origins, trust, timely, outcome, track=self._track, light=self._light)
+            rule_run = RuleRun(
+                state,
+                stretch,
+                origins,
+                trust,
+                timely,
+                outcome,
+                track=self._track,
+                light=self._light,
+                sweep=self._sweep,
+                sweep_every=max(self._max_keys // 8, 1),
+            )
             firings.extend(rule_run.run())
-            self._sweep(state)
         outcome.findings = self._reporter.report(stretch, firings, trust, self._origin_list)
         return outcome
 
@@ -155,23 +165,29 @@ class Correlator:
     def _sweep(self, state: RuleState) -> None:
         """Forget windows that nothing can reach; past the limit the least filled and oldest go, counted."""
         windows = state.windows
-        if len(windows) <= max(1024, 2 * state.swept_at):
+        if len(windows) <= state.most:
             return
         floor = state.newest - state.plan.horizon
-        for key in [key for key, window in windows.items() if window.newest < floor]:
-            del windows[key]
-            state.changed.add(key)
-        if len(windows) > self._max_keys:
-            # A flood of new keys must not push out a key that has been filling up.
-            ranked = sorted(
-                windows, key=lambda key: (windows[key].fired, len(windows[key].entries), windows[key].newest)
-            )
-            for key in ranked[: len(windows) - self._max_keys * 3 // 4]:
-                del windows[key]
-                state.changed.add(key)
+        gone = [key for key, window in windows.items() if window.newest < floor]
+        state.evicted = {key: newest for key, newest in state.evicted.items() if newest >= floor}
+        excess = len(windows) - len(gone) - self._max_keys * 3 // 4
+        if len(windows) - len(gone) > self._max_keys:
+            lasting = [(key, window) for key, window in windows.items() if window.newest >= floor]
+            # A flood of new keys must not push out a key that has been filling up. The order of `windows` is that
+            # of the batches, so keys must not be told apart by it.
+            lasting.sort(key=lambda one: (one[1].fired, len(one[1].entries), one[1].newest, str(one[0])))
+            for key, window in lasting[:excess]:
+                gone.append(key)
                 if len(state.evicted) < self._max_keys:
-                    state.evicted.add(key)
-                self._counter.add("records_dropped", DropReason.STATE_EVICTED)
+                    state.evicted[key] = window.newest
+                else:
+                    state.forgotten = max(state.forgotten, window.newest)
+            self._counter.add("records_dropped", DropReason.STATE_EVICTED, excess)
+        state.doubtful = state.forgotten >= floor
+        for key in gone:
+            del windows[key]
+        if self._track:
+            state.changed.update(gone)
         state.swept_at = len(windows)
 
     def changes(self) -> dict[tuple[str, str], bytes | None]:

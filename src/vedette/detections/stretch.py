@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from vedette.detections.match import Matches
 from vedette.detections.windows import Fired, KeyWindow, WindowPlan
 from vedette.model.batch import Int64, Origin
+from vedette.model.clock import BEGINNING
 from vedette.model.events import Scalar, Value
 from vedette.model.findings import Continuation, Finding
 from vedette.model.rules import Rule
@@ -57,7 +58,12 @@ class Firing:
 
 @dataclass(slots=True)
 class RuleState:
-    """One correlation rule at work."""
+    """One correlation rule at work.
+
+    seen: records counted so far, by which it is told when windows are swept. evicted: keys whose windows were
+    given up while they lasted, with the time of their newest record; doubtful: there were more of them than
+    are remembered, so any new key may be one.
+    """
 
     index: int
     rule: Rule
@@ -66,9 +72,17 @@ class RuleState:
     fields: dict[int, tuple[str, ...]]
     windows: dict[Key, KeyWindow] = field(default_factory=dict)
     changed: set[Key] = field(default_factory=set)
-    evicted: set[Key] = field(default_factory=set)
+    evicted: dict[Key, int] = field(default_factory=dict)
+    forgotten: int = BEGINNING
+    doubtful: bool = False
+    seen: int = 0
     swept_at: int = 0
     newest: int = 0
+
+    @property
+    def most(self) -> int:
+        """How many windows there may be before it is worth while to look which of them have ended."""
+        return max(1024, 2 * self.swept_at)
 
 
 def group_by(rule: Rule) -> tuple[str, ...]:
