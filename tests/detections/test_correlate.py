@@ -216,6 +216,38 @@ def test_equal_records_get_findings_of_their_own() -> None:
     assert ids == [one.id for one in run([rule], lines, [1, 2])]
 
 
+def test_firings_at_one_moment_have_ids_of_their_own() -> None:
+    rule = counting(2, 10)
+    assert rule.correlate is not None
+    often = replace(rule, correlate=replace(rule.correlate, firing=Firing.OSSEC))
+    for cuts in ([], [3], list(range(6))):
+        found = run([FAILED, often], [failed(1)] * 6, cuts)
+        assert len({one.id for one in found}) == len(found) == 3
+
+
+def test_a_correlated_child_that_fires_wins_over_the_siblings_after_it() -> None:
+    parent = replace(FAILED, silent=False)
+    counted = Correlate(
+        CorrelationKind.EVENT_COUNT,
+        ("sibling",),
+        ("source.ip",),
+        10 * SECOND,
+        (Threshold(Comparison.GTE, 2),),
+        firing=Firing.OSSEC,
+        preceding=True,
+    )
+    child = Rule(id="child", name="x", level=Level.HIGH, parents=("failed",), order=10, stop=True, correlate=counted)
+    sibling = Rule(id="sibling", name="x", level=Level.LOW, parents=("failed",), order=5, stop=True)
+    below = Rule(
+        id="below", name="x", level=Level.LOW, parents=("sibling",), when=Test("user.name", Op.EQUALS, ("eve",))
+    )
+    lines = [failed(1), failed(2), failed(3, user="eve"), failed(4)]
+    rules = [parent, child, sibling, below]
+    assert [one.rule_id for one in run(rules, lines)] == ["sibling", "sibling", "child", "sibling"]
+    ordered = [parent, replace(child, order=1), sibling, below]
+    assert [one.rule_id for one in run(ordered, lines)] == ["sibling", "sibling", "below", "sibling"]
+
+
 def test_what_it_cannot_do_is_said() -> None:
     below = replace(
         counting(3, 10), correlate=replace(counting(3, 10).correlate, threshold=(Threshold(Comparison.LT, 3),))

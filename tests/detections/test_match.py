@@ -16,7 +16,21 @@ from vedette.model.batch import Batch, Origin
 from vedette.model.errors import RuleError
 from vedette.model.events import Column, Table
 from vedette.model.levels import Level
-from vedette.model.rules import All, Any, LogSource, Node, Not, Op, Raw, Rule, Test
+from vedette.model.rules import (
+    All,
+    Any,
+    Comparison,
+    Correlate,
+    CorrelationKind,
+    LogSource,
+    Node,
+    Not,
+    Op,
+    Raw,
+    Rule,
+    Test,
+    Threshold,
+)
 from vedette.text.escape import decode
 
 NAMES = ("user.name", "source.ip", "source.port", "process.command_line")
@@ -128,6 +142,27 @@ def test_a_rule_must_not_be_its_own_ancestor() -> None:
         Matcher([a, b], PairParser())
     with pytest.raises(RuleError, match="no parent 'c'"):
         Matcher([Rule(id="a", name="x", level=Level.LOW, parents=("c",))], PairParser())
+
+
+def test_a_child_looks_at_its_own_log_source_alone() -> None:
+    rules = [
+        Rule(id="parent", name="x", level=Level.LOW),
+        Rule(id="sudo", name="x", level=Level.LOW, parents=("parent",), logsource=LogSource(service="sudo")),
+        Rule(id="elsewhere", name="x", level=Level.LOW, parents=("parent",), logsource=LogSource(product="windows")),
+    ]
+    hits = Matcher(rules, PairParser()).match(batch_of(["service=sshd", "service=sudo"])).hits
+    assert {index: rows.tolist() for index, rows in hits.items()} == {0: [0], 1: [1]}
+
+
+def test_a_child_of_a_correlation_is_refused() -> None:
+    counted = Correlate(CorrelationKind.EVENT_COUNT, ("a",), (), 1, (Threshold(Comparison.GTE, 2),))
+    rules = [
+        Rule(id="a", name="x", level=Level.LOW),
+        Rule(id="many", name="x", level=Level.LOW, parents=("a",), correlate=counted),
+        Rule(id="below", name="x", level=Level.LOW, parents=("many",)),
+    ]
+    with pytest.raises(RuleError, match="a child of the correlation many"):
+        Matcher(rules, PairParser())
 
 
 def test_atoms() -> None:

@@ -62,7 +62,7 @@ class Correlator:
         self._highs: dict[tuple[str, str], int] = {}
         self._states = [self._state(index, rule) for index, rule in enumerate(self.rules) if rule.correlate is not None]
         self._by_id = {state.rule.id: state for state in self._states}
-        self._reporter = Reporter(self.rules, self._parent_indexes(), evidence)
+        self._reporter = Reporter(self.rules, self._replaced(), evidence)
 
     def _state(self, index: int, rule: Rule) -> RuleState:
         correlate = rule.correlate
@@ -88,15 +88,30 @@ class Correlator:
             fields[base_index] = tuple(aliases.get(name, name) for name in correlate.group_by)
         return RuleState(index, rule, WindowPlan.of(rule, self._lateness), sorted(set(bases)), fields)
 
-    def _parent_indexes(self) -> dict[int, list[int]]:
-        """Per correlated child the rules whose own finding its firing replaces."""
-        parents: dict[int, list[int]] = {}
+    def _replaced(self) -> dict[int, list[int]]:
+        """Per correlated child the rules whose finding on a record its firing replaces.
+
+        These are its parents and, where it stops, the siblings after it with all that are below them.
+        """
+        replaced: dict[int, list[int]] = {}
         for state in self._states:
-            names = set(state.rule.parents)
-            parents[state.index] = [
-                at for at, rule in enumerate(self.rules) if rule.id in names or names & set(rule.groups)
-            ]
-        return parents
+            rule, parents = state.rule, set(state.rule.parents)
+            gone = {at for at, other in enumerate(self.rules) if parents & {other.id, *other.groups}}
+            if rule.stop:
+                place = (-rule.order, state.index)
+                families = {name for at in gone for name in (self.rules[at].id, *self.rules[at].groups)}
+                after = {
+                    at
+                    for at, other in enumerate(self.rules)
+                    if families & set(other.parents) and (-other.order, at) > place
+                }
+                gone |= after
+                while after:
+                    names = {name for at in after for name in (self.rules[at].id, *self.rules[at].groups)}
+                    after = {at for at, other in enumerate(self.rules) if names & set(other.parents)} - gone
+                    gone |= after
+            replaced[state.index] = sorted(gone - {state.index})
+        return replaced
 
     def process(self, stretch: Stretch) -> Outcome:
         """Take the next matches; the findings they make."""

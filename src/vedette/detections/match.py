@@ -174,9 +174,15 @@ class Matcher:
                 if name not in by_group:
                     raise RuleError(f"rule {rule.id}: no parent {name!r}", location=rule.origin)
                 for parent in by_group[name]:
+                    if self.rules[parent].correlate is not None:
+                        raise RuleError(
+                            f"rule {rule.id}: a child of the correlation {self.rules[parent].id} is not supported yet",
+                            location=rule.origin,
+                        )
                     if index not in children.setdefault(parent, []):
                         children[parent].append(index)
-        for siblings in children.values():
+        for parent, siblings in children.items():
+            children[parent] = siblings = [index for index in siblings if looks_at_records(self.rules[index])]
             siblings.sort(key=lambda index: (-self.rules[index].order, index))
         self._check_cycles(children)
         return children
@@ -226,7 +232,9 @@ class Matcher:
         taken: Bool | None = None
         for child in self._children.get(index, ()):
             rule = self.rules[child]
-            won = scan.evaluate(rule.when, rows if taken is None else rows & ~taken)
+            open_rows = rows if taken is None else rows & ~taken
+            covered = service_rows(scan.table, rule.logsource)
+            won = scan.evaluate(rule.when, open_rows if covered is None else open_rows & covered)
             if won is None or not won.any():
                 continue
             self._descend(scan, child, won, hit_rows)

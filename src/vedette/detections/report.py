@@ -13,6 +13,7 @@ from vedette.model.events import Scalar, Value
 from vedette.model.fields import is_attacker_text
 from vedette.model.findings import EVIDENCE_LIMIT, Evidence, Finding, finding_id
 from vedette.model.reasons import BlameReason
+from vedette.model.rules import Firing as CorrelationFiring
 from vedette.model.rules import Rule
 from vedette.text.escape import decode, shorten, terminal
 
@@ -46,14 +47,14 @@ class _Claim:
 class Reporter:
     """Makes findings; remembers how often equal records were seen, so that each finding has an id of its own."""
 
-    def __init__(self, rules: Sequence[Rule], parents: Mapping[int, Sequence[int]], evidence: MakeEvidence) -> None:
+    def __init__(self, rules: Sequence[Rule], replaced: Mapping[int, Sequence[int]], evidence: MakeEvidence) -> None:
         self._rules = rules
-        self._parents = parents
+        self._replaced = replaced
         self._evidence = evidence
         self._equal: dict[tuple[str, str, str, str, int, int], int] = {}
 
     def report(
-        self, stretch: Stretch, firings: Iterable[Firing], trust: Int64, origins: Sequence[Origin]
+        self, stretch: Stretch, firings: Sequence[Firing], trust: Int64, origins: Sequence[Origin]
     ) -> list[Finding]:
         """The findings of one stretch, in the order of the records that made them, then of the rules.
 
@@ -62,9 +63,11 @@ class Reporter:
         ranked: list[tuple[int, int, Finding]] = []
         replaced: dict[int, set[int]] = {}
         for firing in firings:
-            ranked.append((firing.index, firing.rule, self._correlated(stretch, firing, origins)))
-            for parent in self._parents.get(firing.rule, ()):
-                replaced.setdefault(parent, set()).add(firing.index)
+            for other in self._replaced.get(firing.rule, ()):
+                replaced.setdefault(other, set()).add(firing.index)
+        for firing in firings:
+            if firing.index not in replaced.get(firing.rule, ()):
+                ranked.append((firing.index, firing.rule, self._correlated(stretch, firing, origins)))
         for index, hits in stretch.matches.hits.items():
             rule = self._rules[index]
             if rule.silent or rule.correlate is not None:
@@ -83,11 +86,16 @@ class Reporter:
             self._evidence(origins[entry.origin], entry.position, entry.time)
             for entry in fired.entries[:EVIDENCE_LIMIT]
         )
+        ordinal = fired.ordinal
+        if rule.correlate is not None and rule.correlate.firing is not CorrelationFiring.SIGMA:
+            # It may fire again at the same moment, and the window has forgotten the records that made it fire before.
+            at = firing.index
+            origin = stretch.origins[int(stretch.codes[at])]
+            time, check = int(stretch.matches.time[at]), int(stretch.matches.check[at])
+            ordinal = self._ordinal(rule, origin, time, check, before=ordinal)
         # Only an address that the whole window shares answers for it, so it is looked for in the key alone.
         address = firing.key.get(target)
-        claim = _Claim(
-            firing.key, fired.count, records, fired.ordinal, Trust(fired.trust), target, address, fired.inexact
-        )
+        claim = _Claim(firing.key, fired.count, records, ordinal, Trust(fired.trust), target, address, fired.inexact)
         return self._finding(stretch, rule, firing.index, claim)
 
     def _single(self, stretch: Stretch, rule: Rule, at: int, trust: Trust) -> Finding:
@@ -111,9 +119,10 @@ class Reporter:
         )
         return self._finding(stretch, rule, at, claim)
 
-    def _ordinal(self, rule: Rule, origin: Origin, time: int, check: int) -> int:
+    def _ordinal(self, rule: Rule, origin: Origin, time: int, check: int, *, before: int = 0) -> int:
+        """How many equal records came before; `before`: those since the last one that was asked for."""
         equal = (rule.id, origin.host_id, origin.source, origin.generation, time, check)
-        ordinal = self._equal.get(equal, 0)
+        ordinal = self._equal.get(equal, 0) + before
         self._equal[equal] = ordinal + 1
         if len(self._equal) > _ORDINALS_LIMIT:
             # Equal records share their moment, so the oldest half is not asked for again.
