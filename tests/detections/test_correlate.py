@@ -90,6 +90,17 @@ def test_keys_are_apart_and_records_without_the_key_do_not_count() -> None:
     assert [one.key for one in run(rules, lines)] == [{"source.ip": "192.0.2.2"}]
 
 
+def test_a_key_of_many_fields_with_many_values_each() -> None:
+    fields = ("user.name", "source.ip", "source.port", "host.name", "vedette.ssh.method")
+    lines = [
+        f"t={n // 1000} event.action=failed " + " ".join(f"{field}={field[0]}{n % 8000}" for field in fields)
+        for n in range(16_000)
+    ]
+    found = run([FAILED, counting(2, 60, group_by=fields)], lines, light=0)
+    assert len(found) == 8000
+    assert all(len({str(value)[1:] for value in one.key.values()}) == 1 for one in found)
+
+
 def test_a_repeated_record_counts_as_often_as_it_says_and_is_listed_once() -> None:
     rules = [FAILED, counting(5, 10)]
     assert fired_at(rules, [failed(0), failed(1, repeat=4)]) == [(1.0, 5, ["1", "2"])]

@@ -239,6 +239,13 @@ def test_over_the_wire_nothing_changes() -> None:
         assert (one.n, one.batch_high) == (4, 4_000_000)
 
 
+def test_values_that_are_equal_and_not_the_same_stay_apart() -> None:
+    values = [1, True, 1.0, "1", (1,), (True,), None, 1]
+    column = Column.from_values(values)
+    assert [repr(column.value(row)) for row in range(8)] == [repr(value) for value in values]
+    assert len(column.values) == 6
+
+
 def test_narrow_keeps_what_its_records_use() -> None:
     column = Column(np.asarray([2, -1, 0, 2], dtype=np.int32), ["a", "b", "c"])
     kept = narrow(column, np.asarray([0, 1, 3]))

@@ -131,26 +131,23 @@ class RuleRun:
         if not fields:
             return np.zeros(len(rows), dtype=np.int64), [()]
         columns = [self.matches.fields[name] for name in fields]
-        combined = columns[0].codes[rows].astype(np.int64)
-        absent = combined < 0
-        for column in columns[1:]:
-            own = column.codes[rows]
-            absent |= own < 0
-            combined = combined * (len(column.values) + 1) + own
         if len(columns) == 1:
-            keys: list[Key] = [(value,) for value in _scalars(columns[0].values)]
-            return combined, keys
-        distinct, inverse = np.unique(combined[~absent], return_inverse=True)
+            return columns[0].codes[rows].astype(np.int64), [(value,) for value in _scalars(columns[0].values)]
+        present = np.flatnonzero(np.logical_and.reduce([column.codes[rows] >= 0 for column in columns]))
+        parts = [column.codes[rows[present]].astype(np.int64) for column in columns]
+        combined, first = parts[0], present[:0]
+        for column, part in zip(columns[1:], parts[1:], strict=True):
+            # Numbered anew each time, so that many fields of many values do not overflow.
+            _, first, combined = np.unique(
+                combined * (len(column.values) + 1) + part, return_index=True, return_inverse=True
+            )
         codes = np.full(len(rows), -1, dtype=np.int64)
-        codes[~absent] = inverse
-        keys = []
-        for code in distinct.tolist():
-            parts: list[Scalar] = []
-            for column in reversed(columns[1:]):
-                code, own = divmod(code, len(column.values) + 1)
-                parts.append(scalar(column.values[own]))
-            parts.append(scalar(columns[0].values[code]))
-            keys.append(tuple(reversed(parts)))
+        codes[present] = combined
+        samples = [part[first].tolist() for part in parts]
+        keys = [
+            tuple(scalar(column.values[code]) for column, code in zip(columns, sample, strict=True))
+            for sample in zip(*samples, strict=True)
+        ]
         return codes, keys
 
     def counted(self) -> Column:

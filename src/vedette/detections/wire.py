@@ -3,7 +3,7 @@ Counterpart: `app.replay` sends them over pipes of its own; they never leave the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,7 +11,7 @@ import numpy as np
 
 from vedette.detections.match import Matches
 from vedette.model.batch import Int64
-from vedette.model.events import Column, Value
+from vedette.model.events import Column, Value, identity
 
 _ARRAYS = {
     "rows": np.int64,
@@ -121,15 +121,18 @@ def join(parts: Sequence[Matches], order: Int64) -> Matches:
 
 
 def _join_columns(parts: Sequence[Matches], name: str, order: Int64) -> Column:
-    known: dict[tuple[type, Value], int] = {}
+    known: dict[Hashable, int] = {}
+    values: list[Value] = []
     codes = []
     for part in parts:
         column = part.fields.get(name) or Column.absent(len(part.rows))
-        renumber = np.asarray(
-            [known.setdefault((type(value), value), len(known)) for value in column.values] + [-1], dtype=np.int32
-        )
+        renumber = np.full(len(column.values) + 1, -1, dtype=np.int32)
+        for code, value in enumerate(column.values):
+            renumber[code] = known.setdefault(identity(value), len(known))
+            if len(known) > len(values):
+                values.append(value)
         codes.append(renumber[column.codes])
-    return Column(np.concatenate(codes)[order], [value for _, value in known])
+    return Column(np.concatenate(codes)[order], values)
 
 
 def part_of(matches: Matches, begin: int, end: int) -> Matches:

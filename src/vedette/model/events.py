@@ -3,7 +3,7 @@ Counterpart: `parsers` fill it, `detections` ask it for the fields that rules, k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,13 @@ from vedette.model.batch import Batch, Int32, Int64
 
 Scalar = str | int | float | bool | None
 Value = Scalar | tuple[Scalar, ...]
+
+
+def identity(value: Value) -> Hashable:
+    """What tells values apart in a dictionary, where 1, 1.0 and True would be one key; they are not one text."""
+    if type(value) is str:
+        return value
+    return value, tuple(map(type, value)) if isinstance(value, tuple) else type(value)
 
 
 class Column:
@@ -44,11 +51,14 @@ class Column:
     @classmethod
     def from_values(cls, values: Sequence[Value | None]) -> Column:
         """Encode one value a record; None means absent here."""
-        seen: dict[Value, int] = {}
+        seen: dict[Hashable, int] = {}
+        distinct: list[Value] = []
         codes = np.empty(len(values), dtype=np.int32)
         for row, value in enumerate(values):
-            codes[row] = -1 if value is None else seen.setdefault(value, len(seen))
-        return cls(codes, list(seen))
+            codes[row] = -1 if value is None else seen.setdefault(identity(value), len(seen))
+            if len(seen) > len(distinct):
+                distinct.append(value)
+        return cls(codes, distinct)
 
 
 Provider = Callable[[], Column]
