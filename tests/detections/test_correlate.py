@@ -10,6 +10,7 @@ from tests.detections.parts import SECOND, Tallies, batch_of, engine_of, run
 
 from vedette.detections import columnar, windows
 from vedette.detections.correlate import Correlator
+from vedette.detections.keying import group_lists
 from vedette.model.batch import Trust
 from vedette.model.errors import RuleError, StateError
 from vedette.model.levels import Level
@@ -404,7 +405,7 @@ def test_the_columnar_way_is_the_record_by_record_way(steps: list[tuple[float, s
     quick = run(_all_rules(), lines, light=0)
 
     def slow(self: columnar.RuleRun, rows: object, codes: object, keys: object) -> None:
-        for key, own in columnar._groups(rows, codes, keys):  # type: ignore[arg-type]
+        for key, own in group_lists(rows, codes, keys):  # type: ignore[arg-type]
             self._one_by_one(key, own)
 
     patch = pytest.MonkeyPatch()

@@ -8,12 +8,13 @@ from itertools import repeat as repeated
 
 import numpy as np
 
+from vedette.detections.keying import ascending, group_arrays, group_lists, key_codes, scalars
 from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch, group_by, scalar
 from vedette.detections.windows import Entry, Fired, KeyWindow, needed_trust, ordinal_of
 from vedette.model import rules as model_rules
 from vedette.model.batch import Bool, Int64
 from vedette.model.clock import BEGINNING
-from vedette.model.events import Column, Scalar, Value
+from vedette.model.events import Column, Scalar
 from vedette.model.findings import Continuation
 
 LIGHT = 16
@@ -90,7 +91,7 @@ class RuleRun:
         elif self.plan.firing is model_rules.Firing.SIGMA and len(rows) > self._light:
             self._columnar(rows, codes, keys)
         else:
-            for key, own in _groups(rows, codes, keys):
+            for key, own in group_lists(rows, codes, keys):
                 self._one_by_one(key, own)
 
     # -------------------------------------------------------------------------------------- keys
@@ -105,7 +106,7 @@ class RuleRun:
                 continue
             rows = hits.astype(np.int64)
             rows = rows[self.timely[rows]]
-            codes, keys = self._codes(self.state.fields[rule], rows)
+            codes, keys = key_codes([self.matches.fields[name] for name in self.state.fields[rule]], rows)
             if self.plan.distinct and not (self.plan.preceding and rule == self.state.index):
                 counted = self.counted()
                 codes = np.where(counted.codes[rows] >= 0, codes, -1)
@@ -125,30 +126,6 @@ class RuleRun:
         first = np.ones(len(rows), dtype=np.bool_)
         first[1:] = (rows[1:] != rows[:-1]) | (codes[1:] != codes[:-1])
         return rows[first], codes[first], list(known)
-
-    def _codes(self, fields: tuple[str, ...], rows: Int64) -> tuple[Int64, list[Key]]:
-        """Key code of each row (-1 where a part is absent) and the keys."""
-        if not fields:
-            return np.zeros(len(rows), dtype=np.int64), [()]
-        columns = [self.matches.fields[name] for name in fields]
-        if len(columns) == 1:
-            return columns[0].codes[rows].astype(np.int64), [(value,) for value in _scalars(columns[0].values)]
-        present = np.flatnonzero(np.logical_and.reduce([column.codes[rows] >= 0 for column in columns]))
-        parts = [column.codes[rows[present]].astype(np.int64) for column in columns]
-        combined, first = parts[0], present[:0]
-        for column, part in zip(columns[1:], parts[1:], strict=True):
-            # Numbered anew each time, so that many fields of many values do not overflow.
-            _, first, combined = np.unique(
-                combined * (len(column.values) + 1) + part, return_index=True, return_inverse=True
-            )
-        codes = np.full(len(rows), -1, dtype=np.int64)
-        codes[present] = combined
-        samples = [part[first].tolist() for part in parts]
-        keys = [
-            tuple(scalar(column.values[code]) for column, code in zip(columns, sample, strict=True))
-            for sample in zip(*samples, strict=True)
-        ]
-        return codes, keys
 
     def counted(self) -> Column:
         correlate = self.state.rule.correlate
@@ -200,7 +177,7 @@ class RuleRun:
     def texts(self) -> list[Scalar]:
         """The counted field's values by code; the last one, which code -1 finds, is None."""
         if self._texts is None:
-            self._texts = [*_scalars(self.counted().values), None]
+            self._texts = [*scalars(self.counted().values), None]
         return self._texts
 
     def _one_by_one(self, key: Key, rows: Iterable[int]) -> None:
@@ -226,9 +203,9 @@ class RuleRun:
 
     def _preceding(self, rows: Int64, codes: Int64, keys: list[Key], triggers: tuple[Int64, Int64, list[Key]]) -> None:
         """Keys with a trigger are walked record by record; for the others the newest records are kept."""
-        trigger_rows = dict(_groups(*triggers))
+        trigger_rows = dict(group_lists(*triggers))
         quiet: list[tuple[KeyWindow, Int64]] = []
-        for key, own in _parts(rows, codes, keys):
+        for key, own in group_arrays(rows, codes, keys):
             waiting = trigger_rows.pop(key, [])
             window = self._window(key)
             if not waiting:
@@ -322,7 +299,7 @@ class RuleRun:
         if disordered.any():
             apart = np.zeros(len(keys), dtype=np.bool_)
             apart[code[disordered]] = True
-            for key, own_rows in _groups(rows[apart[codes]], codes[apart[codes]], keys):
+            for key, own_rows in group_lists(rows[apart[codes]], codes[apart[codes]], keys):
                 self._one_by_one(key, own_rows)
             kept = ~apart[code]
             order, code, time, same, step = order[kept], code[kept], time[kept], same[kept], step[kept]
@@ -376,7 +353,7 @@ class RuleRun:
         if full.any():
             values = source.values()
             width = int(values.max()) + 1
-            pairs = _ascending(episode * width + values)
+            pairs = ascending(episode * width + values)
             enough = np.bincount(pairs // width, minlength=len(starts)) >= plan.threshold
             hopeful = np.flatnonzero(full & enough[episode])
             firsts = np.ones(len(hopeful), dtype=np.bool_)
@@ -491,32 +468,3 @@ class _Source:
         known = {value: code for code, value in enumerate(self._work.texts()[:-1])}
         old = np.asarray([known.setdefault(entry.value, len(known)) for entry in self._carried], dtype=np.int64)
         return np.concatenate([old, column.codes[self._rows].astype(np.int64)])[self._order]
-
-
-def _scalars(values: Sequence[Value]) -> list[Scalar]:
-    """Each value as `scalar` has it; hardly any needs the call."""
-    return [scalar(value) if type(value) is tuple else value for value in values]  # type: ignore[misc]
-
-
-def _ascending(values: Int64) -> Int64:
-    """The distinct values, sorted. `np.unique` would import numpy.ma first, which takes longer than a short replay."""
-    ordered = np.sort(values)
-    distinct: Int64 = ordered[np.append(True, ordered[1:] != ordered[:-1])]
-    return distinct
-
-
-def _groups(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, list[int]]]:
-    """Rows by key, each in ingest order."""
-    return [(key, own.tolist()) for key, own in _parts(rows, codes, keys)]
-
-
-def _parts(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, Int64]]:
-    """The same as arrays."""
-    if not len(rows):
-        return []
-    order = np.argsort(codes, kind="stable")
-    sorted_codes, sorted_rows = codes[order], rows[order]
-    cuts = np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1
-    parts = np.split(sorted_rows, cuts)
-    heads = sorted_codes[np.concatenate([[0], cuts]).astype(np.int64)]
-    return [(keys[code], part) for code, part in zip(heads.tolist(), parts, strict=True)]
