@@ -405,6 +405,19 @@ async def test_a_big_backlog_comes_in_chunks_that_end_with_a_line(log: Log):
     assert positions.tolist() == [99 * n for n in range(len(lines))]
 
 
+async def test_what_was_written_while_nobody_looked_is_marked_so_and_what_comes_now_is_not(log: Log):
+    """Old times in a backlog are no wrong clock: windows must not take the time of reading for them."""
+    log.path.write_bytes(b"".join(b"%07d " % n + b"x" * 90 + b"\n" for n in range(100_000)))
+    async with log.running() as got:
+        await got.count(100_000)
+        assert {batch.spooled for batch in got.batches} == {True}
+        await asyncio.sleep(0.05)
+        backlog = len(got.batches)
+        log.write("now\n")
+        await got.count(100_001)
+        assert {batch.spooled for batch in got.batches[backlog:]} == {False}
+
+
 async def test_a_line_too_long_is_counted_in_the_batch(log: Log):
     log.words["max_record"] = 1024
     log.write("x" * 3000 + "\nnext\n")

@@ -163,6 +163,8 @@ class Follower:
         self._dropped: dict[str, int] = {}
         self._trouble = ""
         self._now = 0.0
+        # Until the end has been reached once, what is read was written while nobody looked: its age is no wrong clock.
+        self._caught_up = False
 
     # ------------------------------------------------------------------------------------------ beginning
 
@@ -330,6 +332,7 @@ class Follower:
         for stream in list(self.streams):
             if await self._read(stream, emit):
                 return True  # in order: what was written earlier first
+        self._caught_up = self._caught_up or bool(self.streams)
         await self._let_go(current, emit)
         return False
 
@@ -429,6 +432,7 @@ class Follower:
             read_at=self._clock.now(),
             format=self._settings.format,
             timezone=self._timezone,
+            spooled=not self._caught_up,
             cursor=self.cursor(),
             dropped=dropped,
         )

@@ -202,6 +202,8 @@ class Records:
             read_at=read_at,
             format=RecordFormat.MESSAGE,
             trust=trust,
+            # Kernel and journald stamp entries with this host's own clock, so an old one was only read late.
+            spooled=True,
             header=GivenHeader(
                 time=np.array(self._times, dtype=np.int64),
                 host=self._hosts,

@@ -89,6 +89,8 @@ class StdinSource:
                 read_at=self._clock.now(),
                 format=self._settings.format,
                 timezone=self._timezone,
+                # What is piped in may be of any age; that says nothing of a clock.
+                spooled=True,
                 dropped=dropped,
             )
         )
