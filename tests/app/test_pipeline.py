@@ -787,3 +787,13 @@ def test_a_disk_that_refuses_keeps_what_is_old_and_stops_nothing(rig: Rig):
     rig.state.refusing = False
     rig.wait(MINUTE)
     assert rig.state.refusal_counts() == []
+
+
+def test_warming_up_leaves_no_trace(rig: Rig):
+    correlation = list(rig.state.correlation())
+    rig.pipeline.warm_up()
+    assert (rig.state.recent_findings(), rig.state.cursors()) == ([], {})
+    assert list(rig.state.correlation()) == correlation
+    assert (rig.state.groups(), rig.state.outbox(), rig.state.decisions(), rig.decided()) == ([], [], [], set())
+    rig.attack()
+    assert len(rig.decided()) == 1

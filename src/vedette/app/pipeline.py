@@ -12,6 +12,7 @@ import structlog
 from vedette.alerts import lifecycle
 from vedette.alerts.routing import Router
 from vedette.app import own
+from vedette.app.counters import Counters
 from vedette.detections.engine import Engine
 from vedette.model.alerts import AlertState
 from vedette.model.batch import Batch
@@ -19,6 +20,7 @@ from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.errors import EnforcementError, StateError
 from vedette.model.findings import Continuation, Finding, key_text
 from vedette.model.protocols import Counter, Enforcer
+from vedette.model.reasons import BlameReason
 from vedette.model.retention import Kept
 from vedette.model.rules import Rule
 from vedette.respond.policy import Outcome as Decided
@@ -44,6 +46,10 @@ AHEAD = 5 * MINUTE
 WAITING_LIMIT = 10_000
 """Findings kept while the disk refuses them; cursors do not pass them, so more would only cost memory."""
 _SKEW_SAID_EVERY = 60 * MINUTE
+
+
+class _WarmError(Exception):
+    """Rolls the warm-up back."""
 
 
 class Pipeline:
@@ -113,6 +119,22 @@ class Pipeline:
             engine.correlator.set_back(self._latest)
         self.last_alive = clock.now()
         """When the pipeline last got round; a heartbeat goes out only while this moves."""
+
+    def warm_up(self) -> None:
+        """Go through a commit that is rolled back: the first real one must not pay for statements being prepared."""
+        now = self._clock.now()
+        rule = next((rule for rule in self._rules.values() if rule.response is not None), own.FUSE_BLOWN)
+        finding = self._me.finding(rule, {"source.ip": "192.0.2.1"}, now, "warming up")
+        with suppress(_WarmError, StateError), self._state.transaction() as tx:
+            tx.save_cursor("warm-up", "")
+            tx.save_correlation({(rule.id, "warm-up"): b""})
+            changes = lifecycle.apply([finding], [], tx, now, self._rules, Counters(), host_id=self._me.host_id)
+            self._policy.decide([replace(finding, blame=BlameReason.ALLOWED)], tx, now)
+            self._router.plan(changes, tx, now)
+            self._router.flush(tx, now)
+            self._router.next_due(tx)
+            raise _WarmError
+        self._policy.forget()
 
     # ------------------------------------------------------------------------------------------ the flow
 

@@ -46,14 +46,8 @@ from vedette.text.times import parse_duration
 log = structlog.get_logger()
 
 SKEW_LIMIT = 5 * MINUTE
-QUEUE_BATCHES = 64
-"""Batches between sources and engine; a full queue makes the sources wait, files and journal keep the rest."""
 
 Say = Callable[[str], None]
-
-
-def _new_queue() -> queue.Queue[Batch | None]:
-    return queue.Queue(QUEUE_BATCHES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,8 @@ class Up:
         self._clock = clock
         self._say = say
         self._held: _Held | None = None
-        self._queue = _new_queue()
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._room = asyncio.Semaphore(1)
         self._failure: BaseException | None = None
 
     async def run(self, settings: Settings, stop: asyncio.Event) -> None:
@@ -145,7 +140,7 @@ class Up:
     ) -> None:
         clock, counters, me = self._clock, self.counters, held.me
         # A source that was cancelled at a full queue may still put its batch, which is read again after a reload.
-        self._queue = _new_queue()
+        self._queue, self._room = queue.SimpleQueue(), asyncio.Semaphore(1)
         reading = plan_sources(settings.sources, me.host_id, clock, counters, state.cursors())
         matcher = matcher_of(rules, counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
@@ -171,6 +166,7 @@ class Up:
             woken=outbox.wake,
             retention=settings.retention.ages(),
         )
+        pipeline.warm_up()
         self._announce(settings, reading, rules)
         loop = asyncio.get_running_loop()
         engine = threading.Thread(target=self._engine, args=(pipeline, loop, stop), name="engine")
@@ -192,7 +188,7 @@ class Up:
                     task.cancel()
         finally:
             # Everything already read is judged and committed; the sources have stopped.
-            await asyncio.to_thread(self._queue.put, None)
+            self._queue.put(None)
             await asyncio.to_thread(engine.join)
             for notifier in notifiers.values():
                 await notifier.close()
@@ -216,10 +212,9 @@ class Up:
         self._say("up")
 
     async def _emit(self, batch: Batch) -> None:
-        try:
-            self._queue.put_nowait(batch)
-        except queue.Full:
-            await asyncio.to_thread(self._queue.put, batch)
+        # One batch waits at most: while the engine is busy a source goes on collecting, and its next batch grows.
+        await self._room.acquire()
+        self._queue.put_nowait(batch)
 
     def _engine(self, pipeline: Pipeline, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         """The engine thread: batches as they come, ticks in between."""
@@ -230,6 +225,7 @@ class Up:
                     batch = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
                     if batch is None:
                         break
+                    loop.call_soon_threadsafe(self._room.release)
                     pipeline.take(batch)
                 wait = pipeline.tick()
             pipeline.close()
