@@ -63,7 +63,7 @@ def test_type_chooses_the_kind_of_receiver():
         ({"mail": MAIL | {"host": "mail.example.org", "security": "none"}}, "encrypted only"),
         ({"mail": MAIL | {"username": "u"}}, "belong together"),
         ({"mail": MAIL | {"timeout": "soon"}}, "not a duration"),
-        ({"mail": MAIL | {"timeout": "0s"}}, "more than nothing"),
+        ({"mail": MAIL | {"timeout": "0s"}}, "above zero"),
         ({"mail": MAIL | {"rate": {"per_minute": 5, "burst": 5}}}, "burst must be less"),
         ({"pager": PAGER | {"url": "http://events.example.org/"}}, "use https"),
         ({"pager": PAGER | {"url": "https://exa mple.org/"}}, "neither spaces"),

@@ -22,6 +22,13 @@ def test_no_zone_no_time(text: str) -> None:
         times.parse_rfc3339(text)
 
 
+def test_positive_durations() -> None:
+    assert times.positive_duration("1m") == "1m"
+    for bad in ("0s", "soon"):
+        with pytest.raises(ValueError, match="duration"):
+            times.positive_duration(bad)
+
+
 def test_durations() -> None:
     assert times.parse_duration("1h30m") == 5_400_000_000
     assert times.parse_duration("250ms") == 250_000

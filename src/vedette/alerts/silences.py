@@ -15,6 +15,7 @@ from vedette.model.alerts import Matcher, MatchKind, Silence
 from vedette.model.errors import VedetteError
 from vedette.model.ids import uuid7
 from vedette.model.protocols import Transaction
+from vedette.text.regex import compile_re2
 
 _FORM = re.compile(r"\s*([A-Za-z_@][A-Za-z0-9_.@-]*)\s*(=~|!~|!=|=)\s*(.*?)\s*", re.DOTALL)
 _HINT = 'label=value, label!=value, label=~regex or label!~regex; "value" is taken literally, else * matches anything'
@@ -26,11 +27,8 @@ class SilenceError(VedetteError):
 
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re2._Regexp[str]:
-    options = re2.Options()
-    options.log_errors = False
     # As Alertmanager has it: a label's value may have several lines, and `.` stands for each character of it.
-    options.dot_nl = True
-    return re2.compile(pattern, options)
+    return compile_re2(pattern, dot_newline=True)
 
 
 def parse_matcher(text: str) -> Matcher:
@@ -57,10 +55,8 @@ def parse_matcher(text: str) -> Matcher:
     if kind in (MatchKind.REGEX, MatchKind.NOT_REGEX):
         try:
             _compiled(value)
-        except re2.error as error:
-            said = error.args[0] if error.args else b""
-            said = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-            raise SilenceError(f"{text!r}: not a regular expression: {said}", hint="RE2 syntax") from None
+        except ValueError as error:
+            raise SilenceError(f"{text!r}: not a regular expression: {error}", hint="RE2 syntax") from None
     return Matcher(label, kind, value)
 
 

@@ -13,6 +13,7 @@ from vedette.model.errors import RuleError
 from vedette.model.events import Column, Scalar, Value
 from vedette.model.rules import Op, Raw, Test
 from vedette.text.addresses import contains, parse_network
+from vedette.text.regex import compile_re2
 
 Judge = Callable[[Scalar], bool]
 
@@ -52,15 +53,7 @@ def as_number(value: Scalar) -> float | None:
 
 def compile_regex(pattern: str) -> Callable[[str], bool]:
     """A linear-time unanchored search; ValueError with RE2's words where it is no pattern."""
-    options = re2.Options()
-    options.log_errors = False
-    options.never_capture = True
-    try:
-        searched = re2.compile(pattern, options)
-    except re2.error as error:
-        detail = error.args[0] if error.args else "not a pattern"
-        raise ValueError(detail.decode() if isinstance(detail, bytes) else str(detail)) from None
-    search = searched.search
+    search = compile_re2(pattern).search
     return lambda text: search(text) is not None
 
 

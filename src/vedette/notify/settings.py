@@ -13,13 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from vedette.model.clock import SECOND
 from vedette.system.secrets import Secret
-from vedette.text.times import parse_duration
-
-
-def _duration(text: str) -> str:
-    if parse_duration(text) <= 0:
-        raise ValueError(f"{text!r}: a duration here is more than nothing")
-    return text
+from vedette.text.times import parse_duration, positive_duration
 
 
 def is_loopback(host: str) -> bool:
@@ -67,7 +61,7 @@ def mail_address(text: str) -> Address:
     return Address(display_name=name.strip().strip('"'), username=user, domain=domain)
 
 
-Duration = Annotated[str, AfterValidator(_duration)]
+Duration = Annotated[str, AfterValidator(positive_duration)]
 Url = Annotated[str, AfterValidator(check_url)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 ReceiverName = Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]

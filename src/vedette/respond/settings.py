@@ -9,22 +9,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vedette.model.decisions import Rung
 from vedette.text.addresses import parse_network
-from vedette.text.times import parse_duration
+from vedette.text.times import positive_duration
 
 
 def _network(text: str) -> str:
     return str(parse_network(text))
 
 
-def _duration(text: str) -> str:
-    if parse_duration(text) <= 0:
-        raise ValueError(f"{text!r}: must be longer than nothing")
-    return text
-
-
 NetworkText = Annotated[str, AfterValidator(_network)]
 """An address or network; names are refused, because names are never resolved."""
-DurationText = Annotated[str, AfterValidator(_duration)]
+DurationText = Annotated[str, AfterValidator(positive_duration)]
 EnforcerName = Literal["nftables", "hosts_deny"]
 
 

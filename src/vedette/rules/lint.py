@@ -129,15 +129,12 @@ def longest_word(pattern: str) -> int:
 
 def refused_by_re2(pattern: str) -> str:
     """Why RE2 takes no `pattern`; "" where it does."""
-    import re2
+    from vedette.text.regex import compile_re2  # RE2 is loaded only by who lints
 
-    options = re2.Options()
-    options.log_errors = False
     try:
-        re2.compile(pattern, options)
-    except re2.error as error:
-        why = error.args[0] if error.args else "not understood"
-        return why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
+        compile_re2(pattern)
+    except ValueError as error:
+        return str(error)
     return ""
 
 

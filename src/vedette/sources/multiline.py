@@ -4,10 +4,10 @@ Counterpart: lines.py calls it on whole blocks; the last record stays open until
 from __future__ import annotations
 
 import numpy as np
-import re2
 
 from vedette.model.batch import Bool, Int64
 from vedette.sources.settings import MultilineSettings
+from vedette.text.regex import compile_re2
 
 _BLANKS = r"^[ \t]"
 
@@ -17,11 +17,8 @@ class Joiner:
 
     def __init__(self, settings: MultilineSettings) -> None:
         # Log bytes need not be UTF-8: Latin-1 makes RE2 take them one by one.
-        options = re2.Options()
-        options.encoding = re2.Options.Encoding.LATIN1
-        options.log_errors = False
-        self._start = re2.compile(settings.start.encode(), options) if settings.start else None
-        self._continuation = re2.compile(settings.continuation.encode(), options)
+        self._start = compile_re2(settings.start.encode(), latin1=True) if settings.start else None
+        self._continuation = compile_re2(settings.continuation.encode(), latin1=True)
         self._blanks = not settings.start and settings.continuation == _BLANKS
         self._max_lines = settings.max_lines
         self._max_bytes = settings.max_bytes

@@ -8,25 +8,17 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-import re2
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from vedette.model.batch import RecordFormat
-from vedette.text.times import parse_duration
-
-
-def _duration(text: str) -> str:
-    if parse_duration(text) <= 0:
-        raise ValueError("a duration above zero is needed")
-    return text
+from vedette.text.regex import compile_re2
+from vedette.text.times import parse_duration, positive_duration
 
 
 def _pattern(text: str) -> str:
-    options = re2.Options()
-    options.log_errors = False
     try:
-        re2.compile(text, options)
-    except re2.error as error:
+        compile_re2(text)
+    except ValueError as error:
         raise ValueError(f"not a pattern RE2 can run: {error}") from None
     return text
 
@@ -40,7 +32,7 @@ def _zone(text: str) -> str:
     return text
 
 
-Duration = Annotated[str, AfterValidator(_duration)]
+Duration = Annotated[str, AfterValidator(positive_duration)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Zone = Annotated[str, AfterValidator(_zone)]
 

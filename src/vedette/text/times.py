@@ -49,6 +49,13 @@ def parse_duration(text: str) -> int:
     return total
 
 
+def positive_duration(text: str) -> str:
+    """`text` itself, a duration longer than nothing; ValueError where it is none. For settings, which keep the text."""
+    if parse_duration(text) <= 0:
+        raise ValueError("a duration above zero is needed")
+    return text
+
+
 def duration_text(duration: int) -> str:
     """Microseconds as the two largest units, `1h30m`; `0s` for nothing."""
     parts: list[str] = []
