@@ -98,7 +98,7 @@ def test_files_are_merged_by_time(
 ) -> None:
     """Dealing a log out over three files and replaying them together gives back the log's own findings."""
     folder = tmp_path_factory.mktemp("merge")
-    lines = [line for line in attack(seed, len(owners)) if True]
+    lines = attack(seed, len(owners))
     paths = [
         write(folder / f"{n}.log", [line for line, owner in zip(lines, owners, strict=True) if owner == n])
         for n in range(3)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-MICROSECOND = 1
 MILLISECOND = 1_000
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

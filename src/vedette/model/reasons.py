@@ -16,7 +16,6 @@ class DropReason(StrEnum):
     SOURCE_UNREADABLE = "source-unreadable"
     TRUNCATED_UNSEEN = "truncated-unseen"
     MULTILINE_OVERFLOW = "multiline-overflow"
-    QUEUE_FULL = "queue-full"
 
 
 class BlameReason(StrEnum):

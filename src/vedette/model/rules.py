@@ -184,7 +184,7 @@ class Rule:
     first, ties by load order; stop: the first sibling that matches wins. silent: matches feed
     correlations and children but make no finding (Sigma base rules without `generate`, OSSEC level 0).
     key: fields the alert is keyed by (a correlation's is its group_by). clears: id of the condition rule
-    whose alert this one's finding resolves. window of `dedup`: none here, alerts do that.
+    whose alert this one's finding resolves.
     """
 
     id: str

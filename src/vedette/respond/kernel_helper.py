@@ -1,21 +1,18 @@
 """The small process that holds CAP_NET_ADMIN and nothing else: `python -m vedette.respond.kernel_helper CONFIG`.
 Counterpart: helper_enforcer.py starts it and speaks to it over a socket pair, which is its standard input."""
 
-# capabilities(7), prctl(2), capset(2), pidfd_open(2); the numbers below are theirs.
+# pidfd_open(2)
 from __future__ import annotations
 
-import ctypes
 import os
 import queue
 import select
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 import msgspec
 
@@ -37,11 +34,9 @@ from vedette.respond.frames import (
     Verb,
 )
 from vedette.respond.nftables import ConnectionEnder, KernelSets, network_text
+from vedette.system.privileges import CAP_NET_ADMIN, keep_only
 from vedette.text.addresses import Network, parse_network
 
-CAP_NET_ADMIN = 12
-_CAPBSET_DROP, _SET_KEEPCAPS, _SET_NO_NEW_PRIVS, _CAP_AMBIENT, _AMBIENT_RAISE = 24, 8, 38, 47, 2
-_LAST_CAPABILITY = 63
 FLOOR_EVERY = 30.0
 """Seconds after which the host's own addresses are read again."""
 MEND_PAUSE, LONGEST_MEND_PAUSE = 0.2, 5.0
@@ -50,36 +45,6 @@ ENDER_PAUSE = 0.02
 """Seconds between two listings of the machine's sockets, so that a burst of verbs shares one."""
 RESTARTS = 5
 """Workers that may die within a minute before the helper gives up, which the engine then sees."""
-
-
-def shed_privileges(uid: int, gid: int) -> None:
-    """Keep CAP_NET_ADMIN (ambient, so that `nft` has it too), give up everything else for good.
-
-    OSError where this process does not have that capability.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def prctl(*arguments: int) -> None:
-        if libc.prctl(*(ctypes.c_ulong(one) for one in (*arguments, *([0] * (5 - len(arguments)))))) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-
-    if os.geteuid() == 0:
-        for capability in range(_LAST_CAPABILITY + 1):
-            if capability != CAP_NET_ADMIN:
-                with suppress(OSError):  # EINVAL beyond the last one this kernel has
-                    prctl(_CAPBSET_DROP, capability)
-        prctl(_SET_KEEPCAPS, 1)
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-    header = struct.pack("=II", 0x20080522, 0)
-    only = 1 << CAP_NET_ADMIN
-    if libc.capset(header, struct.pack("=IIIIII", only, only, only, 0, 0, 0)) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    prctl(_CAP_AMBIENT, _AMBIENT_RAISE, CAP_NET_ADMIN)
-    prctl(_SET_NO_NEW_PRIVS, 1)
 
 
 class _EnderThread:
@@ -321,7 +286,8 @@ def main() -> None:
     connection = socket.socket(fileno=os.dup(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is the engine's to answer
     try:
-        shed_privileges(config.uid, config.gid)
+        # Ambient, so that `nft` has it too.
+        keep_only([CAP_NET_ADMIN], uid=config.uid, gid=config.gid)
     except OSError as error:
         connection.send(
             msgspec.msgpack.encode(Reply(0, f"no CAP_NET_ADMIN: {error}", "start as root, or with that capability"))
