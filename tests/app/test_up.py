@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +265,20 @@ def test_settings_that_would_run_pass(log: Path):
     settings = settings_for(log, respond={RULE: "enforce"})
     check(settings)
     assert not settings.data_folder().exists()
+
+
+async def test_failures_of_hours_read_at_once_after_a_pause_are_no_attack(log: Path, life: Life):
+    """A customer who failed once an hour while nobody looked must not look like five failures in a moment."""
+    settings = settings_for(log)
+    await life.start(settings)
+    fail(log, 1, address="203.0.113.81")
+    await asyncio.to_thread(wait_until, "read", lambda: life.up.counters.value("records") >= 1)
+    await life.end()
+    with log.open("a") as file:
+        for hours in range(6, 0, -1):
+            at = (datetime.now(UTC) - timedelta(hours=hours)).isoformat(timespec="microseconds")
+            file.write(f"{at} web1 sshd[812]: {FAILURE.format(address=ATTACKER, port=hours)}\n")
+    await life.start(settings)
+    await asyncio.to_thread(wait_until, "read", lambda: life.up.counters.value("records") >= 7)
+    await life.end()
+    assert findings(settings) == []

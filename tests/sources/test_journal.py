@@ -253,6 +253,15 @@ def test_who_is_attested(fields: dict[str, str], trust: Trust):
     assert records.batch("h", 0, 0).trust_of(0) is trust
 
 
+def test_an_entry_read_late_is_judged_by_its_own_time():
+    records = Records(Attestation(JournalSettings()))
+    assert records.add("s=a;i=1", BASE, {"MESSAGE": "m"} | SSHD)
+    batch = records.batch("h", 0, BASE + 3_600_000_000)
+    assert batch.spooled
+    assert batch.header is not None
+    assert batch.header.time.tolist() == [BASE]
+
+
 @pytest.mark.parametrize(
     ("cursor", "wanted"),
     [("s=ab;i=1f;b=0", ("ab", 31)), ("", ("", 0)), ("s=ab;i=zz", ("ab", 0)), ("nonsense", ("", 0))],

@@ -53,6 +53,7 @@ async def test_a_pipe_is_read_as_it_comes_and_to_its_end(pipe: tuple[int, int]):
     assert [batch.number for batch in got.batches] == list(range(len(got.batches)))
     assert {batch.cursor for batch in got.batches} == {""}
     assert got.batches[0].trust is Trust.FORGEABLE
+    assert {batch.spooled for batch in got.batches} == {True}, "its age says nothing of a clock"
 
 
 async def test_a_plain_file_is_read_to_its_end(tmp_path: Path):
