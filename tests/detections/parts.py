@@ -14,7 +14,7 @@ from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
 from vedette.detections.match import Matcher
 from vedette.model.batch import Batch, Origin, Trust, split_lines
-from vedette.model.events import Column, Table
+from vedette.model.events import Column, Kinds, RecordKind, Table
 from vedette.model.findings import Finding
 from vedette.model.rules import Rule
 
@@ -28,6 +28,12 @@ FIELDS = (
     "vedette.ssh.method",
     "process.command_line",
 )
+
+
+def kinds_of(services: Sequence[str]) -> Kinds:
+    """Linux records of these services, sshd's and sudo's also of `auth`."""
+    groups = {name: frozenset({name} | ({"auth"} if name in ("sshd", "sudo") else set())) for name in services}
+    return Kinds.from_kinds([RecordKind("linux", services=groups[name]) for name in services])
 
 
 class Tallies:
@@ -51,7 +57,7 @@ class PairParser:
         table = Table(
             batch,
             time=np.asarray([int(float(row.get("t", "0")) * SECOND) for row in rows], dtype=np.int64),
-            service=Column.from_values([row.get("service", "sshd") for row in rows]),
+            kinds=kinds_of([row.get("service", "sshd") for row in rows]),
             repeat=np.asarray([int(row.get("repeat", "1")) for row in rows], dtype=np.int32),
         )
         for field in FIELDS:

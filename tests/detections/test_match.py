@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.detections.parts import PairParser, batch_of
+from tests.detections.parts import PairParser, batch_of, kinds_of
 from tests.detections.reference import holds
 
 from vedette.detections.match import Matcher, checks, narrow
@@ -80,9 +80,7 @@ class GivenParser:
         self.rows = rows
 
     def parse(self, batch: Batch) -> Table:
-        table = Table(
-            batch, time=np.zeros(len(batch), dtype=np.int64), service=Column.from_values(["sshd"] * len(batch))
-        )
+        table = Table(batch, time=np.zeros(len(batch), dtype=np.int64), kinds=kinds_of(["sshd"] * len(batch)))
         for name in NAMES:
             table.provide(name, lambda name=name: self._column(name))
         return table

@@ -13,7 +13,7 @@ from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
 from vedette.detections.match import Matcher
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, split_lines
-from vedette.model.events import Column, Table, Value
+from vedette.model.events import Column, Kinds, RecordKind, Table, Value
 from vedette.model.findings import Finding
 from vedette.model.rules import Rule
 from vedette.text.addresses import canonical, prefix
@@ -76,6 +76,12 @@ GROUPS = {
 }
 
 
+def kinds_of(services: Sequence[str]) -> Kinds:
+    """Linux records of these services, sshd's and sudo's also of `auth`."""
+    groups = {name: frozenset({name} | ({"auth"} if name in ("sshd", "sudo") else set())) for name in services}
+    return Kinds.from_kinds([RecordKind("linux", services=groups[name]) for name in services])
+
+
 def fields_of(service: str, message: str, pid: str) -> dict[str, Value]:
     for of, pattern, fixed in COMPILED:
         if of != service or not (match := pattern.fullmatch(message)):
@@ -117,7 +123,7 @@ class PlainParser:
         table = Table(
             batch,
             time=np.array(times, dtype=np.int64),
-            service=Column.from_values(services),
+            kinds=kinds_of(services),
             repeat=np.array(repeats, dtype=np.int32),
         )
         for name in {name for row in rows for name in row}:

@@ -3,7 +3,7 @@ Counterpart: `rules` and `parsers` load, `detections` run; this is where they me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,13 @@ import numpy as np
 from vedette.app.counters import Counters
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
-from vedette.detections.match import Matcher, needed_services
+from vedette.detections.match import Matcher, log_sources
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, Trust
 from vedette.model.errors import RuleError
 from vedette.model.findings import Finding
 from vedette.model.protocols import Counter
-from vedette.model.rules import Rule
-from vedette.parsers.parser import SyslogParser
+from vedette.model.rules import LogSource, Rule
+from vedette.parsers.parser import SyslogParser, wanted_of
 from vedette.parsers.registry import PatternSet
 from vedette.parsers.syslog import span_of_file
 from vedette.rules import cache
@@ -71,12 +71,12 @@ def load_matcher(
 
 def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0) -> Matcher:
     """A matcher over `rules` that parses what they look at."""
-    return Matcher(rules, parser_of(needed_services(rules), counter), skew_limit=skew_limit)
+    return Matcher(rules, parser_of(log_sources(rules), counter), skew_limit=skew_limit)
 
 
-def parser_of(services: frozenset[str] | None, counter: Counter) -> SyslogParser:
-    """Our patterns as a parser that looks at records of `services` (None: all)."""
-    return SyslogParser(PatternSet.load(), services, counter)
+def parser_of(logsources: Iterable[LogSource], counter: Counter) -> SyslogParser:
+    """Our parsers, looking at what rules of these log sources can match."""
+    return SyslogParser(PatternSet.load(), wanted_of(logsources), counter)
 
 
 _WARMING = b"Jan  1 00:00:0%d host sshd[1]: Failed password for root from 192.0.2.1 port 1 ssh2"

@@ -16,6 +16,7 @@ from vedette.cli.replay import check_options
 from vedette.detections.explain import RuleVerdict, explain
 from vedette.model.clock import SystemClock
 from vedette.model.reasons import BlameReason
+from vedette.model.rules import LogSource
 from vedette.parsers.parser import Description
 from vedette.text.times import rfc3339
 
@@ -46,7 +47,7 @@ def explain_line(
         raw = raw.rstrip(b"\r\n")
         now = SystemClock().now()
         counters = Counters()
-        description = parser_of(None, counters).describe(raw, read_at=now, year=year, timezone=timezone)
+        description = parser_of([LogSource()], counters).describe(raw, read_at=now, year=year, timezone=timezone)
         matcher = load_matcher(rules or [], packs=not no_packs, counter=counters, say=note)
         verdicts = explain(matcher, batch_of_lines([raw], year=year, timezone=timezone, read_at=now))
         if output is Format.JSON:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vedette.detections.match import Matcher, Scan, looks_at_records, service_rows
+from vedette.detections.match import Matcher, Scan, covered_rows, looks_at_records
 from vedette.detections.prefilter import atom_of
 from vedette.model.batch import Batch
 from vedette.model.events import Value
@@ -43,7 +43,7 @@ def explain(matcher: Matcher, batch: Batch) -> list[RuleVerdict]:
     for index, rule in enumerate(matcher.rules):
         if not looks_at_records(rule):
             continue
-        covering = service_rows(scan.table, rule.logsource)
+        covering = covered_rows(scan.table, rule.logsource)
         covered = covering is None or bool(covering[0])
         leaves = list(dict.fromkeys(tests_of(rule.when)))
         verdicts.append(

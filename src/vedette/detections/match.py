@@ -15,19 +15,12 @@ from vedette.detections.prefilter import Prefilter
 from vedette.model.batch import Batch, Bool, Int32, Int64, Trust, UInt8
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError
-from vedette.model.events import Column, Table
+from vedette.model.events import Column, RecordKind, Table
 from vedette.model.protocols import Parser
 from vedette.model.rules import All, Any, LogSource, Node, Not, Op, Raw, Rule, Test, tests_of
 from vedette.text.escape import decode
 
 UInt32 = npt.NDArray[np.uint32]
-
-# Sigma's service names that stand for several of ours.
-_SERVICE_GROUPS: dict[str, frozenset[str]] = {
-    "auth": frozenset({"sshd", "sudo", "su", "pam", "shadow", "systemd-logind", "login"}),
-}
-# Products whose records a syslog or journal source can hold.
-_OUR_PRODUCTS = frozenset({"", "linux"})
 
 # What every finding says besides its key.
 OUTPUT_FIELDS = ("host.name", "source.ip", "user.name")
@@ -150,7 +143,7 @@ class Matcher:
         self._runnable = [index for index, rule in enumerate(self.rules) if looks_at_records(rule)]
         self._children = self._tree()
         self._users = needed_fields(self.rules)
-        self.services = needed_services(self.rules)
+        self.logsources = log_sources(self.rules)
 
     def _compile_leaf(self, rule: Rule, leaf: Test | Raw, raws: list[Raw]) -> None:
         try:
@@ -219,7 +212,7 @@ class Matcher:
             rule = self.rules[index]
             if rule.parents:
                 continue
-            rows = scan.evaluate(rule.when, service_rows(table, rule.logsource))
+            rows = scan.evaluate(rule.when, covered_rows(table, rule.logsource))
             if rows is not None and rows.any():
                 self._descend(scan, index, rows, hit_rows)
         matches = self._collect(table, hit_rows)
@@ -233,7 +226,7 @@ class Matcher:
         for child in self._children.get(index, ()):
             rule = self.rules[child]
             open_rows = rows if taken is None else rows & ~taken
-            covered = service_rows(scan.table, rule.logsource)
+            covered = covered_rows(scan.table, rule.logsource)
             won = scan.evaluate(rule.when, open_rows if covered is None else open_rows & covered)
             if won is None or not won.any():
                 continue
@@ -309,13 +302,21 @@ class Matcher:
         return fields
 
 
-def service_rows(table: Table, logsource: LogSource) -> Bool | None:
+def covers(logsource: LogSource, kind: RecordKind) -> bool:
+    """Whether records of `kind` are what a rule of `logsource` looks at."""
+    return (
+        logsource.product in ("", kind.product)
+        and (not logsource.category or logsource.category in kind.categories)
+        and (not logsource.service or logsource.service in kind.services)
+    )
+
+
+def covered_rows(table: Table, logsource: LogSource) -> Bool | None:
     """bool[n]: the records a log source covers; None where it covers all."""
-    if not logsource.service:
+    verdicts = np.array([covers(logsource, kind) for kind in table.kinds.kinds], dtype=np.bool_)
+    if verdicts.all():
         return None
-    wanted = _SERVICE_GROUPS.get(logsource.service, frozenset({logsource.service}))
-    verdicts = np.array([value in wanted for value in table.service.values] + [False], dtype=np.bool_)
-    rows: Bool = verdicts[table.service.codes]
+    rows: Bool = verdicts[table.kinds.codes]
     return rows
 
 
@@ -361,9 +362,8 @@ def checks(block: bytes, starts: Int64, ends: Int64) -> UInt32:
 
 
 def looks_at_records(rule: Rule) -> bool:
-    """Whether the rule judges records of ours itself; a plain correlation only counts the matches of others."""
-    own = rule.correlate is None or rule.correlate.preceding or bool(rule.parents)
-    return own and rule.logsource.product in _OUR_PRODUCTS
+    """Whether the rule judges records itself; a plain correlation only counts the matches of others."""
+    return rule.correlate is None or rule.correlate.preceding or bool(rule.parents)
 
 
 def needed_fields(rules: Sequence[Rule]) -> dict[str, frozenset[int] | None]:
@@ -387,13 +387,6 @@ def needed_fields(rules: Sequence[Rule]) -> dict[str, frozenset[int] | None]:
     return dict(sorted(everywhere.items()))
 
 
-def needed_services(rules: Iterable[Rule]) -> frozenset[str] | None:
-    """The services some rule looks at; None where a rule looks at all of them."""
-    services: set[str] = set()
-    for rule in rules:
-        if not looks_at_records(rule):
-            continue
-        if not rule.logsource.service:
-            return None
-        services |= _SERVICE_GROUPS.get(rule.logsource.service, {rule.logsource.service})
-    return frozenset(services)
+def log_sources(rules: Iterable[Rule]) -> frozenset[LogSource]:
+    """The log sources whose records some rule looks at."""
+    return frozenset(rule.logsource for rule in rules if looks_at_records(rule))

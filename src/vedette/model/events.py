@@ -4,6 +4,7 @@ Counterpart: `parsers` fill it, `detections` ask it for the fields that rules, k
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -61,14 +62,46 @@ class Column:
         return cls(codes, distinct)
 
 
+@dataclass(frozen=True, slots=True)
+class RecordKind:
+    """What a record is, in the words of Sigma log sources; one record may be of several categories and services.
+
+    product: "" where nobody can tell, which only log sources that name no product cover.
+    """
+
+    product: str = ""
+    categories: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """The kind of each record: `codes[i]` (int32[n], never negative) indexes `kinds`."""
+
+    codes: Int32
+    kinds: Sequence[RecordKind]
+
+    @classmethod
+    def constant(cls, n: int, kind: RecordKind) -> Kinds:
+        """`n` records of one kind."""
+        return cls(np.zeros(n, dtype=np.int32), [kind])
+
+    @classmethod
+    def from_kinds(cls, kinds: Sequence[RecordKind]) -> Kinds:
+        """Encode one kind a record."""
+        seen: dict[RecordKind, int] = {}
+        codes = np.asarray([seen.setdefault(kind, len(seen)) for kind in kinds], dtype=np.int32)
+        return cls(codes, list(seen))
+
+
 Provider = Callable[[], Column]
 
 
 class Table:
     """The events of one batch.
 
-    time: int64[n] `@timestamp` in microseconds (event.created where the header has none). service: the
-    log source each record belongs to (`sshd`, `sudo`, ... or absent). repeat: int32[n], how many equal
+    time: int64[n] `@timestamp` in microseconds (event.created where the header has none). kinds: which log
+    sources cover each record. repeat: int32[n], how many equal
     records this one stands for (1 nearly always). unreadable: how many headers could not be read.
     message: start and end offsets of the messages in the block, the whole record where not given.
     untimed: rows whose header names no time, sorted. ambiguous: rows whose message admits several
@@ -81,9 +114,9 @@ class Table:
         "_providers",
         "ambiguous",
         "batch",
+        "kinds",
         "message",
         "repeat",
-        "service",
         "time",
         "unreadable",
         "untimed",
@@ -94,7 +127,7 @@ class Table:
         batch: Batch,
         *,
         time: Int64,
-        service: Column,
+        kinds: Kinds,
         repeat: Int32 | None = None,
         unreadable: int = 0,
         untimed: Int64 | None = None,
@@ -103,7 +136,7 @@ class Table:
     ) -> None:
         self.batch = batch
         self.time = time
-        self.service = service
+        self.kinds = kinds
         self.repeat = repeat
         self.unreadable = unreadable
         self.message = message or (batch.starts, batch.ends)

@@ -110,6 +110,13 @@ class CorrelationKind(StrEnum):
 
     EVENT_COUNT = "event_count"
     VALUE_COUNT = "value_count"
+    TEMPORAL = "temporal"
+    """Every rule of `of` matched in the window, in any order."""
+    TEMPORAL_ORDERED = "temporal_ordered"
+    """Every rule of `of` matched in the window, in that order of time."""
+    VALUE_SUM = "value_sum"
+    VALUE_AVG = "value_avg"
+    VALUE_PERCENTILE = "value_percentile"
 
 
 class Firing(StrEnum):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.model.batch import Batch, Bool, Int32, Int64, Trust
-from vedette.model.events import Column, Table, Value
+from vedette.model.events import Column, Kinds, RecordKind, Table, Value
 from vedette.model.fields import FIELDS, FieldType
 from vedette.parsers.columns import Block, distinct, keep, merged, word_of
 from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS, value_of
@@ -25,6 +25,16 @@ from vedette.text.escape import decode
 from vedette.text.times import rfc3339
 
 PATTERN = "vedette.pattern"
+
+# Sigma's service names that stand for several of ours.
+_GROUPS: dict[str, frozenset[str]] = {
+    "auth": frozenset({"sshd", "sudo", "su", "pam", "shadow", "systemd-logind", "login"}),
+}
+
+
+def log_sources_of(service: str) -> frozenset[str]:
+    """The names by which Sigma log sources may ask for records of `service`."""
+    return frozenset({service} | {group for group, members in _GROUPS.items() if service in members})
 
 
 class Services:
@@ -47,6 +57,12 @@ class Services:
             for beginning in BEGINNINGS:
                 self.modules |= words & keep(len(beginning)) == word_of(beginning)
         self.any_module = bool(self.modules.any())
+
+    def kinds(self) -> Kinds:
+        """Which log sources cover each record."""
+        column = self.column()
+        named = [RecordKind("linux", services=log_sources_of(str(service))) for service in column.values]
+        return Kinds(np.where(column.codes < 0, np.int32(len(named)), column.codes), [*named, RecordKind("linux")])
 
     def column(self) -> Column:
         """The service of each record."""
@@ -121,7 +137,7 @@ class Events:
         table = Table(
             self._batch,
             time=headers.time,
-            service=self._services.column(),
+            kinds=self._services.kinds(),
             repeat=headers.repeat,
             unreadable=unreadable,
             untimed=np.asarray(headers.untimed, dtype=np.int64),
@@ -141,7 +157,7 @@ class Events:
             "log.syslog.facility.code": lambda: _numbers(np.where(headers.pri < 0, -1, headers.pri >> 3)),
             "log.syslog.severity.code": lambda: _numbers(np.where(headers.pri < 0, -1, headers.pri & 7)),
             "vedette.repeat": lambda: _numbers(headers.repeat),
-            "vedette.service": lambda: table.service,
+            "vedette.service": self._services.column,
             "vedette.trust": self._trust,
             PATTERN: lambda: self._constant(PATTERN),
             CANDIDATES: self._candidates,

@@ -3,6 +3,7 @@ Counterpart: `detections` ask for columns, `cli` shows `describe` in `explain`; 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,9 @@ from vedette.model.events import Table, Value
 from vedette.model.fields import is_attacker_text
 from vedette.model.protocols import Counter
 from vedette.model.reasons import BlameReason, DropReason
+from vedette.model.rules import LogSource
 from vedette.parsers.columns import SPACE, Block
-from vedette.parsers.events import Constants, Events, Services
+from vedette.parsers.events import Constants, Events, Services, log_sources_of
 from vedette.parsers.formats import readings, value_of
 from vedette.parsers.groups import NONE
 from vedette.parsers.headers import LIGHT, given_headers, read_headers
@@ -30,8 +32,9 @@ INDENT_LIMIT = 64
 class SyslogParser:
     """Syslog lines and bare messages to events. Pure; never raises, whatever the bytes.
 
-    wanted_services: only records of these are matched against patterns (None: all); the others still have
-    header fields. light: batches of up to this many records are read and matched one by one.
+    wanted_services: only records of these, as log sources name them, are matched against patterns (None:
+    all); the others still have header fields. light: batches of up to this many records are read and
+    matched one by one.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class SyslogParser:
                 continue
             for code, owner in enumerate(services.owners):
                 name = owner.service if owner else services.module_service if module else ""
-                if not name or (self._wanted is not None and name not in self._wanted):
+                if not name or (self._wanted is not None and not log_sources_of(name) & self._wanted):
                     continue
                 router = self._router(owner, module)
                 if id(router) not in places:
@@ -158,7 +161,7 @@ class SyslogParser:
             time=int(headers.time[0]),
             message=decode(record[int(headers.start[0]) : int(headers.end[0])]),
             repeat=int(headers.repeat[0]),
-            service=str(table.service.value(0) or ""),
+            service=str(table.column("vedette.service").value(0) or ""),
             pattern=flat.pattern.id if flat else "",
             format=flat.format.text if flat else "",
             origin=str(flat.format.location) if flat else "",
@@ -190,6 +193,17 @@ class SyslogParser:
 
 
 # ------------------------------------------------------------------------------------------------ explain
+
+
+def wanted_of(logsources: Iterable[LogSource]) -> frozenset[str] | None:
+    """`wanted_services` of a parser whose records rules of these log sources look at."""
+    wanted = set()
+    for source in logsources:
+        if source.product in ("", "linux") and not source.category:
+            if not source.service:
+                return None
+            wanted.add(source.service)
+    return frozenset(wanted)
 
 
 @dataclass(frozen=True, slots=True)
