@@ -78,7 +78,7 @@ def test_the_columns_of_some_lines(light: int):
         None,
         "sshd",
     ]
-    assert values(table, "vedette.service") == [table.service.value(row) for row in range(10)]
+    assert values(table, "vedette.service") == [table.column("vedette.service").value(row) for row in range(10)]
     assert values(table, "event.action") == [
         "ssh-login-failed",
         "ssh-login-failed",
