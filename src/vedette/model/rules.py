@@ -105,6 +105,23 @@ class Scope(StrEnum):
     FLEET = "fleet"
 
 
+class NotifyStep(StrEnum):
+    """How far a rule's alerts may go; steps are earned, and the routes decide only up to the step."""
+
+    STORE = "store"
+    """Kept and searchable, nobody is told: where rules of other people start."""
+    DIGEST = "digest"
+    """Joined with others in a mail that may wait."""
+    MAIL = "mail"
+    PAGE = "page"
+    """No limit: whatever the routes say."""
+
+    @property
+    def rank(self) -> int:
+        """0 = store, 3 = page."""
+        return tuple(NotifyStep).index(self)
+
+
 class CorrelationKind(StrEnum):
     """What is counted over the window."""
 
@@ -191,7 +208,7 @@ class Rule:
     first, ties by load order; stop: the first sibling that matches wins. silent: matches feed
     correlations and children but make no finding (Sigma base rules without `generate`, OSSEC level 0).
     key: fields the alert is keyed by (a correlation's is its group_by). clears: id of the condition rule
-    whose alert this one's finding resolves.
+    whose alert this one's finding resolves. step: how far its alerts may go, whatever the routes say.
     """
 
     id: str
@@ -210,6 +227,7 @@ class Rule:
     key: tuple[str, ...] = ()
     clears: str = ""
     response: Response | None = None
+    step: NotifyStep = NotifyStep.PAGE
     advice: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from vedette.model.rules import (
     LogSource,
     Node,
     Not,
+    NotifyStep,
     Op,
     Raw,
     Response,
@@ -38,7 +39,7 @@ from vedette.model.rules import (
 )
 from vedette.system.files import write_atomic
 
-_NAME, _VERSION = "vedette-rules", 1
+_NAME, _VERSION = "vedette-rules", 2
 _KEPT = 32
 """Files kept in the folder; each is one set of rules somebody ran."""
 
@@ -144,6 +145,7 @@ def _rule(plain: dict[str, Any]) -> Rule:
             "level": Level(plain["level"]),
             "kind": RuleKind(plain["kind"]),
             "scope": Scope(plain["scope"]),
+            "step": NotifyStep(plain["step"]),
             "logsource": LogSource(**plain["logsource"]),
             "origin": Location(**plain["origin"]),
             "correlate": correlate,
