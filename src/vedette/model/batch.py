@@ -32,6 +32,12 @@ class RecordFormat(StrEnum):
     """One line with a syslog header (RFC 3164, RFC 5424 or RFC 3339 as rsyslog writes it)."""
     MESSAGE = "message"
     """The bare message; the header columns were given by the source (journal)."""
+    JSON = "json"
+    """One JSON object."""
+    AUDIT = "audit"
+    """Linux audit: all records of one event, each on a line of its own."""
+    ACCESS = "access"
+    """One line of a web server's access or error log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class Kinds:
 
 
 Provider = Callable[[], Column]
+Finder = Callable[[str], Column | None]
+Strings = Callable[[Sequence[int]], list[tuple[str, ...]]]
 
 
 class Table:
@@ -106,12 +108,15 @@ class Table:
     message: start and end offsets of the messages in the block, the whole record where not given.
     untimed: rows whose header names no time, sorted. ambiguous: rows whose message admits several
     readings of the address, sorted.
-    Fields beyond these are made by the provider registered for them, once.
+    Fields beyond these are made by the provider registered for them, once; a parser whose events name their
+    own fields registers a finder for all others.
     """
 
     __slots__ = (
         "_columns",
+        "_finder",
         "_providers",
+        "_strings",
         "ambiguous",
         "batch",
         "kinds",
@@ -144,6 +149,8 @@ class Table:
         self.ambiguous = np.empty(0, dtype=np.int64) if ambiguous is None else ambiguous
         self._columns: dict[str, Column] = {}
         self._providers: dict[str, Provider] = {}
+        self._finder: Finder | None = None
+        self._strings: Strings | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -153,8 +160,27 @@ class Table:
         self._providers[field] = provider
         self._columns.pop(field, None)
 
+    def provide_others(self, finder: Finder) -> None:
+        """Register who makes the fields no provider is registered for; it gives None for one no record has."""
+        self._finder = finder
+
+    def provide_strings(self, strings: Strings) -> None:
+        """Register who gives the string values of given rows; without it these are the message alone."""
+        self._strings = strings
+
+    def strings(self, rows: Sequence[int]) -> list[tuple[str, ...]]:
+        """Every string value of the decoded events of `rows`, one tuple a row: what keywords look at.
+
+        Names of fields are none; of a line with a header it is the message.
+        """
+        if self._strings is not None:
+            return self._strings(rows)
+        message = self.column("message")
+        values = (message.value(row) for row in rows)
+        return [(value,) if isinstance(value, str) else () for value in values]
+
     def fields(self) -> list[str]:
-        """The fields this table can make, sorted."""
+        """The fields that providers are registered for, sorted."""
         return sorted(self._providers)
 
     def column(self, field: str) -> Column:
@@ -162,8 +188,8 @@ class Table:
         found = self._columns.get(field)
         if found is None:
             provider = self._providers.get(field)
-            found = provider() if provider else Column.absent(len(self))
-            self._columns[field] = found
+            made = provider() if provider else self._finder(field) if self._finder else None
+            found = self._columns[field] = Column.absent(len(self)) if made is None else made
         return found
 
     def close(self) -> None:
@@ -173,3 +199,5 @@ class Table:
         garbage collector, which counts objects and not bytes.
         """
         self._providers.clear()
+        self._finder = None
+        self._strings = None
