@@ -22,7 +22,7 @@ class Op(StrEnum):
     LIKE = "like"
     """`*` any run, `?` any one character, `\\` takes the next character literally; anchored both ends."""
     REGEX = "regex"
-    """Unanchored search in linear time (RE2 syntax)."""
+    """Unanchored search: in linear time where RE2 takes the pattern, else by PCRE2 within a match limit."""
     CIDR = "cidr"
     LT = "lt"
     LTE = "lte"
@@ -34,11 +34,36 @@ class Op(StrEnum):
     """The field is absent, null or an empty list."""
     FIELDREF = "fieldref"
     """values name the field whose value must be equal."""
+    FIELDREF_STARTSWITH = "fieldref-startswith"
+    """values name the field with whose value this one begins."""
+    FIELDREF_ENDSWITH = "fieldref-endswith"
+    FIELDREF_CONTAINS = "fieldref-contains"
+
+
+FIELDREFS = frozenset({Op.FIELDREF, Op.FIELDREF_STARTSWITH, Op.FIELDREF_ENDSWITH, Op.FIELDREF_CONTAINS})
+"""The ops whose values are names of fields."""
+
+
+class DatePart(StrEnum):
+    """A part of a time, as a number, in UTC (Sigma's date modifiers)."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    """Of the month, from 1."""
+    WEEK = "week"
+    """Of the year by ISO 8601, 1 to 53."""
+    MONTH = "month"
+    YEAR = "year"
 
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """A field satisfies `op` for any of `values` (for all of them where `all`)."""
+    """A field satisfies `op` for any of `values` (for all of them where `all`).
+
+    part: `op` (EQUALS, LT, LTE, GT or GTE) compares this part of the time that the field's value names; a value
+    that names no time satisfies nothing.
+    """
 
     __test__ = False  # not a test case, whatever its name says to pytest
 
@@ -47,11 +72,12 @@ class Test:
     values: tuple[Scalar, ...] = ()
     all: bool = False
     cased: bool = False
+    part: DatePart | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A pattern anywhere in the message (a Sigma keyword); `regex` takes it as RE2, else as Op.LIKE unanchored."""
+    """A pattern anywhere in a string value of the record (a Sigma keyword); as Op.REGEX, else as Op.LIKE unanchored."""
 
     pattern: str
     regex: bool = False

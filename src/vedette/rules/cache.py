@@ -20,6 +20,7 @@ from vedette.model.rules import (
     Comparison,
     Correlate,
     CorrelationKind,
+    DatePart,
     Firing,
     LogSource,
     Node,
@@ -39,7 +40,7 @@ from vedette.model.rules import (
 )
 from vedette.system.files import write_atomic
 
-_NAME, _VERSION = "vedette-rules", 2
+_NAME, _VERSION = "vedette-rules", 3
 _KEPT = 32
 """Files kept in the folder; each is one set of rules somebody ran."""
 
@@ -101,8 +102,8 @@ def _plain_node(node: Node) -> list[Any]:
             return ["not", _plain_node(part)]
         case Raw(pattern, regex, cased):
             return ["raw", pattern, regex, cased]
-        case Test(field, op, values, every, cased):
-            return ["test", field, op.value, list(values), every, cased]
+        case Test(field, op, values, every, cased, part):
+            return ["test", field, op.value, list(values), every, cased, part and part.value]
 
 
 def _node(plain: list[Any]) -> Node:
@@ -116,8 +117,8 @@ def _node(plain: list[Any]) -> Node:
     if kind == "raw":
         return Raw(*rest)
     if kind == "test":
-        field, op, values, every, cased = rest
-        return Test(field, Op(op), tuple(values), every, cased)
+        field, op, values, every, cased, part = rest
+        return Test(field, Op(op), tuple(values), every, cased, part and DatePart(part))
     raise ValueError(f"unknown part {kind!r}")
 
 
