@@ -18,8 +18,8 @@ from vedette.rules.parameters import PARAMETER_NAMES, UNSET, Parameter
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
 
 if TYPE_CHECKING:
+    from vedette.rules.compiled import Compiled
     from vedette.rules.settings import RulesSettings
-    from vedette.rules.sigma import Compiled
 
 PACKS = Path(__file__).parent / "packs"
 SUFFIXES = (".yml", ".yaml")
