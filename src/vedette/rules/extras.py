@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vedette.model.errors import RuleError
-from vedette.model.rules import Comparison, Correlate, CorrelationKind, Response, RuleKind, Scope, Threshold
+from vedette.model.rules import Comparison, Correlate, CorrelationKind, NotifyStep, Response, RuleKind, Scope, Threshold
 from vedette.rules.cases import Case, read_cases
 from vedette.rules.documents import Document, Yaml
 from vedette.rules.parameters import PARAMETER_NAMES, Parameter
@@ -19,6 +19,7 @@ KEYS = (
     "key",
     "clears",
     "response",
+    "notify",
     "advice",
     "after",
     "order",
@@ -42,6 +43,7 @@ class Extras:
     key: tuple[str, ...] = ()
     clears: str = ""
     response: Response | None = None
+    step: NotifyStep | None = None
     advice: str = ""
     after: Correlate | None = None
     order: int = 0
@@ -65,6 +67,9 @@ def read_extras(document: Document, rule_id: str) -> Extras:
         key=reader.words("key"),
         clears=reader.text("clears"),
         response=_response(document, found["response"]) if "response" in found else None,
+        step=NotifyStep(reader.one_of("notify", [step.value for step in NotifyStep], ""))
+        if "notify" in found
+        else None,
         advice=" ".join(reader.text("advice").split()),
         after=_after(document, found["after"]) if "after" in found else None,
         order=reader.number("order", 0),

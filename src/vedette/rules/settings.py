@@ -50,6 +50,9 @@ class RulesSettings(BaseModel):
 
     packs: bool = Field(default=True, description="our own packs run")
     paths: tuple[Path, ...] = Field(default=(), description="rule files and folders besides")
+    placeholders: dict[str, tuple[str | int, ...]] = Field(
+        default={}, description="what stands for a %name% in other people's rules (modifier expand)"
+    )
     ssh: SshRules = SshRules()
 
 

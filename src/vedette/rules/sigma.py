@@ -4,6 +4,7 @@ Counterpart: `loading` hands documents in and links the rules; `conditions`, `co
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -12,9 +13,9 @@ from sigma.rule import SigmaRule
 from vedette.model.errors import Location
 from vedette.model.fields import FIELDS
 from vedette.model.levels import Level
-from vedette.model.rules import LogSource, Response, Rule
+from vedette.model.rules import LogSource, NotifyStep, Response, Rule
 from vedette.rules.compiled import NOT_IN_KEYS, Compiled, check_keys
-from vedette.rules.conditions import PYSIGMA_ERRORS, FieldSeen, compile_detection, one_line
+from vedette.rules.conditions import PYSIGMA_ERRORS, FieldSeen, compile_parts, one_line, read_parts
 from vedette.rules.correlations import correlation_rule
 from vedette.rules.documents import Document
 from vedette.rules.extras import Extras, read_extras
@@ -54,10 +55,13 @@ SERVICES = frozenset(
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 
 
-def compile_document(document: Document, *, pack: str = "") -> Compiled:
+def compile_document(
+    document: Document, *, pack: str = "", placeholders: Mapping[str, Sequence[str]] | None = None
+) -> Compiled:
     """The rule in `document`; RuleError with file:line:column where it cannot be used as written.
 
-    pack: name of our own pack the document belongs to, "" for other people's rules.
+    pack: name of our own pack the document belongs to, "" for other people's rules. placeholders: what stands
+    for a `%name%`.
     """
     data = document.data
     check_keys(document, data, KNOWN_KEYS, ())
@@ -84,6 +88,7 @@ def compile_document(document: Document, *, pack: str = "") -> Compiled:
         silent=extras.silent,
         clears=extras.clears,
         response=extras.response,
+        step=extras.step or _first_step(document, pack),
         advice=extras.advice,
         description=metadata.description,
         tags=metadata.tags,
@@ -91,13 +96,23 @@ def compile_document(document: Document, *, pack: str = "") -> Compiled:
         origin=document.at("title"),
     )
     if "detection" in data:
-        compiled = _detection_rule(document, base, name, extras, pack)
+        compiled = _detection_rule(document, base, name, extras, pack, placeholders or {})
     else:
         compiled = correlation_rule(document, base, name, extras, pack)
     if metadata.level is None:
         _warn(compiled, ProblemKind.NO_LEVEL, document.start, "no level: taken as informational")
     _check_response(document, compiled.rule)
     return compiled
+
+
+def _first_step(document: Document, pack: str) -> NotifyStep:
+    """Where a rule starts that does not say: what was not written for us must earn the pager first.
+
+    Ours are the packs, and what only somebody writes who writes for us: a slug for an id, a mapping `vedette:`.
+    """
+    given = document.data.get("id")
+    ours = pack or "vedette" in document.data or (isinstance(given, str) and not _is_uuid(given))
+    return NotifyStep.PAGE if ours else NotifyStep.STORE
 
 
 def unknown_field(name: str, where: Location, rule_id: str, *, strict: bool) -> Problem:
@@ -209,13 +224,15 @@ def _logsource(document: Document) -> LogSource:
     return LogSource(**words)
 
 
-def _detection_rule(document: Document, base: Rule, name: str, extras: Extras, pack: str) -> Compiled:
+def _detection_rule(
+    document: Document, base: Rule, name: str, extras: Extras, pack: str, placeholders: Mapping[str, Sequence[str]]
+) -> Compiled:
     logsource = _logsource(document)
     ours = logsource.service in SERVICES and logsource.product in ("", "linux")
     strict = bool(pack) or ours
     compiled = Compiled(base, name, False, document, extras.cases, strict=strict)
     seen = _judge_fields(compiled)
-    detection = compile_detection(document, seen)
+    detection = compile_parts(document, read_parts(document, ("detection",), placeholders), seen)
     for unused in detection.unused:
         _warn(
             compiled,
