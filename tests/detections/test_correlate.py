@@ -44,7 +44,7 @@ def counting(
 ) -> Rule:
     kind = CorrelationKind.VALUE_COUNT if distinct else CorrelationKind.EVENT_COUNT
     bounds = (Threshold(Comparison.GTE, threshold),)
-    correlate = Correlate(kind, of, group_by, timespan * SECOND, bounds, field=distinct)
+    correlate = Correlate(kind, of, group_by, timespan * SECOND, bounds, (distinct,) if distinct else ())
     return Rule(id="many", name="many", level=Level.HIGH, correlate=replace(correlate, **more))  # type: ignore[arg-type]
 
 

@@ -27,7 +27,7 @@ def test_the_key_is_of_the_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"{", b"[]", b'["vedette-rules",999,[]]', b'["vedette-rules",3,[{"id":1}]]', b'["x",1,[]]']
+    "damage", [b"", b"{", b"[]", b'["vedette-rules",999,[]]', b'["vedette-rules",4,[{"id":1}]]', b'["x",1,[]]']
 )
 def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, damage: bytes) -> None:
     where = tmp_path / "cache"

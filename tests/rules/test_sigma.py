@@ -189,7 +189,7 @@ def test_a_correlation_names_rules_by_id_or_name_and_silences_them(tmp_path: Pat
         group_by=("who", "source.ip"),
         timespan=3_600_000_000,
         threshold=(Threshold(Comparison.GTE, 3), Threshold(Comparison.LT, 10)),
-        field="user.id",
+        fields=("user.id",),
         aliases=(("who", "my-rule", "user.name"), ("who", named.id, "user.effective.name")),
     )
     assert count.key == ("who", "source.ip")

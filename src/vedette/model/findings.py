@@ -74,10 +74,18 @@ def finding_id(rule_id: str, key: dict[str, Scalar], time: int, raw: bytes, ordi
 
     ordinal: 0 for the first record with these bytes in its source, 1 for the second, and so on.
     """
+    return finding_id_by_hash(rule_id, key, time, raw_hash(raw), ordinal)
+
+
+def raw_hash(raw: bytes) -> str:
+    """The hash of a raw record that ids of findings are made of."""
+    return blake2b(raw, digest_size=16).hexdigest()
+
+
+def finding_id_by_hash(rule_id: str, key: dict[str, Scalar], time: int, raw: str, ordinal: int) -> str:
+    """`finding_id` where only the hash of the record is at hand (`raw_hash`)."""
     digest = blake2b(digest_size=16)
-    digest.update(
-        msgspec.json.encode([rule_id, sorted(key.items()), time, blake2b(raw, digest_size=16).hexdigest(), ordinal])
-    )
+    digest.update(msgspec.json.encode([rule_id, sorted(key.items()), time, raw, ordinal]))
     return digest.hexdigest()
 
 

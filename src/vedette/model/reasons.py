@@ -13,6 +13,8 @@ class DropReason(StrEnum):
     RECORD_TOO_LONG = "record-too-long"
     LATE = "late"
     STATE_EVICTED = "state-evicted"
+    NOT_A_NUMBER = "not-a-number"
+    """A correlation adds up or orders numbers, and the field has none."""
     SOURCE_UNREADABLE = "source-unreadable"
     TRUNCATED_UNSEEN = "truncated-unseen"
     MULTILINE_OVERFLOW = "multiline-overflow"

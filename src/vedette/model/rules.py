@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vedette.model.errors import Location
-from vedette.model.events import Scalar
+from vedette.model.events import RecordKind, Scalar
 from vedette.model.levels import Level
 
 
@@ -116,6 +116,14 @@ class LogSource:
     category: str = ""
     service: str = ""
 
+    def covers(self, kind: RecordKind) -> bool:
+        """Whether records of `kind` are what a rule of this log source looks at."""
+        return (
+            self.product in ("", kind.product)
+            and (not self.category or self.category in kind.categories)
+            and (not self.service or self.service in kind.services)
+        )
+
 
 class RuleKind(StrEnum):
     """What its alerts are: intrusions a person closes, or conditions that end by themselves."""
@@ -149,17 +157,21 @@ class NotifyStep(StrEnum):
 
 
 class CorrelationKind(StrEnum):
-    """What is counted over the window."""
+    """What is measured over the window."""
 
     EVENT_COUNT = "event_count"
+    """How many events, each as often as its `vedette.repeat` says."""
     VALUE_COUNT = "value_count"
+    """How many distinct values (of several fields: distinct tuples)."""
     TEMPORAL = "temporal"
-    """Every rule of `of` matched in the window, in any order."""
+    """Which rules of `of` matched, in any order; compared with a number: how many of them."""
     TEMPORAL_ORDERED = "temporal_ordered"
-    """Every rule of `of` matched in the window, in that order of time."""
+    """Whether rules of `of` matched in that order, each step by a record of its own."""
     VALUE_SUM = "value_sum"
     VALUE_AVG = "value_avg"
+    """The mean; a window without a number has none, and no comparison with it holds."""
     VALUE_PERCENTILE = "value_percentile"
+    """The least value that so many percent of the values do not exceed (nearest rank)."""
 
 
 class Firing(StrEnum):
@@ -187,28 +199,47 @@ class Threshold:
     """`count <comparison> value`; several of them are ANDed."""
 
     comparison: Comparison
-    value: int
+    value: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One way a temporal condition can hold: all of `needs` matched (TEMPORAL_ORDERED: in this order), none of
+    `without`. Rule ids or groups, each one of `Correlate.of`."""
+
+    needs: tuple[str, ...]
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Correlate:
-    """Count matches of the rules `of` per key over a closed sliding window.
+    """Measure matches of the rules `of` per key over a closed sliding window.
 
-    of: rule ids. group_by: fields that make the key. timespan: microseconds. field: what VALUE_COUNT
-    counts distinct values of. With `preceding` the window counts the records BEFORE the one that matches
-    the rule's own `when` (OSSEC's if_matched: a success after many failures); without it the record that
-    reaches the threshold fires. aliases: (alias, rule id, field) for group_by names that differ by rule.
+    of: ids or groups of rules; of a correlation the events are its findings, with the fields of its key.
+    group_by: fields that make the key. timespan: microseconds. threshold: compared with what is measured, of
+    temporal kinds with the number of rules that matched. fields: what the value kinds look at, several only
+    with VALUE_COUNT. percentile: 0 to 100, of VALUE_PERCENTILE. clauses: one of them must hold (temporal kinds;
+    empty = all of `of`, unless there is a threshold). With `preceding` the window counts the records BEFORE the one
+    that matches the rule's own `when` (OSSEC's if_matched: a success after many failures); without it the record
+    that makes the condition true fires. aliases: (alias, rule id, field) for names that differ by rule.
     """
 
     kind: CorrelationKind
     of: tuple[str, ...]
     group_by: tuple[str, ...]
     timespan: int
-    threshold: tuple[Threshold, ...]
-    field: str = ""
+    threshold: tuple[Threshold, ...] = ()
+    fields: tuple[str, ...] = ()
     firing: Firing = Firing.SIGMA
     preceding: bool = False
     aliases: tuple[tuple[str, str, str], ...] = ()
+    percentile: float = 50
+    clauses: tuple[Clause, ...] = ()
+
+    @property
+    def field(self) -> str:
+        """The first of `fields`, "" where there is none."""
+        return self.fields[0] if self.fields else ""
 
 
 @dataclass(frozen=True, slots=True)

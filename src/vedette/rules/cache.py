@@ -17,6 +17,7 @@ from vedette.model.errors import Location
 from vedette.model.levels import Level
 from vedette.model.rules import (
     All,
+    Clause,
     Comparison,
     Correlate,
     CorrelationKind,
@@ -40,7 +41,7 @@ from vedette.model.rules import (
 )
 from vedette.system.files import write_atomic
 
-_NAME, _VERSION = "vedette-rules", 3
+_NAME, _VERSION = "vedette-rules", 4
 _KEPT = 32
 """Files kept in the folder; each is one set of rules somebody ran."""
 
@@ -136,6 +137,8 @@ def _rule(plain: dict[str, Any]) -> Rule:
                     Threshold(Comparison(one["comparison"]), one["value"]) for one in correlate["threshold"]
                 ),
                 "aliases": tuple(tuple(one) for one in correlate["aliases"]),
+                "fields": tuple(correlate["fields"]),
+                "clauses": tuple(Clause(tuple(one["needs"]), tuple(one["without"])) for one in correlate["clauses"]),
             }
         )
     return Rule(

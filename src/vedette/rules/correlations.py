@@ -81,7 +81,7 @@ def correlation_rule(document: Document, base: Rule, name: str, extras: Extras, 
         group_by=group_by,
         timespan=_timespan(document, found["timespan"]),
         threshold=threshold,
-        field=counted,
+        fields=(counted,) if counted else (),
         aliases=aliases,
     )
     compiled.rule = replace(base, correlate=correlate, key=group_by)
