@@ -20,7 +20,8 @@ from vedette.app.merge import merged
 from vedette.app.workers import ForkedPool, InlinePool, Pool
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
-from vedette.detections.match import Matcher, Matches
+from vedette.detections.match import Matcher
+from vedette.detections.matches import Matches
 from vedette.detections.stretch import Stretch
 from vedette.detections.wire import Answer, join, pack, unpack
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Int64, Origin, Trust, split_lines

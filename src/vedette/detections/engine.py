@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vedette.detections.correlate import Correlator
-from vedette.detections.match import Matcher, Matches
+from vedette.detections.match import Matcher
+from vedette.detections.matches import Matches
 from vedette.detections.stretch import Outcome, Stretch
 from vedette.model.batch import Batch
 from vedette.model.protocols import Counter

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vedette.detections.match import Matcher, Scan, covered_rows, looks_at_records
-from vedette.detections.prefilter import atom_of
+from vedette.detections.atoms import literals_of
+from vedette.detections.judge import UNKNOWN, Judge
+from vedette.detections.match import Matcher
 from vedette.model.batch import Batch
 from vedette.model.events import Value
-from vedette.model.rules import All, Any, Node, Not, Raw, Rule, Test, tests_of
+from vedette.model.rules import Raw, Rule, Test, tests_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,18 @@ class TestVerdict:
 
 @dataclass(frozen=True, slots=True)
 class RuleVerdict:
-    """One rule on one record. covered: the record is of the rule's log source. feeds: correlations it counts for."""
+    """One rule on one record.
+
+    covered: the record is of the rule's log source. candidate: something of it was found, so that it was
+    looked at. matched: its condition holds and, for a child, a parent's does too. parent_missing: only that
+    was wanting. feeds: correlations it counts for.
+    """
 
     rule: Rule
     covered: bool
+    candidate: bool
     matched: bool
+    parent_missing: bool
     tests: tuple[TestVerdict, ...]
     atoms: tuple[str, ...]
     feeds: tuple[str, ...]
@@ -37,22 +45,29 @@ class RuleVerdict:
 
 def explain(matcher: Matcher, batch: Batch) -> list[RuleVerdict]:
     """Every rule that judges records, on the first record of `batch`; matching ones first, then load order."""
-    scan = matcher.scan(batch)
-    hits = matcher.match(batch).hits
+    judge = matcher.judge(batch)
+    candidates = matcher.candidates(judge)
+    holding = _holding(matcher, judge)
     verdicts = []
     for index, rule in enumerate(matcher.rules):
-        if not looks_at_records(rule):
+        if matcher.condition(index) is None:
             continue
-        covering = covered_rows(scan.table, rule.logsource)
+        covering = judge.covered(rule.logsource)
         covered = covering is None or bool(covering[0])
+        clause = matcher.clause(index)
+        reached = not rule.parents or any(
+            holding[at] for at, other in enumerate(matcher.rules) if {other.id, *other.groups} & set(rule.parents)
+        )
         leaves = list(dict.fromkeys(tests_of(rule.when)))
         verdicts.append(
             RuleVerdict(
                 rule=rule,
                 covered=covered,
-                matched=covered and (index in hits or (bool(rule.parents) and _holds(scan, rule.when))),
-                tests=tuple(_tested(scan, leaf) for leaf in leaves) if covered else (),
-                atoms=tuple(atom for leaf in leaves if isinstance(leaf, Raw) and (atom := atom_of(leaf))),
+                candidate=index in candidates or (bool(rule.parents) and reached),
+                matched=holding[index] and reached,
+                parent_missing=holding[index] and not reached,
+                tests=tuple(_tested(matcher, judge, leaf) for leaf in leaves) if covered else (),
+                atoms=tuple(literals_of(clause.atoms())) if clause else (),
                 feeds=tuple(
                     other.id
                     for other in matcher.rules
@@ -63,24 +78,32 @@ def explain(matcher: Matcher, batch: Batch) -> list[RuleVerdict]:
     return sorted(verdicts, key=lambda verdict: (not verdict.matched, not verdict.covered))
 
 
-def _tested(scan: Scan, leaf: Test | Raw) -> TestVerdict:
-    rows = scan.leaf(leaf)
-    held = rows is not None and bool(rows[0])
+def atoms_of_rule(matcher: Matcher, index: int) -> tuple[str, ...]:
+    """What is looked for on behalf of a rule, `^` and `$` at what must begin or end a value; () = every record is."""
+    clause = matcher.clause(index)
+    return tuple(literals_of(clause.atoms())) if clause else ()
+
+
+def _holding(matcher: Matcher, judge: Judge) -> list[bool]:
+    """Per rule whether the record is covered and the condition holds, whatever its parents say."""
+    out = []
+    for index, rule in enumerate(matcher.rules):
+        condition, covering = matcher.condition(index), judge.covered(rule.logsource)
+        covered = covering is None or bool(covering[0])
+        out.append(condition is not None and covered and condition.one(judge, 0))
+    return out
+
+
+def _tested(matcher: Matcher, judge: Judge, leaf: Test | Raw) -> TestVerdict:
+    number = matcher.leaves.numbers[leaf]
+    known = judge.known(number)
+    code = 0 if known.codes is None else int(known.codes[0])
+    verdict = known.verdicts[code]
+    held = bool(judge.decide(number, known, code) if verdict == UNKNOWN else verdict)
     if isinstance(leaf, Raw):
-        return TestVerdict(f"message has {leaf.pattern!r}", None, held)
+        return TestVerdict(f"record has {leaf.pattern!r}", None, held)
     values = ", ".join(repr(value) for value in leaf.values[:5]) + (", ..." if len(leaf.values) > 5 else "")
     every = " (all)" if leaf.all else ""
-    return TestVerdict(f"{leaf.field} {leaf.op.value}{every} {values}", scan.table.column(leaf.field).value(0), held)
-
-
-def _holds(scan: Scan, node: Node) -> bool:
-    match node:
-        case All(parts):
-            return all(_holds(scan, part) for part in parts)
-        case Any(parts):
-            return any(_holds(scan, part) for part in parts)
-        case Not(part):
-            return not _holds(scan, part)
-        case _:
-            rows = scan.leaf(node)
-            return rows is not None and bool(rows[0])
+    part = f" {leaf.part.value}" if leaf.part else ""
+    words = f"{leaf.field}{part} {leaf.op.value}{every} {values}"
+    return TestVerdict(words, judge.table.column(leaf.field).value(0), held)

@@ -3,123 +3,66 @@ Counterpart: parsers fill the tables it reads; `correlate` takes the matches in 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as attribute
 
 import numpy as np
-import numpy.typing as npt
 
-from vedette.detections.predicates import Predicate, fieldref_rows, raw_judge
+from vedette.detections.atoms import Atom
+from vedette.detections.clauses import Clause, clause_of
+from vedette.detections.conditions import Condition, compile_condition
+from vedette.detections.judge import UNKNOWN, Judge, Leaves
+from vedette.detections.matches import Matches, checks, narrow
 from vedette.detections.prefilter import Prefilter
-from vedette.model.batch import Batch, Bool, Int32, Int64, Trust, UInt8
+from vedette.detections.scan import FieldScan
+from vedette.detections.tree import children_of, looks_at_records
+from vedette.model.batch import Batch, Int64, Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError
-from vedette.model.events import Column, RecordKind, Table
+from vedette.model.events import Column, RecordKind, Table, Value
 from vedette.model.protocols import Parser
-from vedette.model.rules import All, Any, LogSource, Node, Not, Op, Raw, Rule, Test, tests_of
-from vedette.text.escape import decode
-
-UInt32 = npt.NDArray[np.uint32]
+from vedette.model.rules import LogSource, Raw, Rule, tests_of
 
 # What every finding says besides its key.
 OUTPUT_FIELDS = ("host.name", "source.ip", "user.name")
 
+# Up to so many rows a condition is asked row by row.
+_FEW = 12
+# How many combinations of kinds are remembered with what is to be done for them.
+_PLANS = 512
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """The atoms looked for in one field, and whose they are. postings: per atom (leaf, whether it decides)."""
+
+    atoms: list[Atom] = attribute(default_factory=list)
+    places: dict[tuple[str, bool, bool], int] = attribute(default_factory=dict)
+    postings: list[list[tuple[int, bool]]] = attribute(default_factory=list)
+
+    def add(self, atom: Atom, leaf: int) -> None:
+        """Look for `atom` on behalf of `leaf`."""
+        key = (atom.text, atom.at_start, atom.at_end)
+        place = self.places.get(key)
+        if place is None:
+            place = self.places[key] = len(self.atoms)
+            self.atoms.append(atom)
+            self.postings.append([])
+        self.postings[place].append((leaf, atom.decides))
+
 
 @dataclass(frozen=True, slots=True)
-class Matches:
-    """The `m` records of one batch that matched any rule, in ingest order.
+class _Plan:
+    """What records of some kinds need. fields: to be scanned; rules: that cover any; unfound: of these without clause.
 
-    rows: int64[m] in the batch. time: int64[m] event time; window: int64[m] the time windows use, BEGINNING
-    where that is the one of the records before it (a spooled record whose header names no time). high:
-    int64[m] the highest event time of the batch up to that record, BEGINNING before the first. position,
-    repeat, trust: per record; check: uint32[m] of the raw record's bytes, to tell equal records. hits: per
-    rule index the sorted indexes into these m records. fields: columns over the m records. ambiguous: bool[m].
-    n, bytes, unreadable: of the whole batch; batch_high: its highest event time, BEGINNING where it has none.
+    keywords: whether any of them looks for keywords.
     """
 
-    rows: Int64
-    time: Int64
-    window: Int64
-    high: Int64
-    position: Int64
-    repeat: Int32
-    trust: UInt8
-    check: UInt32
-    ambiguous: Bool
-    hits: dict[int, Int32]
-    fields: dict[str, Column]
-    n: int
-    bytes: int
-    unreadable: int
-    batch_high: int
-    skewed: int
-
-
-class Scan:
-    """One batch while it is matched: every test is judged once, however many rules make it."""
-
-    def __init__(self, table: Table, predicates: Mapping[Test, Predicate], prefilter: Prefilter | None) -> None:
-        self.table = table
-        self._predicates = predicates
-        self._memo: dict[Test | Raw, Bool | None] = {}
-        self._proposed = prefilter.candidates(table.batch) if prefilter else {}
-
-    def leaf(self, test: Test | Raw) -> Bool | None:
-        """bool[n] for one test or keyword, None where no record satisfies it."""
-        if test not in self._memo:
-            self._memo[test] = self._keyword(test) if isinstance(test, Raw) else self._test(test)
-        return self._memo[test]
-
-    def _test(self, test: Test) -> Bool | None:
-        column = self.table.column(test.field)
-        if test.op is not Op.FIELDREF:
-            return self._predicates[test].rows(column)
-        found: Bool | None = None
-        for value in test.values:
-            rows = fieldref_rows(column, self.table.column(str(value)), cased=test.cased)
-            found = rows if found is None else found if rows is None else found | rows
-        return found
-
-    def _keyword(self, raw: Raw) -> Bool | None:
-        judge = raw_judge(raw)
-        out = np.zeros(len(self.table), dtype=np.bool_)
-        block = self.table.batch.block
-        starts, ends = self.table.message
-        for row in self._proposed.get(raw, ()):
-            out[row] = judge(decode(block[int(starts[row]) : int(ends[row])]))
-        return out if out.any() else None
-
-    def evaluate(self, node: Node, within: Bool | None) -> Bool | None:
-        """The rows of `within` (None: all) for which `node` holds; None where none does."""
-        match node:
-            case All(parts):
-                rows = within
-                for part in parts:
-                    held = self.evaluate(part, rows)
-                    if held is None:
-                        return None
-                    rows = held
-                return np.ones(len(self.table), dtype=np.bool_) if rows is None else rows
-            case Any(parts):
-                union: Bool | None = None
-                for part in parts:
-                    held = self.evaluate(part, within)
-                    if held is not None:
-                        union = held if union is None else union | held
-                return union
-            case Not(part):
-                held = self.evaluate(part, within)
-                if held is None:
-                    return np.ones(len(self.table), dtype=np.bool_) if within is None else within
-                rest = ~held if within is None else within & ~held
-                return rest if rest.any() else None
-            case _:
-                rows = self.leaf(node)
-                if rows is None or within is None:
-                    return rows
-                both = rows & within
-                return both if both.any() else None
+    fields: tuple[str, ...]
+    rules: frozenset[int]
+    unfound: tuple[int, ...]
+    keywords: bool
 
 
 class Matcher:
@@ -133,113 +76,229 @@ class Matcher:
         self.rules = list(rules)
         self._parser = parser
         self._skew_limit = skew_limit
-        self._index = {rule.id: index for index, rule in enumerate(self.rules)}
-        self._predicates: dict[Test, Predicate] = {}
-        raws: list[Raw] = []
-        for rule in self.rules:
-            for leaf in tests_of(rule.when):
-                self._compile_leaf(rule, leaf, raws)
-        self._prefilter = Prefilter(raws) if raws else None
-        self._runnable = [index for index, rule in enumerate(self.rules) if looks_at_records(rule)]
-        self._children = self._tree()
+        self.leaves = Leaves()
+        self._conditions: list[Condition | None] = [self._compiled(rule) for rule in self.rules]
+        self._children = children_of(self.rules)
+        self._roots = [index for index, rule in enumerate(self.rules) if looks_at_records(rule) and not rule.parents]
+        self._clauses: dict[int, Clause | None] = {index: clause_of(self.rules[index].when) for index in self._roots}
+        self._wanted: dict[str, _Wanted] = {}
+        self._fields_of: dict[int, frozenset[str]] = {}
+        self._rules_of: dict[int, list[int]] = {}
+        self._keywords = _Wanted()
+        self._keyword_leaves: set[int] = set()
+        for index, clause in self._clauses.items():
+            self._look_for(index, clause)
+        self._scans = {name: FieldScan(wanted.atoms) for name, wanted in self._wanted.items()}
+        self._keyword_scan = FieldScan(self._keywords.atoms)
+        self._prefilter: Prefilter | None = None
+        self._by_source: dict[LogSource, list[int]] = {}
+        for index in self._roots:
+            self._by_source.setdefault(self.rules[index].logsource, []).append(index)
+        self._plans: dict[frozenset[RecordKind], _Plan] = {}
         self._users = needed_fields(self.rules)
         self.logsources = log_sources(self.rules)
 
-    def _compile_leaf(self, rule: Rule, leaf: Test | Raw, raws: list[Raw]) -> None:
+    def _compiled(self, rule: Rule) -> Condition | None:
         try:
-            if isinstance(leaf, Raw):
-                raw_judge(leaf)
-                raws.append(leaf)
-            elif leaf not in self._predicates:
-                self._predicates[leaf] = Predicate(leaf)
+            for leaf in tests_of(rule.when):
+                self.leaves.add(leaf)
         except RuleError as error:
             raise RuleError(f"rule {rule.id}: {error.message}", location=rule.origin) from None
+        return compile_condition(rule.when, self.leaves.numbers) if looks_at_records(rule) else None
 
-    def _tree(self) -> dict[int, list[int]]:
-        """Children by parent, in the order they are tried; a parent is named by id or by one of its groups."""
-        by_group: dict[str, list[int]] = {}
-        for index, rule in enumerate(self.rules):
-            for name in (rule.id, *rule.groups):
-                by_group.setdefault(name, []).append(index)
-        children: dict[int, list[int]] = {}
-        for index, rule in enumerate(self.rules):
-            for name in rule.parents:
-                if name not in by_group:
-                    raise RuleError(f"rule {rule.id}: no parent {name!r}", location=rule.origin)
-                for parent in by_group[name]:
-                    if self.rules[parent].correlate is not None:
-                        raise RuleError(
-                            f"rule {rule.id}: a child of the correlation {self.rules[parent].id} is not supported yet",
-                            location=rule.origin,
-                        )
-                    if index not in children.setdefault(parent, []):
-                        children[parent].append(index)
-        for parent, siblings in children.items():
-            children[parent] = siblings = [index for index in siblings if looks_at_records(self.rules[index])]
-            siblings.sort(key=lambda index: (-self.rules[index].order, index))
-        self._check_cycles(children)
-        return children
+    def _look_for(self, index: int, clause: Clause | None) -> None:
+        fields = set()
+        for leaf, atoms in clause.leaves if clause else ():
+            number = self.leaves.numbers[leaf]
+            known = number in self._rules_of
+            self._rules_of.setdefault(number, []).append(index)
+            if isinstance(leaf, Raw):
+                wanted = self._keywords
+                self._keyword_leaves.add(number)
+            else:
+                wanted = self._wanted.setdefault(leaf.field, _Wanted())
+                fields.add(leaf.field)
+            if not known:
+                for atom in atoms:
+                    wanted.add(atom, number)
+        self._fields_of[index] = frozenset(fields)
 
-    def _check_cycles(self, children: Mapping[int, list[int]]) -> None:
-        state: dict[int, int] = {}
-        for root in range(len(self.rules)):
-            stack = [(root, iter(children.get(root, ())))]
-            if state.setdefault(root, 1) == 2:
-                continue
-            while stack:
-                index, rest = stack[-1]
-                child = next(rest, None)
-                if child is None:
-                    state[index] = 2
-                    stack.pop()
-                elif state.get(child) == 1:
-                    rule = self.rules[child]
-                    raise RuleError(f"rule {rule.id} is its own ancestor", location=rule.origin)
-                elif child not in state:
-                    state[child] = 1
-                    stack.append((child, iter(children.get(child, ()))))
+    # ------------------------------------------------------------------------------------------------ one batch
 
-    def scan(self, batch: Batch) -> Scan:
-        """Parse `batch` and make its tests ready to be judged."""
-        return Scan(self._parser.parse(batch), self._predicates, self._prefilter)
+    def clause(self, index: int) -> Clause | None:
+        """What is looked for on behalf of rule `index`; None where it looks at every record, or is no root."""
+        return self._clauses.get(index)
+
+    def judge(self, batch: Batch) -> Judge:
+        """Parse `batch` and make every leaf ready to be asked."""
+        return Judge(self.leaves, self._parser.parse(batch))
+
+    def candidates(self, judge: Judge) -> dict[int, Int64]:
+        """The rules without parents that may match, with the rows that are looked at for each."""
+        if not len(judge.table):
+            return {}
+        return dict(self._candidates(judge, self._plan(judge.table.kinds.kinds)))
+
+    def condition(self, index: int) -> Condition | None:
+        """The condition of rule `index`; None where it judges no records."""
+        return self._conditions[index]
 
     def match(self, batch: Batch) -> Matches:
         """Parse `batch` and judge every rule on it."""
-        scan = self.scan(batch)
-        table = scan.table
+        judge = self.judge(batch)
+        table = judge.table
         hit_rows: dict[int, Int64] = {}
-        for index in self._runnable:
-            rule = self.rules[index]
-            if rule.parents:
-                continue
-            rows = scan.evaluate(rule.when, covered_rows(table, rule.logsource))
-            if rows is not None and rows.any():
-                self._descend(scan, index, rows, hit_rows)
+        if len(table):
+            plan = self._plan(table.kinds.kinds)
+            for index, rows in self._candidates(judge, plan):
+                held = self._held(judge, index, rows)
+                if len(held):
+                    self._descend(judge, index, held, hit_rows)
         matches = self._collect(table, hit_rows)
         table.close()
         return matches
 
-    def _descend(self, scan: Scan, index: int, rows: Bool, hit_rows: dict[int, Int64]) -> None:
+    def _plan(self, kinds: Sequence[RecordKind]) -> _Plan:
+        key = frozenset(kinds)
+        plan = self._plans.get(key)
+        if plan is None:
+            rules = [
+                index
+                for source, indexes in self._by_source.items()
+                if any(map(source.covers, key))
+                for index in indexes
+            ]
+            fields = frozenset[str]().union(*(self._fields_of[index] for index in rules))
+            found = {index for index in rules if self._clauses[index] is not None}
+            keywords = any(
+                leaf in self._keyword_leaves and not found.isdisjoint(owners) for leaf, owners in self._rules_of.items()
+            )
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = _Plan(
+                tuple(sorted(fields)),
+                frozenset(rules),
+                tuple(index for index in rules if index not in found),
+                keywords,
+            )
+        return plan
+
+    def _candidates(self, judge: Judge, plan: _Plan) -> Iterable[tuple[int, Int64]]:
+        """The rules that may match, with the rows to look at, in load order."""
+        pieces: dict[int, list[Int64]] = {}
+        for name in plan.fields:
+            self._search(judge, name, plan, pieces)
+        if plan.keywords:
+            self._search_keywords(judge, plan, pieces)
+        for index in plan.unfound:
+            pieces[index] = [np.arange(len(judge.table), dtype=np.int64)]
+        for index in sorted(pieces):
+            found = pieces[index]
+            rows = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+            covered = judge.covered(self.rules[index].logsource)
+            if covered is not None:
+                rows = rows[covered[rows]]
+            if len(rows):
+                yield index, rows
+
+    def _search(self, judge: Judge, name: str, plan: _Plan, pieces: dict[int, list[Int64]]) -> None:
+        column = judge.table.column(name)
+        if not len(column.values):
+            return
+        scan = self._scans[name]
+        scan.prepare()
+        found, odd = scan.find(column.values)
+        for leaf, codes in self._hit_leaves(judge, self._wanted[name].postings, found, odd).items():
+            rows = judge.rows_of(name, codes)
+            for index in self._rules_of[leaf]:
+                if index in plan.rules:
+                    pieces.setdefault(index, []).append(rows)
+
+    @staticmethod
+    def _hit_leaves(
+        judge: Judge,
+        postings: Sequence[Sequence[tuple[int, bool]]],
+        found: Mapping[int, list[int]],
+        odd: set[int],
+    ) -> dict[int, list[int]]:
+        """Write down which leaves hold for which codes, or may; gives the codes of each, without repeats."""
+        hits: dict[int, list[int]] = {}
+        for atom, codes in found.items():
+            for leaf, decides in postings[atom]:
+                verdicts = judge.searched(leaf).verdicts
+                of = hits.setdefault(leaf, [])
+                for code in codes:
+                    verdict = verdicts[code]
+                    if verdict == 0:
+                        of.append(code)
+                    if verdict != 1:
+                        verdicts[code] = 1 if decides and code not in odd else UNKNOWN
+        return hits
+
+    def _search_keywords(self, judge: Judge, plan: _Plan, pieces: dict[int, list[Int64]]) -> None:
+        table = judge.table
+        if table.strings_given:
+            rows = range(len(table))
+            values: list[Value] = list(table.strings(rows))
+            self._keyword_scan.prepare()
+            found, odd = self._keyword_scan.find(values)
+            hits = self._hit_leaves(judge, self._keywords.postings, found, odd)
+        else:
+            hits = {}
+            if self._prefilter is None:
+                self._prefilter = Prefilter({leaf: self._atoms_of_keyword(leaf) for leaf in self._keyword_leaves})
+            for leaf, proposed in self._prefilter.candidates(table.batch).items():
+                hits[leaf] = proposed.tolist()
+                verdicts = judge.searched(leaf).verdicts
+                for row in hits[leaf]:
+                    verdicts[row] = UNKNOWN
+        for leaf, found_rows in hits.items():
+            if not found_rows:
+                continue
+            rows_of = np.array(sorted(found_rows), dtype=np.int64)
+            for index in self._rules_of[leaf]:
+                if index in plan.rules:
+                    pieces.setdefault(index, []).append(rows_of)
+
+    def _atoms_of_keyword(self, leaf: int) -> tuple[Raw, tuple[Atom, ...]]:
+        raw = self.leaves.leaves[leaf]
+        assert isinstance(raw, Raw)
+        wanted = self._keywords
+        return raw, tuple(
+            wanted.atoms[place]
+            for place, posting in enumerate(wanted.postings)
+            if any(one == leaf for one, _ in posting)
+        )
+
+    def _held(self, judge: Judge, index: int, rows: Int64) -> Int64:
+        """Those of `rows` for which the condition of rule `index` holds."""
+        condition = self._conditions[index]
+        assert condition is not None
+        if len(rows) <= _FEW:
+            return np.array([row for row in rows.tolist() if condition.one(judge, row)], dtype=np.int64)
+        return rows[condition.many(judge, rows)]
+
+    def _descend(self, judge: Judge, index: int, rows: Int64, hit_rows: dict[int, Int64]) -> None:
         """Give each record to the deepest rule that wins it; a correlated child only proposes (see correlate)."""
+        children = self._children.get(index)
         rest = rows
-        taken: Bool | None = None
-        for child in self._children.get(index, ()):
-            rule = self.rules[child]
-            open_rows = rows if taken is None else rows & ~taken
-            covered = covered_rows(scan.table, rule.logsource)
-            won = scan.evaluate(rule.when, open_rows if covered is None else open_rows & covered)
-            if won is None or not won.any():
-                continue
-            self._descend(scan, child, won, hit_rows)
-            if rule.correlate is not None:
-                continue
-            rest = rest & ~won
-            if rule.stop:
-                taken = won if taken is None else taken | won
-        found = np.flatnonzero(rest)
-        if len(found):
+        if children:
+            open_rows = rows
+            for child in children:
+                rule = self.rules[child]
+                covered = judge.covered(rule.logsource)
+                won = self._held(judge, child, open_rows if covered is None else open_rows[covered[open_rows]])
+                if not len(won):
+                    continue
+                self._descend(judge, child, won, hit_rows)
+                if rule.correlate is not None:
+                    continue
+                rest = np.setdiff1d(rest, won, assume_unique=True)
+                if rule.stop:
+                    open_rows = np.setdiff1d(open_rows, won, assume_unique=True)
+        if len(rest):
             earlier = hit_rows.get(index)
-            hit_rows[index] = found if earlier is None else np.union1d(earlier, found)
+            hit_rows[index] = rest if earlier is None else np.union1d(earlier, rest)
 
     def _collect(self, table: Table, hit_rows: dict[int, Int64]) -> Matches:
         batch = table.batch
@@ -302,70 +361,6 @@ class Matcher:
         return fields
 
 
-def covers(logsource: LogSource, kind: RecordKind) -> bool:
-    """Whether records of `kind` are what a rule of `logsource` looks at."""
-    return (
-        logsource.product in ("", kind.product)
-        and (not logsource.category or logsource.category in kind.categories)
-        and (not logsource.service or logsource.service in kind.services)
-    )
-
-
-def covered_rows(table: Table, logsource: LogSource) -> Bool | None:
-    """bool[n]: the records a log source covers; None where it covers all."""
-    verdicts = np.array([covers(logsource, kind) for kind in table.kinds.kinds], dtype=np.bool_)
-    if verdicts.all():
-        return None
-    rows: Bool = verdicts[table.kinds.codes]
-    return rows
-
-
-def narrow(column: Column, rows: Int64, wanted: Bool | None = None) -> Column:
-    """A column over some of its records, with only the values they use. wanted: bool[len(rows)], others are absent."""
-    codes = column.codes[rows]
-    if wanted is not None:
-        codes = np.where(wanted, codes, np.int32(-1))
-    used = np.zeros(len(column.values) + 1, dtype=np.bool_)
-    used[codes] = True
-    used[-1] = False
-    kept = np.flatnonzero(used)
-    renumber = np.full(len(column.values) + 1, -1, dtype=np.int32)
-    renumber[kept] = np.arange(len(kept), dtype=np.int32)
-    return Column(renumber[codes], [column.values[index] for index in kept.tolist()])
-
-
-# Odd multipliers of 64-bit mixing; which ones does not matter, that they stay does (checks are kept over restarts).
-_MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
-_CHECK_WORDS = 24
-
-
-def checks(block: bytes, starts: Int64, ends: Int64) -> UInt32:
-    """uint32[m]: a check of each record's bytes, a pure function of them, to tell equal records of one moment."""
-    lengths = ends - starts
-    mixed = lengths.astype(np.uint64) * np.uint64(_MIX[1])
-    if len(block) >= 8 and len(starts):
-        words: npt.NDArray[np.uint64] = np.ndarray(len(block) - 7, dtype="<u8", buffer=block, strides=(1,))
-        rows = np.arange(len(starts))
-        for word in range(min(int(lengths.max()) // 8, _CHECK_WORDS)):
-            if word:
-                rows = rows[lengths[rows] >= 8 * (word + 1)]
-            elif int(lengths.min()) < 8:
-                rows = rows[lengths[rows] >= 8]
-            mixed[rows] = (mixed[rows] ^ words[starts[rows] + 8 * word]) * np.uint64(_MIX[0])
-        # The bytes after the last whole word, together with some before them.
-        rows = np.flatnonzero((lengths >= 8) & (lengths % 8 != 0))
-        mixed[rows] = (mixed[rows] ^ words[ends[rows] - 8]) * np.uint64(_MIX[0])
-    # What is shorter than a word or longer than the words looked at is checked byte by byte.
-    for row in np.flatnonzero((lengths < 8) | (lengths >= 8 * (_CHECK_WORDS + 1))).tolist():
-        mixed[row] = np.uint64(zlib.crc32(block[int(starts[row]) : int(ends[row])]) << 32)
-    return (mixed >> np.uint64(32)).astype(np.uint32)
-
-
-def looks_at_records(rule: Rule) -> bool:
-    """Whether the rule judges records itself; a plain correlation only counts the matches of others."""
-    return rule.correlate is None or rule.correlate.preceding or bool(rule.parents)
-
-
 def needed_fields(rules: Sequence[Rule]) -> dict[str, frozenset[int] | None]:
     """The fields that keys, windows and output need, with the rules whose matches need them (None: all), sorted."""
     users: dict[str, set[int]] = {}
@@ -377,7 +372,7 @@ def needed_fields(rules: Sequence[Rule]) -> dict[str, frozenset[int] | None]:
         if rule.correlate is not None:
             fields.update(rule.correlate.group_by)
             fields.update(field for _, _, field in rule.correlate.aliases)
-            fields.update([rule.correlate.field] if rule.correlate.field else [])
+            fields.update(rule.correlate.fields)
             of = set(rule.correlate.of)
             needing |= {at for at, other in enumerate(rules) if other.id in of or of & set(other.groups)}
         for field in fields:

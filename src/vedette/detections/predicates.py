@@ -1,29 +1,30 @@
-"""One test of a rule, judged once per distinct value of a column instead of once per record.
-Counterpart: `match` combines the row sets that come out of here."""
+"""What one test of a rule means, value by value: the verdicts that everything faster must not change.
+Counterpart: `scan` asks once per distinct value, and only for values that a literal of the rule has proposed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import re2
 
-from vedette.model.batch import Bool
+from vedette.detections import patterns
+from vedette.detections.comparisons import judge_part
 from vedette.model.errors import RuleError
-from vedette.model.events import Column, Scalar, Value
+from vedette.model.events import Scalar, Value
 from vedette.model.rules import Op, Raw, Test
 from vedette.text.addresses import contains, parse_network
-from vedette.text.regex import compile_re2
 
-Judge = Callable[[Scalar], bool]
+TextJudge = Callable[[str], bool]
 
-# Verdicts are remembered across batches; hostile values must not make that memory grow without end.
-_MEMO_LIMIT = 65_536
+# From this many literals on one automaton is faster than asking for each.
+_MANY = 24
 
 
 def fold(text: str) -> str:
-    """Text as case-insensitive tests compare it."""
-    return text.lower()
+    """Text as case-insensitive tests compare it: Unicode's full case folding (Unicode Standard, section 3.13, D144)."""
+    return text.casefold()
 
 
 def as_text(value: Scalar) -> str:
@@ -51,69 +52,70 @@ def as_number(value: Scalar) -> float | None:
     return number if np.isfinite(number) and "_" not in value else None
 
 
-def compile_regex(pattern: str) -> Callable[[str], bool]:
-    """A linear-time unanchored search; ValueError with RE2's words where it is no pattern."""
-    search = compile_re2(pattern).search
-    return lambda text: search(text) is not None
+def _contains_any(texts: tuple[str, ...]) -> TextJudge:
+    if len(texts) == 1:
+        wanted = texts[0]
+        return lambda text: wanted in text
+    if len(texts) >= _MANY:
+        return patterns.any_literal(texts)
+
+    def judge(text: str) -> bool:
+        for wanted in texts:  # noqa: SIM110 - any() over a generator costs several times as much
+            if wanted in text:
+                return True
+        return False
+
+    return judge
 
 
-def like_to_regex(pattern: str, *, anchored: bool = True) -> str:
-    """An Op.LIKE pattern as RE2: `*` any run, `?` one character, `\\` takes the next one literally."""
-    out: list[str] = []
-    characters = iter(pattern)
-    for character in characters:
-        if character == "*":
-            out.append(".*")
-        elif character == "?":
-            out.append(".")
-        else:
-            literal = next(characters, "\\") if character == "\\" else character
-            out.append(re2.escape(literal))
-    body = "(?s)" + "".join(out)
-    return f"\\A(?:{body})\\z" if anchored else body
+def _every(judges: Sequence[TextJudge]) -> TextJudge:
+    if len(judges) == 1:
+        return judges[0]
+
+    def judge(text: str) -> bool:
+        for holds in judges:  # noqa: SIM110 - as above
+            if not holds(text):
+                return False
+        return True
+
+    return judge
 
 
-def _like_search(pattern: str, *, cased: bool, anchored: bool = True) -> Callable[[str], bool]:
-    """The search for an Op.LIKE pattern; case is folded here, for RE2 takes other letters for the same than `fold`."""
-    if cased:
-        return compile_regex(like_to_regex(pattern, anchored=anchored))
-    search = compile_regex(like_to_regex(fold(pattern), anchored=anchored))
-    return lambda text: search(fold(text))
+def _some(judges: Sequence[TextJudge]) -> TextJudge:
+    if len(judges) == 1:
+        return judges[0]
+
+    def judge(text: str) -> bool:
+        for holds in judges:  # noqa: SIM110 - as above
+            if holds(text):
+                return True
+        return False
+
+    return judge
 
 
-def like_literals(pattern: str) -> list[str]:
-    """The literal runs of an Op.LIKE pattern."""
-    runs, run = [], ""
-    characters = iter(pattern)
-    for character in characters:
-        if character in "*?":
-            runs.append(run)
-            run = ""
-        else:
-            run += next(characters, "\\") if character == "\\" else character
-    return [literal for literal in [*runs, run] if literal]
+def _plain(test: Test) -> TextJudge:
+    texts = tuple(as_text(value) if test.cased else fold(as_text(value)) for value in test.values)
+    if test.op is Op.CONTAINS:
+        return _every([_contains_any((text,)) for text in texts]) if test.all else _contains_any(texts)
+    if test.op is Op.STARTSWITH:
+        return (lambda text: all(map(text.startswith, texts))) if test.all else lambda text: text.startswith(texts)
+    if test.op is Op.ENDSWITH:
+        return (lambda text: all(map(text.endswith, texts))) if test.all else lambda text: text.endswith(texts)
+    wanted = frozenset(texts)
+    if test.all:
+        return lambda text: all(text == one for one in wanted)
+    return wanted.__contains__
 
 
-def _any_of(judges: Sequence[Judge]) -> Judge:
-    return judges[0] if len(judges) == 1 else lambda value: any(judge(value) for judge in judges)
-
-
-def _text_judge(op: Op, wanted: str, *, cased: bool) -> Judge:
-    prepare: Callable[[Scalar], str] = as_text if cased else lambda value: fold(as_text(value))
-    text = wanted if cased else fold(wanted)
-    if op is Op.CONTAINS:
-        return lambda value: text in prepare(value)
-    if op is Op.STARTSWITH:
-        return lambda value: prepare(value).startswith(text)
-    if op is Op.ENDSWITH:
-        return lambda value: prepare(value).endswith(text)
-    return lambda value: prepare(value) == text
-
-
-def _number_judge(op: Op, limit: Scalar) -> Judge:
+def _bound(limit: Scalar) -> float:
     bound = as_number(limit)
     if bound is None:
         raise ValueError(f"{limit!r} is not a number")
+    return bound
+
+
+def _number_judge(op: Op, bound: float) -> Callable[[Scalar], bool]:
     compare: dict[Op, Callable[[float], bool]] = {
         Op.LT: lambda number: number < bound,
         Op.LTE: lambda number: number <= bound,
@@ -129,123 +131,101 @@ def _number_judge(op: Op, limit: Scalar) -> Judge:
     return judge
 
 
-def _judges(test: Test) -> list[Judge]:
-    """One judge a value of the test, in order; ValueError where a value cannot be used."""
-    judges: list[Judge] = []
-    if test.op in (Op.EQUALS, Op.CONTAINS, Op.STARTSWITH, Op.ENDSWITH):
-        if test.op is Op.EQUALS and not test.all:
-            # Long lists are one set look-up.
-            cased = test.cased
-            wanted = frozenset(as_text(value) if cased else fold(as_text(value)) for value in test.values)
-            return [lambda value: (as_text(value) if cased else fold(as_text(value))) in wanted]
-        judges = [_text_judge(test.op, as_text(value), cased=test.cased) for value in test.values]
-    elif test.op in (Op.LIKE, Op.REGEX):
-        for value in test.values:
-            pattern = as_text(value)
-            # A regex says itself whether case matters; `cased` concerns plain values.
-            search = compile_regex(pattern) if test.op is Op.REGEX else _like_search(pattern, cased=test.cased)
-            judges.append(lambda value, search=search: search(as_text(value)))  # type: ignore[misc]
-    elif test.op is Op.CIDR:
-        networks = [parse_network(as_text(value)) for value in test.values]
-        if test.all:
-            judges = [lambda value, one=one: contains([one], as_text(value)) for one in networks]  # type: ignore[misc]
-        else:
-            judges = [lambda value: contains(networks, as_text(value))]
-    elif test.op in (Op.LT, Op.LTE, Op.GT, Op.GTE):
-        judges = [_number_judge(test.op, value) for value in test.values]
-    return judges
-
-
 class Predicate:
-    """One compiled test. RuleError (without a place: the caller knows it) where its values cannot be used."""
+    """One compiled test. RuleError (without a place: the caller knows it) where its values cannot be used.
 
-    __slots__ = ("_judges", "_memo", "test")
+    folds: `text` wants its argument folded; absent: the verdict for a record without the field.
+    """
+
+    __slots__ = ("_limited", "_parts", "_scalars", "absent", "folds", "test", "text")
 
     def __init__(self, test: Test) -> None:
         self.test = test
-        self._memo: dict[str, bool] = {}
+        self.folds = False
+        self.absent = test.op is Op.NULL or (test.op is Op.EXISTS and not test.values[0])
+        self._scalars: list[Callable[[Scalar], bool]] = []
+        self._limited: list[patterns.Backtracking] = []
+        self._parts: list[Predicate] = []
+        self.text: TextJudge
         try:
-            self._judges = _judges(test)
+            self._compile()
         except ValueError as error:
             raise RuleError(f"field {test.field!r}: {error}") from None
+
+    def _compile(self) -> None:
+        test = self.test
+        if test.part is not None:
+            self._scalars = [partial(judge_part, test.part, test.op, _bound(value)) for value in test.values]
+        elif test.op in (Op.EQUALS, Op.CONTAINS, Op.STARTSWITH, Op.ENDSWITH):
+            self.folds = not test.cased
+            self.text = _plain(test)
+        elif test.op is Op.LIKE:
+            self.folds = not test.cased
+            texts = [as_text(value) if test.cased else fold(as_text(value)) for value in test.values]
+            judges = [patterns.linear(patterns.like_to_regex(text)) for text in texts]
+            self.text = _every(judges) if test.all else _some(judges)
+        elif test.op is Op.REGEX:
+            # A regex says itself whether case matters; `cased` concerns plain values.
+            judges = [patterns.compile_regex(as_text(value)) for value in test.values]
+            self._limited = [judge for judge in judges if isinstance(judge, patterns.Backtracking)]
+            self.text = _every(judges) if test.all else _some(judges)
+        elif test.op is Op.CIDR:
+            networks = [parse_network(as_text(value)) for value in test.values]
+            if test.all:
+                self.text = lambda text: all(contains([network], text) for network in networks)
+            else:
+                self.text = lambda text: contains(networks, text)
+        elif test.op in (Op.LT, Op.LTE, Op.GT, Op.GTE):
+            self._scalars = [_number_judge(test.op, _bound(value)) for value in test.values]
+        else:
+            self.text = lambda _: test.op is Op.EXISTS and bool(test.values[0])
+        if self._scalars:
+            combine = all if test.all else any
+            self.text = lambda text: combine(judge(text) for judge in self._scalars)
+
+    @property
+    def undecided(self) -> int:
+        """How many values could not be decided within the match limit; they count as not matching."""
+        return sum(judge.undecided for judge in self._limited) + sum(part.undecided for part in self._parts)
 
     def holds(self, value: Value) -> bool:
         """Whether a present value satisfies the test; a tuple does when any of its values does."""
         test = self.test
+        if isinstance(value, str):
+            return self.text(fold(value) if self.folds else value)
         if test.op is Op.EXISTS:
             return bool(test.values[0])
         if test.op is Op.NULL:
             return value is None or value == ()
-        values = value if isinstance(value, tuple) else (value,)
-        # A null value equals nothing but Op.NULL; the empty string is a value.
-        present = [one for one in values if one is not None]
-        if test.all:
-            return all(any(judge(one) for one in present) for judge in self._judges)
-        judge = _any_of(self._judges) if self._judges else None
-        return judge is not None and any(judge(one) for one in present)
+        if isinstance(value, tuple):
+            # A null value equals nothing but Op.NULL; the empty string is a value.
+            present = [one for one in value if one is not None]
+            if test.all and len(test.values) > 1:
+                return all(any(map(part.holds, present)) for part in self._every_part())
+            return any(map(self.holds, present))
+        if value is None:
+            return False
+        if self._scalars:
+            return (all if test.all else any)(judge(value) for judge in self._scalars)
+        text = as_text(value)
+        return self.text(fold(text) if self.folds else text)
 
-    @property
-    def absent_holds(self) -> bool:
-        """Whether a record without the field satisfies the test."""
-        if self.test.op is Op.EXISTS:
-            return not self.test.values[0]
-        return self.test.op is Op.NULL
-
-    def verdicts(self, values: Sequence[Value]) -> Bool:
-        """bool[len(values) + 1]; the last one is the verdict for absent, so code -1 finds it."""
-        memo = self._memo
-        if len(memo) > _MEMO_LIMIT:
-            memo.clear()
-        out = np.empty(len(values) + 1, dtype=np.bool_)
-        for index, value in enumerate(values):
-            # Only text is remembered: 1, 1.0 and True would be one dictionary key but are not one text.
-            if isinstance(value, str):
-                verdict = memo.get(value)
-                if verdict is None:
-                    verdict = memo[value] = self.holds(value)
-            else:
-                verdict = self.holds(value)
-            out[index] = verdict
-        out[-1] = self.absent_holds
-        return out
-
-    def rows(self, column: Column) -> Bool | None:
-        """bool[n], or None where no record satisfies it."""
-        verdicts = self.verdicts(column.values)
-        if not verdicts.any():
-            return None
-        return verdicts[column.codes]
+    def _every_part(self) -> list[Predicate]:
+        """One predicate a value of the test: with `all` each may be satisfied by another value of the record."""
+        if not self._parts:
+            test = self.test
+            self._parts = [Predicate(replace(test, values=(value,), all=False)) for value in test.values]
+        return self._parts
 
 
-def fieldref_rows(left: Column, right: Column, *, cased: bool) -> Bool | None:
-    """bool[n]: both fields present and equal, compared once per distinct pair; None where never."""
-    both = (left.codes >= 0) & (right.codes >= 0)
-    if not both.any():
-        return None
-    width = len(right.values)
-    pairs, inverse = np.unique(
-        left.codes[both].astype(np.int64) * width + right.codes[both].astype(np.int64), return_inverse=True
-    )
-
-    def texts(value: Value) -> set[str]:
-        values = value if isinstance(value, tuple) else (value,)
-        return {as_text(one) if cased else fold(as_text(one)) for one in values if one is not None}
-
-    equal = np.fromiter(
-        (bool(texts(left.values[pair // width]) & texts(right.values[pair % width])) for pair in pairs.tolist()),
-        dtype=np.bool_,
-        count=len(pairs),
-    )
-    out = np.zeros(len(left.codes), dtype=np.bool_)
-    out[both] = equal[inverse]
-    return out if out.any() else None
-
-
-def raw_judge(raw: Raw) -> Callable[[str], bool]:
-    """The confirming search of a keyword on one message; RuleError where it is no pattern."""
+def compile_keyword(raw: Raw) -> TextJudge:
+    """The search of a keyword in one text as it stands in the record; RuleError where it is no pattern."""
     try:
         if raw.regex:
-            return compile_regex(raw.pattern)
-        return _like_search(raw.pattern, cased=raw.cased, anchored=False)
+            return patterns.compile_regex(raw.pattern)
+        if raw.cased:
+            return patterns.linear(patterns.like_to_regex(raw.pattern, anchored=False))
+        search = patterns.linear(patterns.like_to_regex(fold(raw.pattern), anchored=False))
     except ValueError as error:
         raise RuleError(f"keyword {raw.pattern!r}: {error}") from None
+    return lambda text: search(fold(text))

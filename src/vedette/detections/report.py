@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vedette.detections.match import Matches
+from vedette.detections.matches import Matches
 from vedette.detections.stretch import Firing, Stretch, scalar
 from vedette.model.batch import Int64, Origin, Trust
 from vedette.model.events import Scalar, Value

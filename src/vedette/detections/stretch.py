@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from vedette.detections.match import Matches
+from vedette.detections.matches import Matches
 from vedette.detections.windows import Fired, KeyWindow, WindowPlan
 from vedette.model.batch import Int64, Origin
 from vedette.model.clock import BEGINNING

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from vedette.detections.match import Matches
+from vedette.detections.matches import Matches
 from vedette.model.batch import Int64
 from vedette.model.events import Column, Value, identity
 

@@ -168,6 +168,11 @@ class Table:
         """Register who gives the string values of given rows; without it these are the message alone."""
         self._strings = strings
 
+    @property
+    def strings_given(self) -> bool:
+        """Whether the parser gives the string values itself; else they are the spans of `message`."""
+        return self._strings is not None
+
     def strings(self, rows: Sequence[int]) -> list[tuple[str, ...]]:
         """Every string value of the decoded events of `rows`, one tuple a row: what keywords look at.
 

@@ -18,6 +18,8 @@ class DropReason(StrEnum):
     SOURCE_UNREADABLE = "source-unreadable"
     TRUNCATED_UNSEEN = "truncated-unseen"
     MULTILINE_OVERFLOW = "multiline-overflow"
+    JSON_UNREADABLE = "json-unreadable"
+    JSON_DUPLICATE_KEY = "json-duplicate-key"
 
 
 class BlameReason(StrEnum):

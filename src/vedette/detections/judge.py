@@ -1,0 +1,173 @@
+"""What is known of each leaf on one batch: every leaf is decided once per distinct value, and only when asked.
+Counterpart: `conditions` ask row by row or for many rows; `match` writes in what the scan has found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vedette.detections.comparisons import judge_reference
+from vedette.detections.predicates import Predicate, TextJudge, as_text, compile_keyword, fold
+from vedette.model.batch import Bool, Int32, Int64
+from vedette.model.events import Column, Table, Value
+from vedette.model.rules import FIELDREFS, LogSource, Raw, Test
+from vedette.text.escape import decode
+
+UNKNOWN = 2
+"""Beside 0 and 1 the verdict nobody has asked for yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One leaf on one batch. codes: int32[n] into verdicts, None where the row itself is the place.
+
+    verdicts: one byte a distinct value (or row); for values one more, the last, for records without the
+    field, so that code -1 finds it.
+    """
+
+    verdicts: bytearray
+    codes: Int32 | None
+
+
+class Leaves:
+    """Every leaf of a set of rules, numbered, each compiled once however many rules have it."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Test | Raw, int] = {}
+        self.leaves: list[Test | Raw] = []
+        self.judges: list[Predicate | TextJudge | None] = []
+
+    def add(self, leaf: Test | Raw) -> int:
+        """The number of `leaf`; RuleError where it cannot be used."""
+        number = self.numbers.get(leaf)
+        if number is None:
+            if isinstance(leaf, Raw):
+                judge: Predicate | TextJudge | None = compile_keyword(leaf)
+            else:
+                judge = None if leaf.op in FIELDREFS else Predicate(leaf)
+            number = self.numbers[leaf] = len(self.leaves)
+            self.leaves.append(leaf)
+            self.judges.append(judge)
+        return number
+
+
+class Judge:
+    """The leaves of all rules on one batch."""
+
+    def __init__(self, leaves: Leaves, table: Table) -> None:
+        self.table = table
+        self._leaves = leaves
+        self._known: dict[int, Known] = {}
+        self._folded: dict[str, dict[int, str]] = {}
+        self._groups: dict[str, tuple[Int64, Int64]] = {}
+        self._covered: dict[LogSource, Bool | None] = {}
+
+    def known(self, number: int) -> Known:
+        """What is known of the leaf."""
+        known = self._known.get(number)
+        if known is None:
+            known = self._known[number] = self._begin(number, UNKNOWN)
+        return known
+
+    def searched(self, number: int) -> Known:
+        """As `known`, for a leaf whose atoms were looked for everywhere: what is not found does not hold."""
+        known = self._known.get(number)
+        if known is None:
+            known = self._known[number] = self._begin(number, 0)
+        return known
+
+    def _begin(self, number: int, verdict: int) -> Known:
+        leaf, judge = self._leaves.leaves[number], self._leaves.judges[number]
+        if not isinstance(judge, Predicate):
+            return Known(bytearray([verdict]) * len(self.table), None)
+        assert isinstance(leaf, Test)
+        column = self.table.column(leaf.field)
+        verdicts = bytearray([verdict]) * (len(column.values) + 1)
+        verdicts[-1] = judge.absent
+        return Known(verdicts, column.codes)
+
+    def decide(self, number: int, known: Known, code: int) -> int:
+        """Judge the leaf on one distinct value (or row) and remember the verdict."""
+        leaf, judge = self._leaves.leaves[number], self._leaves.judges[number]
+        if isinstance(judge, Predicate):
+            value = self.table.column(judge.test.field).values[code]
+            if type(value) is str:
+                verdict = judge.text(self._fold(judge.test.field, code, value) if judge.folds else value)
+            else:
+                verdict = judge.holds(value)
+        elif isinstance(leaf, Raw):
+            assert judge is not None
+            verdict = any(map(judge, self._texts(code)))
+        else:
+            verdict = self._refers(leaf, code)
+        known.verdicts[code] = verdict
+        return verdict
+
+    def _fold(self, field: str, code: int, value: str) -> str:
+        folded = self._folded.setdefault(field, {})
+        text = folded.get(code)
+        if text is None:
+            text = folded[code] = fold(value)
+        return text
+
+    def _texts(self, row: int) -> Sequence[str]:
+        table = self.table
+        if table.strings_given:
+            return table.strings([row])[0]
+        starts, ends = table.message
+        return (decode(table.batch.block[int(starts[row]) : int(ends[row])]),)
+
+    def _refers(self, test: Test, row: int) -> bool:
+        """Whether the field stands to one of the fields that `test` names (to all of them) as it says."""
+        own = _parts(self.table.column(test.field), row, test.cased)
+        return (all if test.all else any)(
+            any(
+                judge_reference(test.op, one, other)
+                for one in own
+                for other in _parts(self.table.column(as_text(name)), row, test.cased)
+            )
+            for name in test.values
+        )
+
+    # ------------------------------------------------------------------------------------------------ rows
+
+    def rows_of(self, field: str, codes: Sequence[int]) -> Int64:
+        """The rows whose value of `field` is one of these, sorted."""
+        column = self.table.column(field)
+        groups = self._groups.get(field)
+        if groups is None:
+            groups = self._groups[field] = _grouped(column)
+        order, bounds = groups
+        if len(codes) == 1:
+            return order[bounds[codes[0]] : bounds[codes[0] + 1]]
+        rows = np.concatenate([order[bounds[code] : bounds[code + 1]] for code in codes])
+        rows.sort()
+        return rows
+
+    def covered(self, logsource: LogSource) -> Bool | None:
+        """bool[n]: the records a log source covers; None where it covers all."""
+        if logsource not in self._covered:
+            kinds = self.table.kinds
+            verdicts = np.array([logsource.covers(kind) for kind in kinds.kinds], dtype=np.bool_)
+            self._covered[logsource] = None if verdicts.all() else verdicts[kinds.codes]
+        return self._covered[logsource]
+
+
+def _grouped(column: Column) -> tuple[Int64, Int64]:
+    """Rows ordered by code, and where each code's rows begin (one more entry for the end)."""
+    codes, n = column.codes, len(column.values)
+    # Sorting 16 bits is a radix sort.
+    order = np.argsort(codes.astype(np.int16) if n < 32_000 else codes, kind="stable")
+    counts = np.bincount(codes + 1, minlength=n + 1)
+    return order, np.cumsum(counts)
+
+
+def _parts(column: Column, row: int, cased: bool) -> set[str]:
+    code = int(column.codes[row])
+    if code < 0:
+        return set()
+    value: Value = column.values[code]
+    values = value if isinstance(value, tuple) else (value,)
+    return {as_text(one) if cased else fold(as_text(one)) for one in values if one is not None}

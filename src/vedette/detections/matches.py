@@ -1,0 +1,86 @@
+"""What matching one batch gives: the records that matched any rule, with what windows, keys and output need of them.
+Counterpart: `match` makes it in whichever process reads the batch, `correlate` takes it in ingest order."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vedette.model.batch import Bool, Int32, Int64, UInt8
+from vedette.model.events import Column
+
+UInt32 = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The `m` records of one batch that matched any rule, in ingest order.
+
+    rows: int64[m] in the batch. time: int64[m] event time; window: int64[m] the time windows use, BEGINNING
+    where that is the one of the records before it (a spooled record whose header names no time). high:
+    int64[m] the highest event time of the batch up to that record, BEGINNING before the first. position,
+    repeat, trust: per record; check: uint32[m] of the raw record's bytes, to tell equal records. hits: per
+    rule index the sorted indexes into these m records. fields: columns over the m records. ambiguous: bool[m].
+    n, bytes, unreadable: of the whole batch; batch_high: its highest event time, BEGINNING where it has none.
+    """
+
+    rows: Int64
+    time: Int64
+    window: Int64
+    high: Int64
+    position: Int64
+    repeat: Int32
+    trust: UInt8
+    check: UInt32
+    ambiguous: Bool
+    hits: dict[int, Int32]
+    fields: dict[str, Column]
+    n: int
+    bytes: int
+    unreadable: int
+    batch_high: int
+    skewed: int
+
+
+def narrow(column: Column, rows: Int64, wanted: Bool | None = None) -> Column:
+    """A column over some of its records, with only the values they use. wanted: bool[len(rows)], others are absent."""
+    codes = column.codes[rows]
+    if wanted is not None:
+        codes = np.where(wanted, codes, np.int32(-1))
+    used = np.zeros(len(column.values) + 1, dtype=np.bool_)
+    used[codes] = True
+    used[-1] = False
+    kept = np.flatnonzero(used)
+    renumber = np.full(len(column.values) + 1, -1, dtype=np.int32)
+    renumber[kept] = np.arange(len(kept), dtype=np.int32)
+    return Column(renumber[codes], [column.values[index] for index in kept.tolist()])
+
+
+# Odd multipliers of 64-bit mixing; which ones does not matter, that they stay does (checks are kept over restarts).
+_MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
+_CHECK_WORDS = 24
+
+
+def checks(block: bytes, starts: Int64, ends: Int64) -> UInt32:
+    """uint32[m]: a check of each record's bytes, a pure function of them, to tell equal records of one moment."""
+    lengths = ends - starts
+    mixed = lengths.astype(np.uint64) * np.uint64(_MIX[1])
+    if len(block) >= 8 and len(starts):
+        words: npt.NDArray[np.uint64] = np.ndarray(len(block) - 7, dtype="<u8", buffer=block, strides=(1,))
+        rows = np.arange(len(starts))
+        for word in range(min(int(lengths.max()) // 8, _CHECK_WORDS)):
+            if word:
+                rows = rows[lengths[rows] >= 8 * (word + 1)]
+            elif int(lengths.min()) < 8:
+                rows = rows[lengths[rows] >= 8]
+            mixed[rows] = (mixed[rows] ^ words[starts[rows] + 8 * word]) * np.uint64(_MIX[0])
+        # The bytes after the last whole word, together with some before them.
+        rows = np.flatnonzero((lengths >= 8) & (lengths % 8 != 0))
+        mixed[rows] = (mixed[rows] ^ words[ends[rows] - 8]) * np.uint64(_MIX[0])
+    # What is shorter than a word or longer than the words looked at is checked byte by byte.
+    for row in np.flatnonzero((lengths < 8) | (lengths >= 8 * (_CHECK_WORDS + 1))).tolist():
+        mixed[row] = np.uint64(zlib.crc32(block[int(starts[row]) : int(ends[row])]) << 32)
+    return (mixed >> np.uint64(32)).astype(np.uint32)

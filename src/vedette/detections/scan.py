@@ -1,0 +1,171 @@
+"""The atoms that rules look for in one field, as one automaton: which distinct values hold which.
+Counterpart: `clauses` chose the atoms; `match` turns what is found into candidate rows of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import hyperscan
+import numpy as np
+
+from vedette.detections.atoms import AFTER, BEFORE, Atom
+from vedette.detections.predicates import as_text, fold
+from vedette.model.events import Value
+
+# A field whose values repeat is scanned once per value and not once per batch: so many of them are kept ...
+_KEPT = 8_192
+# ... none longer than this many characters, ...
+_KEPT_LENGTH = 512
+# ... unless, after so many, fewer than one in four was seen before.
+_TRIAL = 4_096
+
+Found = dict[int, list[int]]
+"""Per atom (its place among the atoms given) the places of the values that hold it."""
+
+
+class FieldScan:
+    """All atoms looked for in one field. Not safe for use by two threads at once (one scratch).
+
+    Values are scanned folded, each between two control characters, so that a literal at the start or the end
+    of a value is a plain literal. What holds these characters itself is found more often than it should be
+    (never less): `odd` values only propose.
+    """
+
+    def __init__(self, atoms: Sequence[Atom]) -> None:
+        self.atoms = list(atoms)
+        self._whole: dict[str, list[int]] = {}
+        self._scanned: list[int] = []
+        for place, atom in enumerate(self.atoms):
+            if atom.whole:
+                self._whole.setdefault(atom.text, []).append(place)
+            else:
+                self._scanned.append(place)
+        self._database: hyperscan.Database | None = None
+        self._known: dict[str, tuple[int, ...]] | None = {}
+        self._asked = self._seen = 0
+
+    def prepare(self, kept: hyperscan.Database | None = None) -> hyperscan.Database | None:
+        """Compile the automaton, or take one that was; gives it back to be kept, None where there is none."""
+        if self._scanned and self._database is None:
+            self._database = kept or self._compiled()
+        return self._database
+
+    def expressions(self) -> list[bytes]:
+        """What the automaton is compiled of, in order."""
+        return [_literal(self.atoms[place]) for place in self._scanned]
+
+    def _compiled(self) -> hyperscan.Database:
+        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        expressions = self.expressions()
+        database.compile(expressions=expressions, ids=self._scanned, flags=[0] * len(expressions))
+        return database
+
+    def find(self, values: Sequence[Value], places: Iterable[int] | None = None) -> tuple[Found, set[int]]:
+        """Which atoms are found in which of `values` (those at `places`, all if None), and which places are odd."""
+        found: Found = {}
+        texts: list[str] = []
+        owners: list[int] = []
+        known = self._known
+        for place in range(len(values)) if places is None else places:
+            value = values[place]
+            if type(value) is str:
+                if known is not None and (atoms := known.get(value)) is not None:
+                    self._seen += 1
+                    for atom in atoms:
+                        found.setdefault(atom, []).append(place)
+                    continue
+                texts.append(value)
+                owners.append(place)
+            elif isinstance(value, tuple):
+                for one in value:
+                    if one is not None:
+                        texts.append(as_text(one))
+                        owners.append(place)
+            elif value is not None:
+                texts.append(as_text(value))
+                owners.append(place)
+        odd: set[int] = set()
+        if texts:
+            fresh: Found = {}
+            self._scan(texts, fresh, odd)
+            self._keep(texts, fresh)
+            for atom, held in fresh.items():
+                found.setdefault(atom, []).extend([owners[at] for at in held])
+            odd = {owners[at] for at in odd}
+        return found, odd
+
+    def _scan(self, texts: list[str], found: Found, odd: set[int]) -> None:
+        joined = BEFORE + (AFTER + BEFORE).join(texts) + AFTER
+        folded: list[str] | None = None
+        if joined.count(BEFORE) != len(texts) or joined.count(AFTER) != len(texts):
+            odd.update(at for at, text in enumerate(texts) if BEFORE in text or AFTER in text)
+            folded = [fold(text) for text in texts]
+            joined = BEFORE + (AFTER + BEFORE).join(folded) + AFTER
+        else:
+            joined = fold(joined)
+        block = joined.encode("utf-8", "surrogatepass")
+        if self._whole:
+            if folded is None:
+                folded = joined[1:-1].split(AFTER + BEFORE)
+            whole = self._whole
+            for at, text in enumerate(folded):
+                if text in whole:
+                    for atom in whole[text]:
+                        found.setdefault(atom, []).append(at)
+        if self._database is None:
+            return
+        raw: list[int] = []
+        append = raw.append
+
+        def on_match(identifier: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            append(end)
+            append(identifier)
+
+        self._database.scan(block, match_event_handler=on_match)
+        if not raw:
+            return
+        if len(texts) == 1:
+            for identifier in set(raw[1::2]):
+                found.setdefault(identifier, []).append(0)
+            return
+        pairs = np.array(raw, dtype=np.int64).reshape(-1, 2)
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        # Folding and encoding never shorten a text, so that one sum says whether they lengthened any.
+        if int(lengths.sum()) + 2 * len(texts) != len(block):
+            pieces = joined[1:-1].split(AFTER + BEFORE) if folded is None else folded
+            encoded = (len(text.encode("utf-8", "surrogatepass")) for text in pieces)
+            lengths = np.fromiter(encoded, dtype=np.int64, count=len(texts))
+        # The end of the piece a value stands in: itself and the two characters round it.
+        bounds = np.cumsum(lengths + 2)
+        piece = np.searchsorted(bounds, pairs[:, 0], side="left")
+        keys = np.unique(pairs[:, 1] * len(texts) + piece)
+        atoms, places = np.divmod(keys, len(texts))
+        cuts = np.flatnonzero(np.diff(atoms)) + 1
+        for begin, part in zip([0, *cuts.tolist()], np.split(places, cuts), strict=True):
+            found.setdefault(int(atoms[begin]), []).extend(part.tolist())
+
+    def _keep(self, texts: list[str], fresh: Found) -> None:
+        if self._known is None:
+            return
+        self._asked += len(texts)
+        if self._asked > _TRIAL and self._seen * 4 < self._asked + self._seen:
+            self._known = None
+            return
+        if len(self._known) + len(texts) > _KEPT:
+            self._known.clear()
+        of: dict[int, list[int]] = {}
+        for atom, held in fresh.items():
+            for at in held:
+                of.setdefault(at, []).append(atom)
+        for at, text in enumerate(texts):
+            if len(text) <= _KEPT_LENGTH and len(self._known) < _KEPT and BEFORE not in text and AFTER not in text:
+                self._known[text] = tuple(of.get(at, ()))
+
+
+def _literal(atom: Atom) -> bytes:
+    """An atom as a Hyperscan expression: every byte that is no letter or digit is written in hex."""
+    text = (BEFORE if atom.at_start else "") + atom.text + (AFTER if atom.at_end else "")
+    return "".join(
+        chr(byte) if byte < 128 and chr(byte).isalnum() else f"\\x{byte:02x}"
+        for byte in text.encode("utf-8", "surrogatepass")
+    ).encode()
