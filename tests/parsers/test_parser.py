@@ -3,6 +3,7 @@ Counterpart: vedette.parsers.parser."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat, Trust, split_lines
-from vedette.model.events import Table
+from vedette.model.events import RecordKind, Table, Value
 from vedette.model.fields import FIELDS
 from vedette.model.reasons import BlameReason
 from vedette.parsers import PatternSet, SyslogParser
@@ -158,6 +159,43 @@ def test_records_of_services_nobody_wants_keep_their_header_only(light: int):
     # What a module says in the name of another program belongs to that program.
     assert values(parse(LINES, light, frozenset({"sshd"})), "event.action")[6] == "pam-session-closed"
     assert values(parse(LINES, light, frozenset({"sshd"})), "event.action")[3] is None
+
+
+def only(*actions: str) -> Callable[[RecordKind, Mapping[str, Value]], bool]:
+    """Somebody looks at these actions of sshd, and at nothing else."""
+
+    def interest(kind: RecordKind, known: Mapping[str, Value]) -> bool:
+        return "sshd" in kind.services and ("event.action" not in known or known["event.action"] in actions)
+
+    return interest
+
+
+@pytest.mark.parametrize("times", [1, 30], ids=["light", "batch"])
+def test_messages_nobody_looks_at_are_left_unmatched_and_all_others_are_read_as_ever(times: int):
+    lines = (
+        LINES
+        + b"Nov 24 02:53:22 h sshd[1]: Received disconnect from 198.51.100.7 port 22:11: bye [preauth]\n"
+        + b"Nov 24 02:53:22 h sshd[1]: Failed password for "
+        + b"x" * 90
+        + b" from 198.51.100.7 port 22 ssh2\n"
+        + b"Nov 24 02:53:22 h sshd[1]: Failed none for root from 198.51.100.7 port 22 ssh2 and more\n"
+    )
+    wanted = ("ssh-login-failed", "pam-session-closed")
+    everything = parse(lines * times)
+    some = SyslogParser(ALL, interest=only(*wanted)).parse(batch_of(lines * times))
+    actions = values(everything, "event.action")
+    assert values(some, "event.action") == [action if action in wanted else None for action in actions]
+    for field in ("source.ip", "user.name", "source.port", "vedette.ssh.connection"):
+        expected = zip(actions, values(everything, field), strict=True)
+        assert values(some, field) == [value if action in wanted else None for action, value in expected]
+    for field in ("host.name", "process.name", "vedette.service"):
+        assert values(some, field) == values(everything, field)
+
+
+@BOTH
+def test_whoever_looks_at_what_matches_nothing_gets_everything(light: int):
+    parser = SyslogParser(ALL, interest=lambda kind, known: known.get("event.action") is None, light=light)
+    assert values(parser.parse(batch_of(LINES)), "event.action") == values(parse(LINES, light), "event.action")
 
 
 @BOTH

@@ -12,6 +12,7 @@ import numpy as np
 from vedette.app.counters import Counters
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
+from vedette.detections.interest import Interest
 from vedette.detections.match import Matcher, log_sources
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, Trust
 from vedette.model.errors import RuleError
@@ -71,7 +72,8 @@ def load_matcher(
 
 def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0) -> Matcher:
     """A matcher over `rules` that parses what they look at."""
-    return Matcher(rules, parser_of(log_sources(rules), counter), skew_limit=skew_limit)
+    parser = SyslogParser(PatternSet.load(), wanted_of(log_sources(rules)), counter, interest=Interest(rules))
+    return Matcher(rules, parser, skew_limit=skew_limit)
 
 
 def parser_of(logsources: Iterable[LogSource], counter: Counter) -> SyslogParser:

@@ -442,6 +442,12 @@ def _holds(capture: Capture, word: bytes) -> bool:
 # ------------------------------------------------------------------------------------------------ values
 
 
+def given_by(shape: Shape) -> frozenset[str]:
+    """The fields that captures of a shape may give."""
+    names = {capture.field for capture in shape.captures if capture.field}
+    return frozenset(names | ({"source.ip", "source.domain"} if ADDRESS_FIELD in names else set()))
+
+
 def address_of(word: bytes) -> str | None:
     """The canonical address `word` is, or None."""
     if not 2 <= len(word) <= 64 or not word.isascii():

@@ -3,20 +3,20 @@ Counterpart: `detections` ask for columns, `cli` shows `describe` in `explain`; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from vedette.model.batch import Batch, Int64, Origin, RecordFormat
-from vedette.model.events import Table, Value
+from vedette.model.events import RecordKind, Table, Value
 from vedette.model.fields import is_attacker_text
 from vedette.model.protocols import Counter
 from vedette.model.reasons import BlameReason, DropReason
 from vedette.model.rules import LogSource
 from vedette.parsers.columns import SPACE, Block
 from vedette.parsers.events import Constants, Events, Services, log_sources_of
-from vedette.parsers.formats import readings, value_of
+from vedette.parsers.formats import given_by, readings, value_of
 from vedette.parsers.groups import NONE
 from vedette.parsers.headers import LIGHT, given_headers, read_headers
 from vedette.parsers.registry import PatternFile, PatternSet
@@ -24,6 +24,8 @@ from vedette.parsers.shapes import AddressMemo, Matcher, Router
 from vedette.text.escape import decode
 
 PATTERN = "vedette.pattern"
+
+Interest = Callable[[RecordKind, Mapping[str, Value]], bool]
 
 INDENT_LIMIT = 64
 """Spaces before a message (sudo pads the name with them) that matching skips at most."""
@@ -33,8 +35,9 @@ class SyslogParser:
     """Syslog lines and bare messages to events. Pure; never raises, whatever the bytes.
 
     wanted_services: only records of these, as log sources name them, are matched against patterns (None:
-    all); the others still have header fields. light: batches of up to this many records are read and
-    matched one by one.
+    all); the others still have header fields. interest: whether anybody looks at a record of this kind of which
+    these fields are known, None where absent; messages nobody looks at may be left unmatched. light: batches of
+    up to this many records are read and matched one by one.
     """
 
     def __init__(
@@ -43,9 +46,11 @@ class SyslogParser:
         wanted_services: frozenset[str] | None = None,
         counter: Counter | None = None,
         *,
+        interest: Interest | None = None,
         light: int = LIGHT,
     ) -> None:
         self.patterns = patterns
+        self._interest = interest
         self._wanted = wanted_services
         self._counter = counter
         self._light = light
@@ -107,8 +112,28 @@ class SyslogParser:
         if found is None:
             files = [owner] if owner else []
             files += [file for file in self.patterns.universal if module and file is not owner]
-            found = self._routers[key] = Router(self.patterns, files)
+            service = owner.service if owner else files[0].service if files else ""
+            found = self._routers[key] = Router(self.patterns, files, self._wanted_shapes(service))
         return found
+
+    def _wanted_shapes(self, service: str) -> Callable[[int], bool] | None:
+        """Which shapes of a service's records somebody looks at; None where also records without any are."""
+        interest, kind = self._interest, RecordKind("linux", services=log_sources_of(service))
+        own = {name: None for name in self._fields if not name.startswith("vedette.source.") and name != PATTERN}
+        if interest is None or interest(kind, own):
+            return None
+        verdicts: dict[tuple[int, frozenset[str]], bool] = {}
+
+        def wanted(number: int) -> bool:
+            flat = self.patterns.shapes[number]
+            captured = given_by(flat.shape)
+            key = (id(flat.constants), captured)
+            if key not in verdicts:
+                known = {name: flat.constants.get(name) for name in own if name not in captured}
+                verdicts[key] = interest(kind, known)
+            return verdicts[key]
+
+        return wanted
 
     # -------------------------------------------------------------------------------------------- explain
 
@@ -138,7 +163,7 @@ class SyslogParser:
         owner, module = services.owners[services.codes[0]] if services.codes[0] >= 0 else None, services.modules[0]
         if owner or module:
             router = self._router(owner, bool(module))
-            matcher.light(router, [0])
+            matcher.light(router, [0], everything=True)
             found = self._readings(router, message)
         events = Events(self.patterns, self._constants, batch, block, headers, services, matcher)
         table = events.table(int(not headers.ok[0]), self._fields)

@@ -3,7 +3,7 @@ Counterpart: `parsers.formats` means the same for one message, and is asked wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -29,14 +29,19 @@ _HEAD = 8
 
 
 class Router:
-    """The shapes of some files, catch-alls last, found by the first eight bytes of a message."""
+    """The shapes of some files, catch-alls last, found by the first eight bytes of a message.
 
-    __slots__ = ("_by_head", "_lengths", "_order", "lists")
+    wanted: the shapes somebody looks at (None: all of them). A message that has none of them is as good as one
+    that matches nothing. wanted lists: per list those of its shapes, None where it is to be read whole.
+    """
 
-    def __init__(self, patterns: PatternSet, files: Sequence[PatternFile]) -> None:
+    __slots__ = ("_by_head", "_lengths", "idle", "lists", "wanted")
+
+    def __init__(
+        self, patterns: PatternSet, files: Sequence[PatternFile], wanted: Callable[[int], bool] | None = None
+    ) -> None:
         numbers = [number for file in files for number in patterns.shapes_of[file.service]]
         numbers.sort(key=lambda number: patterns.shapes[number].pattern.rest)
-        self._order = {number: place for place, number in enumerate(numbers)}
         heads = {patterns.shapes[number].shape.head[:_HEAD] for number in numbers} | {b""}
         ordered = sorted(heads, key=lambda head: (len(head), head))
         # A longer head takes over the shapes of every shorter one it begins with.
@@ -44,12 +49,24 @@ class Router:
             tuple(number for number in numbers if head.startswith(patterns.shapes[number].shape.head[:_HEAD]))
             for head in ordered
         ]
+        self.wanted: list[tuple[int, ...] | None] = [None] * len(self.lists)
+        if wanted is not None:
+            chosen = {number for number in numbers if wanted(number)}
+            self.wanted = [
+                None if chosen.issuperset(some) else tuple(number for number in some if number in chosen)
+                for some in self.lists
+            ]
+        self.idle = np.array([some == () for some in self.wanted], dtype=bool)
         self._by_head = {head: place for place, head in enumerate(ordered)}
         self._lengths = sorted({len(head) for head in heads}, reverse=True)
 
     def of(self, message: bytes) -> tuple[int, ...]:
         """The shapes a message may have, in the order they are tried."""
         return self.lists[self._place(message)]
+
+    def wanted_of(self, message: bytes) -> tuple[int, ...] | None:
+        """Those of them that somebody looks at; None: all."""
+        return self.wanted[self._place(message)]
 
     def _place(self, message: bytes) -> int:
         for length in self._lengths:
@@ -169,14 +186,18 @@ class Matcher:
         self._occurrences: dict[bytes, Int64] = {}
         self.outcome = Outcome(shape=np.full(len(starts), NONE, dtype=np.int32))
 
-    def light(self, router: Router, rows: Sequence[int]) -> None:
-        """Match rows one by one."""
+    def light(self, router: Router, rows: Sequence[int], *, everything: bool = False) -> None:
+        """Match rows one by one; `everything`: whether or not somebody looks at them."""
         shapes: dict[int, tuple[list[int], list[tuple[Span, ...]]]] = {}
         outcome = self.outcome
         for row in rows:
             begin = int(self._starts[row])
             message = self._block.raw[begin : int(self._ends[row])]
-            number, spans, named, unsourced = match_one(self._patterns, router.of(message), message)
+            wanted = None if everything else router.wanted_of(message)
+            if wanted is None or any(readings(self._patterns.shapes[one].shape, message)[0] for one in wanted):
+                number, spans, named, unsourced = match_one(self._patterns, router.of(message), message)
+            else:
+                number, spans, named, unsourced = NONE, (), set(), False
             outcome.shape[row] = number
             self._named[row] = NONE
             outcome.ambiguous.pop(row, None)
@@ -195,14 +216,38 @@ class Matcher:
     def run(self, router: Router, rows: Int64) -> None:
         """Match rows together."""
         places = router.groups(self._block.word(self._starts[rows]))
+        if router.idle.any():
+            busy = np.flatnonzero(~router.idle[places])
+            rows, places = rows[busy], places[busy]
+            if not len(rows):
+                return
         order = np.argsort(places.astype(np.int16), kind="stable")
         places = places[order]
         bounds = [0, *(np.flatnonzero(places[1:] != places[:-1]) + 1).tolist(), len(rows)]
         for first, last in pairwise(bounds):
-            self._run_group(router, router.lists[int(places[first])], rows[order[first:last]])
+            self._run_group(router, int(places[first]), rows[order[first:last]])
 
-    def _run_group(self, router: Router, numbers: Sequence[int], rows: Int64) -> None:
-        group = Group(
+    def _run_group(self, router: Router, place: int, rows: Int64) -> None:
+        group = self._group(rows)
+        wanted = router.wanted[place]
+        if wanted is not None:
+            kept = self._having(group, wanted, rows)
+            if not len(kept):
+                return
+            if len(kept) < len(rows):
+                rows = rows[kept]
+                group = self._group(rows)
+        left = len(rows)
+        for number in router.lists[place]:
+            flat = self._patterns.shapes[number]
+            if left == 0 and (flat.pattern.rest or not flat.shape.gives_address):
+                continue
+            left -= self._run_shape(group, number, flat, rows)
+        if group.odd is not None:
+            self.light(router, rows[group.odd].tolist())
+
+    def _group(self, rows: Int64) -> Group:
+        return Group(
             self._patterns,
             self._block,
             self._starts[rows],
@@ -210,14 +255,29 @@ class Matcher:
             ids_of=self.ids_of,
             occurrences=self.occurrences,
         )
-        left = len(rows)
+
+    def _having(self, group: Group, numbers: Sequence[int], rows: Int64) -> Int64:
+        """Which of a group's rows have one of these shapes, or cannot be told here."""
+        having = np.zeros(len(rows), dtype=bool)
         for number in numbers:
             flat = self._patterns.shapes[number]
-            if left == 0 and (flat.pattern.rest or not flat.shape.gives_address):
+            match = group.match(number, flat)
+            if match is None:
                 continue
-            left -= self._run_shape(group, number, flat, rows)
+            found = match.rows
+            if flat.shape.texts > 1:
+                messages = ((row, self._block.raw[begin:end]) for row, begin, end in self._standing(found, rows))
+                held = [row for row, message in messages if readings(flat.shape, message)[0]]
+                found = np.array(held, dtype=np.int64)
+            having[found] = True
         if group.odd is not None:
-            self.light(router, rows[group.odd].tolist())
+            having[group.odd] = True
+        return np.flatnonzero(having)
+
+    def _standing(self, some: Int64, rows: Int64) -> Iterator[tuple[int, int, int]]:
+        """Places in a group, with where the messages stand."""
+        own = rows[some]
+        return zip(some.tolist(), self._starts[own].tolist(), self._ends[own].tolist(), strict=True)
 
     def _run_shape(self, group: Group, number: int, flat: FlatShape, rows: Int64) -> int:
         """Match one shape; how many rows had none before."""
