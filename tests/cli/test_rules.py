@@ -42,6 +42,8 @@ def test_the_list_has_what_loads(rules: Path):
     assert ran.code == 0
     (record,) = ran.records
     assert (record["rule.id"], record["level"], record["kind"]) == ("my-root-login", "low", "event")
+    assert record["step"] == "page"
+    assert record["fields"] == ["event.action", "user.name"]
     assert (record["file"], record["line"]) == (str(rules), 1)
     text = vedette("rules", "list", rules).out.splitlines()
     assert text[0].split()[:2] == ["RULE", "LEVEL"]
@@ -69,11 +71,26 @@ def test_a_broken_file_is_said_with_its_line_and_the_rest_is_listed(rules: Path)
 
 def test_lint_is_silent_on_what_is_right_and_1_for_warnings(rules: Path):
     fine = vedette("rules", "lint", rules)
-    assert (fine.code, fine.out) == (0, "")
-    rules.write_text(GOOD.replace("  advice: Ask who it was.\n", ""))
+    assert (fine.code, fine.out, fine.err) == (0, "", "")
+    rules.write_text(GOOD.replace("    user.name: root", "    user.name: root\n    process.command_line: id"))
     ran = vedette("rules", "lint", rules)
     assert ran.code == 1
-    assert f"{rules}:1:1: warning: no advice" in ran.out
+    assert f"{rules}:10:5: warning: 'process.command_line' is not given by the parser of 'sshd'" in ran.out
+    assert ran.err == "1 warning\n"
+
+
+def test_what_is_only_worth_knowing_is_shown_when_asked_for(rules: Path):
+    rules.write_text(GOOD.replace("  advice: Ask who it was.\n", ""))
+    ran = vedette("rules", "lint", rules)
+    assert (ran.code, ran.out, ran.err) == (0, "", "1 note (--notes shows them)\n")
+    shown = vedette("rules", "lint", rules, "--notes")
+    assert (shown.code, shown.err) == (0, "1 note\n")
+    assert f"{rules}:1:1: note: no advice" in shown.out
+    assert vedette("rules", "lint", rules, "--kind", "no-case").out == ""
+    assert "no advice" in vedette("rules", "lint", rules, "--kind", "no-advice").out
+    (record,) = vedette("rules", "lint", rules, "--output", "json").records
+    assert (record["severity"], record["kind"], record["rule.id"]) == ("note", "no-advice", "my-root-login")
+    assert (record["file"], record["line"], record["column"]) == (str(rules), 1, 1)
 
 
 def test_cases_that_hold_are_counted_and_disagreements_have_a_line_each(rules: Path):

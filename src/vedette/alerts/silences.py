@@ -132,4 +132,4 @@ def expire(tx: Transaction, silence_id: str, now: int) -> Silence:
             ended = replace(silence, starts_at=min(silence.starts_at, now), ends_at=now)
             tx.save_silence(ended)
             return ended
-    raise SilenceError(f"there is no silence {silence_id!r} to end", hint="`vedette alerts silence --list` names them")
+    raise SilenceError(f"there is no silence {silence_id!r} to end", hint="`vedette alerts silence list` names them")

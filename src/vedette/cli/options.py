@@ -15,6 +15,7 @@ from vedette.text.times import parse_duration
 Config = Annotated[Path | None, typer.Option("--config", help="default: /etc/vedette/vedette.yml if it is there")]
 Data = Annotated[Path | None, typer.Option("--data", help="data folder, in place of the configured one")]
 Output = Annotated[Format, typer.Option("--output", help="text or json")]
+RulePaths = Annotated[list[Path] | None, typer.Argument(help="rule files or folders; none: our packs")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="at most so many, newest first")]
 
 

@@ -12,10 +12,12 @@ from vedette.model.errors import Location, RuleError
 
 
 class Severity(StrEnum):
-    """An error keeps the rule from running; a warning does not."""
+    """An error keeps the rule from running, or our packs from being right; a warning is most likely a mistake;
+    a note is worth knowing and may be meant."""
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
 
 
 class ProblemKind(StrEnum):
@@ -33,7 +35,24 @@ class ProblemKind(StrEnum):
     UNSAFE_RESPONSE = "unsafe-response"
     MISSING_REFERENCE = "missing-reference"
     NO_ATOM = "no-atom"
+    """There is nothing to scan for, so every record of its log source is looked at."""
     REGEX_NOT_LINEAR = "regex-not-linear"
+    DEPRECATED = "deprecated"
+    """`timeframe`, or an aggregation in the condition."""
+    DEAD_RULE = "dead-rule"
+    """No record, or no window, can ever satisfy it."""
+    DEAD_BRANCH = "dead-branch"
+    """One of its alternatives can never hold."""
+    IDLE_FILTER = "idle-filter"
+    """An exclusion that excludes nothing."""
+    NO_PARSER = "no-parser"
+    """No parser gives records of its log source."""
+    FIELD_SPELLING = "field-spelling"
+    """Other rules of the log source spell the field otherwise."""
+    PAIRING_LOST = "pairing-lost"
+    """Tests on one object of an array may be met by two different ones."""
+    CHOSEN_KEY = "chosen-key"
+    """Whoever is watched chooses what its alerts are counted by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,15 @@
+"""`vedette rules ...`: what is loaded, what is wrong with it, what it covers, how rules begin and how they rise.
+Counterpart: one module a verb in this folder; the rules room finds and judges, here it becomes output."""
+
+from __future__ import annotations
+
+import typer
+
+from vedette.cli.rules.linting import lint_rules
+from vedette.cli.rules.listing import list_rules
+from vedette.cli.rules.testing import run_tests
+
+app = typer.Typer(help="Rules: list, test, lint.", no_args_is_help=True)
+app.command("list")(list_rules)
+app.command("test")(run_tests)
+app.command("lint")(lint_rules)
