@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vedette.detections.match import covers, looks_at_records
+from vedette.detections.tree import looks_at_records
 from vedette.model.events import RecordKind, Scalar, Value
 from vedette.model.rules import All, Any, Node, Not, Op, Raw, Rule, Test
 
@@ -27,7 +27,7 @@ class Interest:
     def __call__(self, kind: RecordKind, known: Mapping[str, Value]) -> bool:
         nodes = self._covering.get(kind)
         if nodes is None:
-            covering = (rule.when for rule in self._rules if covers(rule.logsource, kind))
+            covering = (rule.when for rule in self._rules if rule.logsource.covers(kind))
             nodes = self._covering[kind] = list(dict.fromkeys(covering))
         return any(_holds(node, known) is not False for node in nodes)
 
