@@ -1,0 +1,258 @@
+"""JSON records to events under their own names and those that rules and ECS use, columns made when asked for.
+Counterpart: `parsers.objects` decodes, `parsers.kinds` has the tables; `detections` ask for columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from vedette.model.batch import Batch, Int64, Trust
+from vedette.model.events import Column, Kinds, Table, Value, identity
+from vedette.model.protocols import Counter
+from vedette.model.reasons import DropReason
+from vedette.parsers.frames import MISSING, Frame, Part, encoded, look_up, strings_of
+from vedette.parsers.instants import NO_TIME, column_of
+from vedette.parsers.kinds import family_of
+from vedette.parsers.lenses import lenses_of, names_of, spread_whole
+from vedette.parsers.objects import read_careful, read_objects
+from vedette.parsers.recognise import Recogniser
+from vedette.parsers.windows import DERIVED
+from vedette.text.addresses import canonical
+from vedette.text.escape import decode
+from vedette.text.times import rfc3339
+
+
+class JsonParser:
+    """One JSON object a record. Pure; never raises, whatever the bytes.
+
+    A record that is no JSON object is counted and is still an event, with `message` and `event.original`.
+    """
+
+    def __init__(self, counter: Counter | None = None) -> None:
+        self._counter = counter
+
+    def parse(self, batch: Batch) -> Table:
+        """The events of `batch`. `batch.timezone` must be a zone that exists."""
+        events = Events(batch)
+        if self._counter is not None:
+            if events.unreadable:
+                self._counter.add("records_unreadable", DropReason.JSON_UNREADABLE, events.unreadable)
+            if events.duplicates:
+                self._counter.add("records_doubtful", DropReason.JSON_DUPLICATE_KEY, events.duplicates)
+        return events.table()
+
+
+class Events:
+    """Makes the columns of one batch."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._n = len(batch)
+        found = read_objects(batch)
+        self.duplicates = found.duplicates
+        self.unreadable = self._n - len(found.rows)
+        rows = np.array(found.rows, dtype=np.int64)
+        self._objects = found.objects
+        self._lenses = lenses_of(Frame(rows, found.objects)) if found.objects else []
+        self._place_of = dict(zip(found.rows, range(len(found.rows)), strict=True)) if self.unreadable else None
+        self._known: dict[str, Column | None] = {}
+
+    # ------------------------------------------------------------------------------------------ columns
+
+    def table(self) -> Table:
+        """The table; every field is found when asked for."""
+        batch, n = self._batch, self._n
+        time, untimed = self._times()
+        table = Table(
+            batch,
+            time=time,
+            kinds=Recogniser(n, self._plain).kinds(self._lenses),
+            unreadable=self.unreadable,
+            untimed=untimed,
+        )
+        providers: dict[str, Callable[[], Column]] = {
+            "@timestamp": lambda: _moments(time),
+            "event.created": lambda: Column.constant(n, rfc3339(batch.read_at)),
+            "host.id": lambda: Column.constant(n, batch.origin.host_id),
+            "event.original": self._original,
+            "message": self._message,
+            "vedette.repeat": lambda: Column.constant(n, 1),
+            "vedette.trust": self._trust,
+            "vedette.service": lambda: _services(table.kinds),
+            "source.ip": partial(self._address, "source.ip"),
+            "destination.ip": partial(self._address, "destination.ip"),
+        }
+        for name, provider in providers.items():
+            table.provide(name, provider)
+        table.provide_others(self.find)
+        table.provide_strings(self.strings)
+        return table
+
+    def find(self, name: str) -> Column | None:
+        """The column of a field; None where no record has it."""
+        plain = self._plain(name)
+        ways = DERIVED.get(name)
+        if ways is None or (plain is not None and bool((plain.codes >= 0).all())):
+            return plain
+        for sources, made in ways:
+            inputs = [self._plain(source) for source in sources]
+            if inputs[0] is not None or len(inputs) > 2:
+                plain = filled(plain, _derived(self._n, inputs, made))
+        return plain
+
+    def _plain(self, name: str) -> Column | None:
+        """The column of a field that records have as such, under whichever name."""
+        if name not in self._known:
+            parts = [part for lens in self._lenses for part in lens.take(name)]
+            self._known[name] = encoded(self._n, parts, partial(self._exactly, name))
+        return self._known[name]
+
+    def _exactly(self, name: str, row: int) -> Any:
+        """A value read anew, with all digits of its integers."""
+        value = read_careful(self._batch.raw(row))
+        if type(value) is not dict:
+            return None
+        family = family_of(frozenset(value))
+        for number, place in enumerate(family.places):
+            inner = look_up(spread_whole(family, value), place.path) if place.path else value
+            for candidate in names_of(family, number, name):
+                found = look_up(inner, candidate)
+                if found is not MISSING:
+                    return found
+        return None
+
+    def _object(self, row: int) -> Any:
+        place = self._place_of.get(row) if self._place_of is not None else row
+        return None if place is None else self._objects[place]
+
+    def strings(self, rows: Sequence[int]) -> list[tuple[str, ...]]:
+        """Every string value of the events of these rows; the whole text of one that is no JSON."""
+        found = []
+        for row in rows:
+            value = self._object(row)
+            found.append((decode(self._batch.raw(row)),) if value is None else strings_of(value))
+        return found
+
+    def _unread(self) -> list[int]:
+        place_of = self._place_of
+        return [] if place_of is None else [row for row in range(self._n) if row not in place_of]
+
+    def _original(self) -> Column:
+        return Column.from_values([decode(self._batch.raw(row)) for row in range(self._n)])
+
+    def _message(self) -> Column:
+        """The message that a record has; the whole of one that is no JSON."""
+        column = self._plain("message")
+        unread = self._unread()
+        if unread:
+            parts: list[Part] = [(np.array(unread, dtype=np.int64), [decode(self._batch.raw(row)) for row in unread])]
+            column = filled(column, encoded(self._n, parts, self._batch.raw))
+        return Column.absent(self._n) if column is None else column
+
+    def _trust(self) -> Column:
+        trust = self._batch.trust
+        if isinstance(trust, Trust):
+            return Column.constant(self._n, trust.name.lower())
+        return Column(trust.astype(np.int32), [level.name.lower() for level in sorted(Trust)])
+
+    def _address(self, name: str) -> Column:
+        """A field of addresses: canonical text, absent where it is none or names several."""
+        column = self._plain(name)
+        if column is None:
+            return Column.absent(self._n)
+        single = [_single(value) for value in column.values]
+        return recoded(column, [canonical(value) if isinstance(value, str) else None for value in single])
+
+    # -------------------------------------------------------------------------------------------- times
+
+    def _times(self) -> tuple[Int64, Int64]:
+        """`@timestamp` of each record, and the rows that name none."""
+        time = np.full(self._n, NO_TIME, dtype=np.int64)
+        zone = None if self._batch.timezone == "UTC" else ZoneInfo(self._batch.timezone)
+        for lens in self._lenses:
+            left = lens.size
+            for name in lens.family.time:
+                # Windows and the clouds write UTC, also where they do not say so.
+                local = zone if lens.family.name in ("plain", "ecs", "web", "journal", "opencanary") else None
+                for rows, values in lens.take(name):
+                    if left == lens.size and len(rows) == left:
+                        fresh = rows
+                    else:
+                        open_places = np.flatnonzero(time[rows] == NO_TIME)
+                        fresh, values = rows[open_places], [values[at] for at in open_places.tolist()]
+                    if len(fresh):
+                        time[fresh] = column_of(values, local)
+                left = int(np.count_nonzero(time[lens.rows] == NO_TIME))
+                if not left:
+                    break
+        untimed = np.flatnonzero(time == NO_TIME)
+        time[untimed] = self._batch.read_at
+        return time, untimed
+
+
+# ----------------------------------------------------------------------------------------------- helpers
+
+
+def filled(base: Column | None, more: Column | None) -> Column | None:
+    """`base`, and where it is absent `more`."""
+    if base is None or more is None:
+        return base if more is None else more
+    rows = np.flatnonzero((base.codes < 0) & (more.codes >= 0))
+    if not len(rows):
+        return base
+    number = {identity(value): code for code, value in enumerate(base.values)}
+    values = list(base.values)
+    meaning = []
+    for value in more.values:
+        code = number.setdefault(identity(value), len(number))
+        if code == len(values):
+            values.append(value)
+        meaning.append(code)
+    codes = base.codes.copy()
+    codes[rows] = np.array(meaning, dtype=np.int32)[more.codes[rows]]
+    return Column(codes, values)
+
+
+def recoded(column: Column, found: Sequence[Value | None]) -> Column:
+    """A column whose distinct values became others; None = absent."""
+    number: dict[object, int] = {}
+    values: list[Value] = []
+    meaning = [-1] * (len(found) + 1)
+    for code, value in enumerate(found):
+        if value is not None:
+            meaning[code] = number.setdefault(identity(value), len(number))
+            if meaning[code] == len(values):
+                values.append(value)
+    return Column(np.array(meaning, dtype=np.int32)[column.codes], values)
+
+
+def _derived(n: int, inputs: Sequence[Column | None], made: Callable[..., Value | None]) -> Column | None:
+    if len(inputs) == 1:
+        only = inputs[0]
+        return None if only is None else recoded(only, [made(value) for value in only.values])
+    columns = [Column.absent(n) if column is None else column for column in inputs]
+    mixed = np.zeros(n, dtype=np.int64)
+    for column in columns:
+        mixed = mixed * (len(column.values) + 1) + column.codes + 1
+    firsts, inverse = np.unique(mixed, return_index=True, return_inverse=True)[1:]
+    values = [made(*(column.value(at) for column in columns)) for at in firsts.tolist()]
+    return recoded(Column(inverse.astype(np.int32), values), values)
+
+
+def _single(value: Value) -> Value:
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
+def _moments(time: Int64) -> Column:
+    values, codes = np.unique(time, return_inverse=True)
+    return Column(codes.astype(np.int32), [rfc3339(int(value)) for value in values])
+
+
+def _services(found: Kinds) -> Column:
+    """vedette.service: the first service of each record's kind."""
+    names = [min(kind.services) if kind.services else None for kind in found.kinds]
+    return recoded(Column(found.codes, names), names)
