@@ -51,7 +51,8 @@ class Case:
     """Lines and what must come of them.
 
     Judged are the findings of the rule the case stands beside, and of rules named in `expect`; with `quiet`
-    no rule at all may make another one.
+    no rule at all may make another one. least: so many findings of the rule must come at least, 0: none; -1:
+    what `expect` says.
     """
 
     rule: str
@@ -60,11 +61,12 @@ class Case:
     expect: tuple[Expected, ...]
     quiet: bool
     location: Location
+    least: int = -1
 
     @property
     def positive(self) -> bool:
         """Whether the rule it stands beside must make a finding."""
-        return any(expected.rule == self.rule for expected in self.expect)
+        return self.least > 0 or any(expected.rule == self.rule for expected in self.expect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,11 @@ def _judge(case: Case, rules: Sequence[Rule], known: set[str], engine: Engine) -
         found = list(engine(rules, case.lines))
     except Exception as error:  # noqa: BLE001 (whatever stops the engine is this case's failure, and is said)
         yield f"could not be run: {type(error).__name__}: {error}"
+        return
+    if case.least >= 0:
+        came = sum(finding.rule_id == case.rule for finding in found)
+        if came < case.least or (case.least == 0 and came):
+            yield f"expected {f'at least {case.least}' if case.least else 'no'} findings, {came} came"
         return
     left = [finding for finding in found if case.quiet or finding.rule_id in named]
     # The most particular expectation chooses first, so that a loose one does not take its finding.
