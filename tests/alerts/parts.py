@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from vedette.alerts import lifecycle, silences
@@ -18,7 +18,7 @@ from vedette.model.findings import Continuation, Finding
 from vedette.model.levels import Level
 from vedette.model.notifications import Notification, OutboxState
 from vedette.model.protocols import Transaction
-from vedette.model.rules import Rule, RuleKind, Scope
+from vedette.model.rules import NotifyStep, Rule, RuleKind, Scope
 from vedette.store.state import State
 from vedette.testing.state import MemoryState
 from vedette.text.times import parse_duration
@@ -46,6 +46,9 @@ RULES = {
         rule("port-open", Level.HIGH, RuleKind.CONDITION),
         rule("port-closed", Level.INFORMATIONAL, clears="port-open"),
         rule("fleet-wide", Level.HIGH, scope=Scope.FLEET),
+        replace(rule("kept", Level.CRITICAL), step=NotifyStep.STORE),
+        replace(rule("collected", Level.CRITICAL), step=NotifyStep.DIGEST),
+        replace(rule("mailed", Level.CRITICAL), step=NotifyStep.MAIL),
     )
 }
 
@@ -149,9 +152,12 @@ class Stage:
         self.now = max(self.now, time)
 
     def find(self, rule_id: str, address: str) -> Alert:
-        newest = self.store.alerts(limit=1, where=lambda a: a.rule_id == rule_id and a.labels["source.ip"] == address)
-        assert newest, f"no alert of {rule_id} {address}"
-        return newest[0]
+        found = self.store.alerts(
+            limit=10_000, where=lambda a: a.rule_id == rule_id and a.labels["source.ip"] == address
+        )
+        assert found, f"no alert of {rule_id} {address}"
+        # Ids of one moment are in no order: the one that is not resolved is the newest.
+        return min(found, key=lambda alert: alert.state is AlertState.RESOLVED)
 
     def findings(self, found: Iterable[Finding], continued: Iterable[Continuation] = ()) -> list[AlertChange]:
         return self.change(

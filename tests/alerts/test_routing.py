@@ -22,6 +22,26 @@ from vedette.model.notifications import NotificationKind, OutboxState
 from vedette.store.state import State
 
 SCRIPTS = {
+    "what must not go further than the store is told nobody, however bad it is": """
+        0s finding kept 198.51.100.1
+        1h resolve kept 198.51.100.1
+    """,
+    "what may go no further than a mail is a mail in place of a page, apart from what may": """
+        0s  finding mailed 198.51.100.1
+        0s  expect mail trigger 1
+        10s finding root 198.51.100.1
+        10s expect pager trigger 1
+        10s deliver
+        20s resolve root 198.51.100.1
+        20s expect pager resolve 1
+        400s resolve mailed 198.51.100.1
+        400s expect mail resolve 1
+    """,
+    "what may only be collected is a mail that can wait, and its end is no news": """
+        0s finding collected 198.51.100.1
+        0s expect mail trigger 1
+        400s resolve collected 198.51.100.1
+    """,
     "a high alert is a page at once": """
         0s finding break-in 198.51.100.1
         0s expect pager trigger 1
@@ -556,7 +576,7 @@ def perform(stage: Stage, pager: Pager, move: tuple[str, ...]) -> None:
             stage.go_to(stage.now + {"1s": 1, "20s": 20, "3m": 180, "5m": 300, "5h": 18000}[words[0]] * SECOND)
         case "ack" | "resolve":
             named = [a for a in stage.store.alerts() if a.rule_id == words[0] and a.labels["source.ip"] == words[1]]
-            if named and named[0].state is not AlertState.RESOLVED:
+            if any(alert.state is not AlertState.RESOLVED for alert in named):
                 stage.do(verb, *words)
         case _:
             stage.do(verb, *words)
@@ -611,6 +631,22 @@ def test_a_restart_between_any_two_steps_changes_nothing(script: list[tuple[str,
         stage.go_to(stage.now + 7 * HOUR)
         told.append([(at, n.receiver, n.kind, n.episode, n.dedup_key, n.total) for at, n in stage.told])
     assert told[0] == told[1]
+
+
+def test_what_is_kept_back_is_counted_and_says_so_itself():
+    stage = Stage()
+    stage.findings([finding("kept", "198.51.100.1", START), finding("mailed", "198.51.100.2", START)])
+    assert stage.counted.tally["alerts_kept_back", "store"] == 1
+    assert stage.find("kept", "198.51.100.1").labels["rule.step"] == "store"
+    assert stage.find("mailed", "198.51.100.2").labels["rule.step"] == "mail"
+
+
+def test_what_may_be_mailed_is_kept_where_there_is_only_a_pager():
+    stage = Stage(receivers={"pager": ReceiverKind.PAGE})
+    stage.findings([finding("mailed", "198.51.100.2", START)])
+    stage.go_to(START + HOUR)
+    assert stage.told == []
+    assert stage.counted.tally["alerts_kept_back", "mail"] == 1
 
 
 def test_a_finding_given_twice_is_told_once():

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 from vedette.model.events import Scalar
 from vedette.model.findings import Finding, key_text
-from vedette.model.rules import Rule, Scope
+from vedette.model.rules import NotifyStep, Rule, Scope
+
+STEP = "rule.step"
+"""The label that says how far an alert may go; only there where that is not all the way."""
 
 DEFAULT_FIELDS = ("source.ip", "user.name", "file.path")
 
@@ -49,7 +52,7 @@ def label_text(value: Scalar) -> str:
     return str(value)
 
 
-def labels_of(finding: Finding, fields: Mapping[str, Scalar]) -> dict[str, str]:
+def labels_of(finding: Finding, fields: Mapping[str, Scalar], rule: Rule | None = None) -> dict[str, str]:
     """The labels of a finding's alert; a label that would be empty is left out, as in Alertmanager."""
     labels = {name: label_text(value) for name, value in fields.items()}
     labels |= {
@@ -58,5 +61,14 @@ def labels_of(finding: Finding, fields: Mapping[str, Scalar]) -> dict[str, str]:
         "level": finding.level.label,
         "host.id": finding.host_id,
         "host.name": finding.host_name,
+        STEP: rule.step.value if rule is not None and rule.step is not NotifyStep.PAGE else "",
     }
     return {name: value for name, value in labels.items() if value}
+
+
+def step_of(labels: Mapping[str, str]) -> NotifyStep:
+    """How far an alert with these labels may go; where they do not say, or say what nobody knows, all the way."""
+    try:
+        return NotifyStep(labels.get(STEP, NotifyStep.PAGE))
+    except ValueError:
+        return NotifyStep.PAGE

@@ -138,7 +138,7 @@ def _add(work: _Work, finding: Finding, rule: Rule | None) -> None:
     alert = work.find(key)
     kind = ChangeKind.UPDATED
     if alert is None:
-        alert = _open(finding, rule, key, labels_of(finding, fields), work.now)
+        alert = _open(finding, rule, key, labels_of(finding, fields, rule), work.now)
         kind = ChangeKind.OPENED
     alert.count += finding.count
     alert.finding_count += 1

@@ -11,6 +11,7 @@ from vedette.alerts.settings import InhibitSettings, RouteSettings
 from vedette.alerts.silences import all_match, matcher_text, parse_matchers
 from vedette.model.alerts import Alert, Matcher
 from vedette.model.errors import ConfigError
+from vedette.model.rules import NotifyStep
 from vedette.text.times import parse_duration
 
 ALL_LABELS = "..."
@@ -61,6 +62,25 @@ class Route:
         """The labels that an alert is grouped by here; those it does not have are left out."""
         names = labels if ALL_LABELS in self.group_by else self.group_by
         return {name: labels[name] for name in sorted(names) if name in labels}
+
+    def up_to(self, step: NotifyStep, mail: str) -> Route | None:
+        """This route for an alert that may go no further than `step`; None where nobody may be told.
+
+        What would be a page is a mail to the receiver `mail` ("" = there is none); what would be a mail at once
+        is one that may wait. Such routes have groups of their own.
+        """
+        if step is NotifyStep.STORE:
+            return None
+        if step is NotifyStep.PAGE or not self.receiver:
+            return self
+        route = self
+        if route.kind is ReceiverKind.PAGE:
+            if not mail:
+                return None
+            route = replace(route, id=f"{route.id}!mail", receiver=mail, kind=ReceiverKind.MAIL)
+        if step is NotifyStep.DIGEST and not route.digest:
+            route = replace(route, id=f"{self.id}!digest", digest=True, resolved=False)
+        return route
 
     def walk(self) -> Iterator[Route]:
         """This route and all below it."""

@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from vedette.alerts.keys import step_of
 from vedette.alerts.routes import Inhibition, ReceiverKind, Route, Sources, build_tree, default_tree
 from vedette.alerts.settings import AlertsSettings
 from vedette.alerts.silences import silenced_by
@@ -19,6 +20,7 @@ from vedette.model.ids import uuid7
 from vedette.model.levels import Level
 from vedette.model.notifications import GroupState, MemberAlert, Notification, NotificationKind, OutboxItem
 from vedette.model.protocols import Counter, Transaction
+from vedette.model.rules import NotifyStep
 
 MEMBERS_LIMIT = 50
 
@@ -100,9 +102,10 @@ class Router:
 
     def __init__(self, settings: AlertsSettings, receivers: Mapping[str, ReceiverKind], counter: Counter) -> None:
         self.tree = build_tree(settings.route or default_tree(receivers), receivers)
-        self._routes = {(route.id, route.receiver): route for route in self.tree.walk()}
         self._receivers = dict(receivers)
         self._mail = next((name for name, kind in receivers.items() if kind is ReceiverKind.MAIL), "")
+        capped = (route.up_to(step, self._mail) for route in self.tree.walk() for step in NotifyStep)
+        self._routes = {(route.id, route.receiver): route for route in capped if route is not None}
         self._inhibitions = [Inhibition.of(each) for each in settings.inhibit]
         self._url = settings.external_url
         self._counter = counter
@@ -122,8 +125,14 @@ class Router:
 
     def _plan(self, change: AlertChange, work: _Pass) -> None:
         alert = change.alert
-        for route in self.tree.matching(alert.labels):
-            if not route.receiver:
+        step = step_of(alert.labels)
+        for taken in self.tree.matching(alert.labels):
+            if not taken.receiver:
+                continue
+            route = taken.up_to(step, self._mail)
+            if route is None:
+                if change.kind is ChangeKind.OPENED:
+                    self._counter.add("alerts_kept_back", step)
                 continue
             group = self._group(route, alert.labels, work)
             match change.kind:
