@@ -3,10 +3,11 @@ Counterpart: vedette.cli.rules."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from tests.cli.parts import vedette
+from tests.cli.parts import HARMFUL, vedette
 
 GOOD = """title: Root logged in
 id: my-root-login
@@ -119,3 +120,26 @@ def test_cases_may_need_rules_that_stand_elsewhere(rules: Path):
         vedette("rules", "test", rules, "--rules", rules.parent / "none.yml").out.splitlines()[-1].endswith("1 failed")
     )
     assert vedette("rules", "test", rules, "--dialect", "klingon").code == 2
+
+
+def test_coverage_as_a_table_rows_and_a_layer(tmp_path: Path):
+    text = vedette("rules", "coverage")
+    assert text.code == 0
+    assert text.out.splitlines()[0].split() == ["TECHNIQUE", "RULES", "LEVEL", "WHICH"]
+    assert any(line.startswith("T1110.001") for line in text.out.splitlines())
+    rows = vedette("rules", "coverage", "--by", "service", "--output", "json").records
+    assert "T1110.001" in next(row for row in rows if row["service"] == "linux/sshd")["techniques"]
+    file = tmp_path / "layer.json"
+    assert vedette("rules", "coverage", "--output", file).out == ""
+    made = json.loads(file.read_text())
+    assert made["versions"]["layer"] == "4.5"
+    assert json.loads(vedette("rules", "coverage", "--output", "-").out) == made
+    assert vedette("rules", "coverage", "--output", tmp_path / "no" / "layer.json").code == 2
+
+
+def test_no_title_acts_on_a_terminal(rules: Path):
+    hostile = 'title: "Root \\u001b[2J\\u202e\\u009b\\u007f logged in"'
+    rules.write_text(GOOD.replace("title: Root logged in", hostile + "\ntags: [attack.t1078]"))
+    for words in (["list"], ["list", "--output", "json"], ["coverage", "--output", "-"], ["lint", "--notes"]):
+        out = vedette("rules", words[0], rules, *words[1:]).out
+        assert not [one for one in HARMFUL + "\x7f" if one in out]
