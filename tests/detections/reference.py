@@ -66,8 +66,10 @@ def part_of_time(part: DatePart, value: object) -> int | None:
 
 
 def address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address as text: a zone is dropped, IPv4 written as IPv6 is IPv4."""
+    """An address as text, ASCII, at most 64 characters: a zone is dropped, IPv4 written as IPv6 is IPv4."""
     written = text(value)
+    if not written.isascii() or len(written) > 64:
+        return None
     if ":" in written:
         written = written.partition("%")[0]
     try:

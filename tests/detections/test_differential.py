@@ -556,6 +556,7 @@ def test_parts_packed_and_merged_in_any_order_that_keeps_theirs_say_the_same(
         order.append(first[at] + taken[at])
         taken[at] += 1
     joined = join(parts, np.asarray(order, dtype=np.int64))
+    check(rules, records, where)
     assert said_by_position(joined) == expected(rules, records)
     half = len(joined.rows) // 2
     again = [part_of(joined, 0, half), part_of(joined, half, len(joined.rows))]
