@@ -10,8 +10,9 @@ import typer
 
 from vedette.app.detection import CaseEngine
 from vedette.cli.options import RulePaths
-from vedette.cli.output import FOUND, OK, errors_said, say
-from vedette.rules import load, report, run_cases
+from vedette.cli.output import FOUND, OK, errors_said, note, say
+from vedette.model.errors import RuleError
+from vedette.rules import CaseResult, load, regression, report, run_cases
 
 
 def run_tests(
@@ -23,11 +24,24 @@ def run_tests(
     with errors_said():
         if dialect not in ("auto", "ossec", "wazuh"):
             raise typer.BadParameter("auto, ossec or wazuh", param_hint="--dialect")
-        # Cases of rules that need a setting are written for the example values their pack declares.
-        tested = load(paths or [], packs=not paths, keep_going=True, examples=True)
-        needed = load([*(rules or []), *(paths or [])], packs=not paths, keep_going=True, examples=True)
-        results = run_cases(needed.rules, tested.cases, CaseEngine())
-        lines = report(results, [problem.as_error() for problem in needed.errors])
+        infos, others = regression.split(paths or [])
+        results, unreadable = _beside_rules(others, rules or []) if others or not paths else ([], [])
+        if infos:
+            found = regression.read(infos, rules or [])
+            for place in found.untested:
+                note(f"{place}: names no sample")
+            results += run_cases(found.rules.rules, found.cases, CaseEngine())
+            unreadable += [*found.errors, *(problem.as_error() for problem in found.rules.errors)]
+        lines = report(results, unreadable)
         for line in lines:
             say(line)
         raise SystemExit(OK if len(lines) == 1 else FOUND)
+
+
+def _beside_rules(paths: list[Path], rules: list[Path]) -> tuple[list[CaseResult], list[RuleError]]:
+    """The cases of our packs, or of rules in `paths`, and what could not be read."""
+    # Cases of rules that need a setting are written for the example values their pack declares.
+    tested = load(paths, packs=not paths, keep_going=True, examples=True)
+    needed = load([*rules, *paths], packs=not paths, keep_going=True, examples=True)
+    results = run_cases(needed.rules, tested.cases, CaseEngine())
+    return results, [problem.as_error() for problem in needed.errors]
