@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vedette.model.errors import Location
-from vedette.model.rules import Rule
+from vedette.model.rules import LogSource, Rule
 from vedette.rules.cases import Case
 from vedette.rules.documents import Document, Yaml
 from vedette.rules.problems import Problem, did_you_mean
@@ -29,6 +29,13 @@ class Compiled:
     fields: list[tuple[str, Location]] = field(default_factory=list)
     """Fields a correlation groups by or counts: how strictly they are judged depends on the rules it names."""
     strict: bool = False
+    given: LogSource = field(default=LogSource())
+    """The log source as the document says it; a pipeline may have changed the rule's."""
+
+    @property
+    def detects(self) -> bool:
+        """Whether the rule has a condition of its own, as other than a correlation of other rules."""
+        return "detection" in self.document.data
 
 
 def check_keys(

@@ -3,7 +3,7 @@ Counterpart: `loading` reads the files; what comes out of here is what runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vedette.model.errors import RuleError
@@ -11,16 +11,20 @@ from vedette.model.fields import FIELDS
 from vedette.model.rules import Rule, RuleKind
 from vedette.rules.cases import Case
 from vedette.rules.compiled import Compiled
+from vedette.rules.filters import Filter, apply_filters
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
 from vedette.rules.sigma import unknown_field
 
 
-def link(compiled: Sequence[Compiled], off: set[str], problems: list[Problem]) -> tuple[list[Rule], list[Case]]:
+def link(
+    compiled: Sequence[Compiled], filters: Iterable[Filter], off: set[str], problems: list[Problem]
+) -> tuple[list[Rule], list[Case]]:
     """Give references their ids and drop what cannot stand, in load order; problems are told.
 
     off: ids and names of rules that are off by settings; grows by those that need one of them.
     """
     standing = _without_duplicates(compiled, problems)
+    apply_filters(filters, standing, off, problems)
     # A correlation that loses a rule it names falls with it, and so may what names that one: until nothing changes.
     while True:
         names = _names(standing)

@@ -19,6 +19,7 @@ from vedette.rules.problems import Problem, Severity, did_you_mean
 
 if TYPE_CHECKING:
     from vedette.rules.compiled import Compiled
+    from vedette.rules.filters import Filter
     from vedette.rules.settings import RulesSettings
 
 PACKS = Path(__file__).parent / "packs"
@@ -48,6 +49,7 @@ class _Loading:
     values: Mapping[str, Parameter] | None
     placeholders: Mapping[str, Sequence[str]]
     compiled: list[Compiled] = field(default_factory=list)
+    filters: list[Filter] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     off: set[str] = field(default_factory=set)
     """Ids and names of rules that are off because a parameter they need is not set."""
@@ -89,7 +91,7 @@ def load(
     # pySigma takes a fifth of a second to import: only a run that compiles rules pays for it.
     from vedette.rules.linking import link
 
-    rules, cases = link(loading.compiled, loading.off, loading.problems)
+    rules, cases = link(loading.compiled, loading.filters, loading.off, loading.problems)
     result = LoadResult(tuple(rules), tuple(cases), tuple(loading.problems))
     if result.errors and not keep_going:
         raise result.errors[0].as_error()
@@ -120,6 +122,7 @@ def _rule_files(path: Path) -> list[Path]:
 
 
 def _load_file(loading: _Loading, file: Path, pack: str) -> None:
+    from vedette.rules.filters import read_filter
     from vedette.rules.sigma import compile_document
 
     try:
@@ -131,6 +134,9 @@ def _load_file(loading: _Loading, file: Path, pack: str) -> None:
         name = document.data.get("id") or document.data.get("name")
         rule_id = name if isinstance(name, str) else ""
         try:
+            if "filter" in document.data:
+                loading.filters.append(read_filter(document, placeholders=loading.placeholders))
+                continue
             resolved = _resolve(document, loading.values)
             if resolved is None:
                 loading.off.update(

@@ -34,6 +34,8 @@ class ProblemKind(StrEnum):
     FIELD_NOT_GIVEN = "field-not-given"
     UNSAFE_RESPONSE = "unsafe-response"
     MISSING_REFERENCE = "missing-reference"
+    FILTER_KEEPS = "filter-keeps"
+    """A filter whose condition negates nothing: its rules keep only what it finds."""
     NO_ATOM = "no-atom"
     """There is nothing to scan for, so every record of its log source is looked at."""
     REGEX_NOT_LINEAR = "regex-not-linear"

@@ -65,15 +65,14 @@ def compile_document(
     """
     data = document.data
     check_keys(document, data, KNOWN_KEYS, ())
-    for key, instead in (("action", "write every rule out"), ("filter", "write the exception into the rule")):
-        if key in data:
-            raise document.error(f"{key!r} documents are not supported yet", key, hint=instead)
+    if "action" in data:
+        raise document.error("'action' documents are no part of Sigma 2", "action", hint="write every rule out")
     if ("detection" in data) == ("correlation" in data):
         both = "'detection' and 'correlation' in one rule" if "detection" in data else "no 'detection'"
         key = "correlation" if "detection" in data else "title"
         raise document.error(f"{both}: a rule has exactly one of 'detection' and 'correlation'", key)
     rule_id, name = _identity(document, pack)
-    metadata = _metadata(document)
+    metadata = metadata_of(document)
     extras = read_extras(document, rule_id)
     base = Rule(
         id=rule_id,
@@ -131,7 +130,9 @@ def _warn(compiled: Compiled, kind: ProblemKind, where: Location, message: str) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Metadata:
+class Metadata:
+    """What a document says of itself."""
+
     title: str
     level: Level | None
     description: str
@@ -170,7 +171,7 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-def _metadata(document: Document) -> _Metadata:
+def metadata_of(document: Document) -> Metadata:
     """Title, level, tags and the like, as pySigma judges them."""
     # Our ids are slugs, where pySigma insists on UUIDs; what it does not know it would only carry along.
     data = {key: value for key, value in document.data.items() if key in KNOWN_KEYS and key not in ("id", "vedette")}
@@ -185,7 +186,7 @@ def _metadata(document: Document) -> _Metadata:
         raise document.error(one_line(first), key if key in document.data else "title")
     level = values["level"]
     references = values["references"] or []
-    return _Metadata(
+    return Metadata(
         title=values["title"],
         level=Level.parse(level.name) if level is not None else None,
         description=(values["description"] or "").strip(),
@@ -208,7 +209,8 @@ def _check_response(document: Document, rule: Rule) -> None:
 # ----------------------------------------------------------------------------------------------- detection rules
 
 
-def _logsource(document: Document) -> LogSource:
+def read_logsource(document: Document) -> LogSource:
+    """The `logsource` of a document; RuleError with the place where it is none."""
     found = document.data.get("logsource")
     if not isinstance(found, dict):
         raise document.error("'logsource' is a mapping: product, category, service", "logsource")
@@ -227,10 +229,10 @@ def _logsource(document: Document) -> LogSource:
 def _detection_rule(
     document: Document, base: Rule, name: str, extras: Extras, pack: str, placeholders: Mapping[str, Sequence[str]]
 ) -> Compiled:
-    logsource = _logsource(document)
+    logsource = read_logsource(document)
     ours = logsource.service in SERVICES and logsource.product in ("", "linux")
     strict = bool(pack) or ours
-    compiled = Compiled(base, name, False, document, extras.cases, strict=strict)
+    compiled = Compiled(base, name, False, document, extras.cases, strict=strict, given=logsource)
     seen = _judge_fields(compiled)
     detection = compile_parts(document, read_parts(document, ("detection",), placeholders), seen)
     for unused in detection.unused:
