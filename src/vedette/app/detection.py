@@ -14,13 +14,15 @@ from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
 from vedette.detections.interest import Interest
 from vedette.detections.match import Matcher, log_sources
-from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, Trust
+from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, RecordFormat, Trust
 from vedette.model.errors import RuleError
 from vedette.model.findings import Finding
 from vedette.model.protocols import Counter
 from vedette.model.rules import LogSource, Rule
+from vedette.parsers.json import JsonParser
 from vedette.parsers.parser import SyslogParser, wanted_of
 from vedette.parsers.registry import PatternSet
+from vedette.parsers.routing import RoutingParser
 from vedette.parsers.syslog import span_of_file
 from vedette.rules import cache
 from vedette.rules.loading import PACKS, iter_files, load
@@ -72,8 +74,13 @@ def load_matcher(
 
 def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0) -> Matcher:
     """A matcher over `rules` that parses what they look at."""
-    parser = SyslogParser(PatternSet.load(), wanted_of(log_sources(rules)), counter, interest=Interest(rules))
-    return Matcher(rules, parser, skew_limit=skew_limit)
+    return Matcher(rules, routed_parser(rules, counter), skew_limit=skew_limit)
+
+
+def routed_parser(rules: Sequence[Rule], counter: Counter) -> RoutingParser:
+    """Our parsers for every format, looking at what `rules` can match."""
+    lines = SyslogParser(PatternSet.load(), wanted_of(log_sources(rules)), counter, interest=Interest(rules))
+    return RoutingParser({**dict.fromkeys(RecordFormat, lines), RecordFormat.JSON: JsonParser(counter)})
 
 
 def parser_of(logsources: Iterable[LogSource], counter: Counter) -> SyslogParser:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 import numpy as np
 
+from vedette.app.formats import AUTO, format_of, objects_in
 from vedette.app.merge import merged
 from vedette.app.workers import ForkedPool, InlinePool, Pool
 from vedette.detections.correlate import Correlator
@@ -24,12 +25,13 @@ from vedette.detections.match import Matcher
 from vedette.detections.matches import Matches
 from vedette.detections.stretch import Stretch
 from vedette.detections.wire import Answer, join, pack, unpack
-from vedette.model.batch import REPLAY_HOST_ID, Batch, Int64, Origin, Trust, split_lines
+from vedette.model.batch import REPLAY_HOST_ID, Batch, Int64, Origin, RecordFormat, Trust, split_lines
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import VedetteError
 from vedette.model.findings import Evidence, Finding
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
+from vedette.parsers.splitting import is_lines
 from vedette.parsers.syslog import span_of_file
 
 CHUNK = 8 << 20
@@ -50,6 +52,8 @@ class _Job(msgspec.Struct, frozen=True):
     offset: int
     length: int
     block: bytes | None
+    spans: bytes = b""
+    """int64[3, n]: where the records of `block` start and end, and on which line; else every line is one."""
 
 
 _JOB_ENCODER = msgspec.msgpack.Encoder()
@@ -58,12 +62,17 @@ _JOB_DECODER = msgspec.msgpack.Decoder(_Job)
 
 @dataclass(frozen=True, slots=True)
 class ReplayFile:
-    """One input. year, read_at: what times without a year are judged by (see `Calendar`)."""
+    """One input. year, read_at: what times without a year are judged by (see `Calendar`).
+
+    whole_lines: each line is a record.
+    """
 
     path: Path
     origin: Origin
     year: int
     read_at: int
+    format: RecordFormat = RecordFormat.SYSLOG
+    whole_lines: bool = True
 
 
 @dataclass(slots=True)
@@ -78,10 +87,12 @@ class Progress:
     findings: int = 0
 
 
-def open_files(paths: Sequence[Path], *, year: int = 0, timezone: str = "UTC") -> list[ReplayFile]:
+def open_files(
+    paths: Sequence[Path], *, year: int = 0, timezone: str = "UTC", record_format: str = AUTO
+) -> list[ReplayFile]:
     """The inputs in the order given; `year` is that of each file's first record, 0 = judged by time of writing.
 
-    VedetteError names the one that cannot be read.
+    record_format: of all of them, "auto" = told from how each begins. VedetteError names the one that cannot be read.
     """
     files = []
     for path in paths:
@@ -91,12 +102,22 @@ def open_files(paths: Sequence[Path], *, year: int = 0, timezone: str = "UTC") -
                 raise VedetteError(f"cannot read {path}: {reason}", hint="name the log files themselves")
             first, last = _ends(path) if year else (b"", b"")
             mtime = path.stat().st_mtime_ns // 1000
-            path.open("rb").close()
+            head = _head(path)
         except OSError as error:
             raise VedetteError(f"cannot read {path}: {error.strerror}") from None
         its_year, read_at = span_of_file(first, last, year=year, mtime=mtime, timezone=timezone)
-        files.append(ReplayFile(path, Origin(REPLAY_HOST_ID, f"file:{path}"), its_year, read_at))
+        form = format_of(head) if record_format == AUTO else RecordFormat(record_format)
+        whole_lines = form is not RecordFormat.JSON or is_lines(head)
+        origin = Origin(REPLAY_HOST_ID, f"file:{path}")
+        files.append(ReplayFile(path, origin, its_year, read_at, form, whole_lines))
     return files
+
+
+def _head(path: Path) -> bytes:
+    """How a file begins."""
+    with gzip.open(path) if _is_gzip(path) else path.open("rb") as file, suppress(*_DAMAGE):
+        return file.read(_ENDS)
+    return b""
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:
@@ -176,16 +197,22 @@ class Replay:
         block = job.block
         if block is None:
             block = _read(self._raws[job.file], file.path, job.length, job.offset)
-        starts, ends = split_lines(block)
-        too_long = _shorten(block, starts, ends)
+        if job.spans:
+            starts, ends, positions = np.frombuffer(job.spans, dtype=np.int64).reshape(3, -1)
+            too_long = 0  # whoever found the records has counted them
+        else:
+            starts, ends = split_lines(block)
+            positions = np.arange(1, len(starts) + 1, dtype=np.int64)
+            too_long = _shorten(block, starts, ends)
         batch = Batch(
             origin=file.origin,
             number=job.number,
             block=block,
             starts=starts,
             ends=ends,
-            positions=np.arange(1, len(starts) + 1, dtype=np.int64),
+            positions=positions,
             read_at=file.read_at,
+            format=file.format,
             trust=Trust.FORGEABLE,
             timezone=self._timezone,
             year=file.year,
@@ -208,14 +235,18 @@ class Replay:
             high = max(high, part.batch_high)
         return join(parts, np.arange(sum(len(part.rows) for part in parts)))
 
+    def cut(self, records: int) -> None:
+        """Note that these were longer than a record may be."""
+        if records:
+            self.progress.too_long += records
+            self._counter.add("records_dropped", DropReason.RECORD_TOO_LONG, records)
+
     def done(self, length: int, answer: Answer) -> None:
         """Note that a block has been matched."""
         self.progress.bytes_done += length
         self.progress.records += answer.matches.n
         self.progress.unreadable += answer.matches.unreadable
-        if answer.too_long:
-            self.progress.too_long += answer.too_long
-            self._counter.add("records_dropped", DropReason.RECORD_TOO_LONG, answer.too_long)
+        self.cut(answer.too_long)
         self._report(self.progress)
 
 
@@ -255,7 +286,7 @@ class _Reader:
             matches = replace(
                 matches, position=matches.position + self._lines, high=np.maximum(matches.high, self.high)
             )
-            self._lines += matches.n
+            self._lines += 0 if job.spans else matches.n
             self.high = max(self.high, matches.batch_high)
             yield stretch_of(_nameplate(self.file), matches, self._raw_of(job, answer.starts, answer.ends))
         if self._damage is not None:
@@ -271,7 +302,20 @@ class _Reader:
         return raw
 
     def _cut(self) -> Iterator[_Job]:
+        if not self.file.whole_lines:
+            return self._cut_objects()
         return self._cut_compressed() if self._compressed else self._cut_plain()
+
+    def _cut_objects(self) -> Iterator[_Job]:
+        """Jobs of a JSON file that does not have one object a line."""
+        packed = gzip.GzipFile(fileobj=self._raw) if self._compressed else None
+        chunks = iter(lambda: self._raw.read(_ENDS) if packed is None else self._inflated(packed), b"")
+        done = 0
+        for number, (block, spans, cut) in enumerate(objects_in(chunks, self._replay._chunk, LONGEST)):
+            at = self._raw.tell()
+            self._replay.cut(cut)
+            yield _Job(self._index, number, done, 0 if self._compressed else at - done, block, spans.tobytes())
+            done = at
 
     def _cut_plain(self) -> Iterator[_Job]:
         descriptor = self._raw.fileno()

@@ -14,6 +14,7 @@ import typer
 
 from vedette.app.counters import Counters
 from vedette.app.detection import load_matcher
+from vedette.app.formats import CHOICES
 from vedette.app.replay import LONGEST, Progress, Replay, evidence, open_files
 from vedette.app.workers import default_workers
 from vedette.cli.output import Format, errors_said, json_line, note, say
@@ -29,7 +30,7 @@ def replay(
     rules: Annotated[list[Path] | None, typer.Option("--rules", help="rule files or folders, too")] = None,
     no_packs: Annotated[bool, typer.Option("--no-packs", help="without our own packs")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="run what can be loaded of broken rules")] = False,
-    format: Annotated[str, typer.Option("--format", help="auto or syslog")] = "auto",  # noqa: A002
+    format: Annotated[str, typer.Option("--format", help="auto, syslog, json, audit or access")] = "auto",  # noqa: A002
     timezone: Annotated[str, typer.Option("--timezone", help="zone of header times without one")] = "UTC",
     year: Annotated[int, typer.Option("--year", help="year of the first record, where headers have none")] = 0,
     workers: Annotated[int, typer.Option("--workers", help="matching processes; 0: one a processor")] = 0,
@@ -58,7 +59,7 @@ def _replay(
     correlator = Correlator(matcher.rules, counter=counter, evidence=evidence)
     with _progress_bar() as show:
         run = Replay(
-            open_files(paths, year=year, timezone=timezone),
+            open_files(paths, year=year, timezone=timezone, record_format=record_format),
             matcher,
             correlator,
             counter=counter,
@@ -78,7 +79,7 @@ def _replay(
     note(
         f"{done.records} records, {seconds:.2f} seconds, {done.records / seconds:.0f} records/s, "
         f"{done.findings} findings"
-        + (f", {done.unreadable} headers unreadable" if done.unreadable else "")
+        + (f", {done.unreadable} records unreadable" if done.unreadable else "")
         + (f", {done.too_long} records cut at {LONGEST} bytes" if done.too_long else "")
         + (f", {late} records too late to correlate" if late else "")
     )
@@ -90,8 +91,8 @@ def check_options(record_format: str, timezone: str, year: int) -> None:
 
     from vedette.model.errors import VedetteError
 
-    if record_format not in ("auto", "syslog"):
-        raise VedetteError(f"unknown format {record_format!r}", hint="auto or syslog")
+    if record_format not in CHOICES:
+        raise VedetteError(f"unknown format {record_format!r}", hint=f"one of {', '.join(CHOICES)}")
     try:
         ZoneInfo(timezone)
     except (KeyError, ValueError, OSError):

@@ -3,7 +3,7 @@ Counterpart: sources and `replay` say the format in `Batch.format`; `app` compos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from vedette.model.batch import Batch, RecordFormat
 from vedette.model.events import Table
@@ -11,20 +11,15 @@ from vedette.model.protocols import Parser
 
 
 class RoutingParser:
-    """Parsers by format, each made when the first batch of its format comes."""
+    """Parsers by format; every format has one."""
 
-    def __init__(self, makers: Mapping[RecordFormat, Callable[[], Parser]]) -> None:
-        self._makers = makers
-        self._parsers: dict[Callable[[], Parser], Parser] = {}
+    def __init__(self, parsers: Mapping[RecordFormat, Parser]) -> None:
+        self._parsers = dict(parsers)
 
     def of(self, record_format: RecordFormat) -> Parser:
         """The parser of a format."""
-        maker = self._makers[record_format]
-        found = self._parsers.get(maker)
-        if found is None:
-            found = self._parsers[maker] = maker()
-        return found
+        return self._parsers[record_format]
 
     def parse(self, batch: Batch) -> Table:
         """The events of `batch`."""
-        return self.of(batch.format).parse(batch)
+        return self._parsers[batch.format].parse(batch)

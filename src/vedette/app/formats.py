@@ -1,0 +1,68 @@
+"""In which format a file is, told from its beginning, and how its records are found in it.
+Counterpart: `app.replay` cuts files by it; `parsers` read what was cut."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from vedette.model.batch import Int64, RecordFormat
+from vedette.parsers.splitting import ObjectSplitter
+
+AUTO = "auto"
+CHOICES = (AUTO, *(form.value for form in RecordFormat if form is not RecordFormat.MESSAGE))
+"""What `--format` takes."""
+
+_LOOKED_AT = 20
+_JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[{\]])')
+_AUDIT = re.compile(rb"(?:node=\S+ )?type=\S+ msg=audit\(\d+\.\d+:\d+\)")
+_ACCESS = re.compile(
+    rb'\S+ (?:\S+ )?\S+ (?:\S+|"[^"]*"|[^\[]*) \[\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "'
+    rb"|\[[A-Z][a-z][a-z] [A-Z][a-z][a-z] [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)? \d{4}\] \["
+    rb"|\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[[a-z]+\] \d+#\d+: "
+)
+
+
+def format_of(head: bytes) -> RecordFormat:
+    """The format of a file that begins with `head`; syslog where nothing else tells."""
+    if _JSON.match(head):
+        return RecordFormat.JSON
+    lines = [line for line in head.split(b"\n")[: 2 * _LOOKED_AT] if line.strip()][:_LOOKED_AT]
+    for form, pattern in ((RecordFormat.AUDIT, _AUDIT), (RecordFormat.ACCESS, _ACCESS)):
+        if 2 * sum(pattern.match(line) is not None for line in lines) > len(lines):
+            return form
+    return RecordFormat.SYSLOG
+
+
+def objects_in(chunks: Iterable[bytes], size: int, limit: int) -> Iterator[tuple[bytes, Int64, int]]:
+    """Objects of a JSON stream in blocks of about `size` bytes.
+
+    A block, int64[3, n] of starts, ends and lines, and how many objects were cut at `limit` bytes.
+    """
+    splitter = ObjectSplitter(limit)
+    records: list[bytes] = []
+    lines: list[int] = []
+    held = cut = 0
+    for data, last in _last_told(chunks):
+        for found in splitter.feed(data, last=last):
+            records.append(found.record)
+            lines.append(found.line)
+            held += len(found.record)
+            cut += found.cut
+        if records and (last or held >= size):
+            lengths = np.array([len(record) for record in records], dtype=np.int64)
+            starts = np.cumsum(lengths + 1) - lengths - 1
+            yield (
+                b"\n".join(records) + b"\n",
+                np.stack([starts, starts + lengths, np.array(lines, dtype=np.int64)]),
+                cut,
+            )
+            records, lines, held, cut = [], [], 0, 0
+
+
+def _last_told(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    for data in chunks:
+        yield data, False
+    yield b"", True
