@@ -5,25 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from vedette.app.abilities import abilities
 from vedette.model.levels import Level
 from vedette.model.rules import (
-    All,
-    Any,
     Comparison,
     Correlate,
     CorrelationKind,
     LogSource,
-    Node,
-    Not,
     Op,
-    Raw,
     Response,
     Rule,
     Test,
     Threshold,
 )
 from vedette.rules import LoadResult, ProblemKind, Severity, lint, load
-from vedette.rules.lint import Abilities, longest_literal, longest_word, refused_by_re2
+from vedette.rules.lint import Abilities, refused_by_re2
 
 GOOD = Rule(
     "r-a",
@@ -52,8 +48,6 @@ def test_a_rule_that_is_right_has_no_problem():
         (replace(GOOD, response=Response("user.id")), ProblemKind.UNSAFE_RESPONSE),
         (replace(GOOD, response=Response("nobody.declared")), ProblemKind.UNSAFE_RESPONSE),
         (replace(GOOD, when=Test("process.command_line", Op.EQUALS, ("x",))), ProblemKind.FIELD_NOT_GIVEN),
-        (replace(GOOD, when=Raw("a?b*")), ProblemKind.NO_ATOM),
-        (replace(GOOD, when=Raw("[a-z]+", regex=True)), ProblemKind.NO_ATOM),
         (replace(GOOD, when=Test("message", Op.REGEX, ("abcd(?=x)",))), ProblemKind.REGEX_NOT_LINEAR),
         (replace(GOOD, correlate=COUNT), ProblemKind.MISSING_REFERENCE),
     ],
@@ -84,19 +78,6 @@ def test_problems_of_loading_come_first_by_line(tmp_path: Path):
     file.write_text("title: T\nid: my-rule\nlogsource: {service: sshd}\ndetection: {s: {user.nmae: a}, condition: s}\n")
     problems = lint(load([file], keep_going=True))
     assert [(problem.kind, problem.location.line) for problem in problems] == [(ProblemKind.BROKEN, 4)]
-
-
-@pytest.mark.parametrize(("pattern", "length"), [("", 0), ("abc", 3), ("a*bcd?e", 3), (r"a\*b\\c", 5), ("***", 0)])
-def test_the_longest_literal_of_a_pattern(pattern: str, length: int):
-    assert longest_literal(pattern) == length
-
-
-@pytest.mark.parametrize(
-    ("pattern", "length"),
-    [("[a-z]+", 0), ("foo*", 2), (r"\d+bar(?:x|y)?", 3), ("(?i)ab", 2), (r"a\.bcd", 3), ("[]abc]d", 1)],
-)
-def test_the_longest_word_of_an_expression(pattern: str, length: int):
-    assert longest_word(pattern) == length
 
 
 def test_what_re2_refuses():
@@ -184,26 +165,16 @@ def test_a_count_the_attacker_spreads():
     assert kinds(GOOD, replace(blocking, response=None)) == []
 
 
-@pytest.mark.parametrize(
-    ("when", "found"),
-    [
-        (Any((Test("f", Op.CONTAINS, ("abc",)), Test("f", Op.EQUALS, ("a",)))), True),
-        (Any((Test("f", Op.CONTAINS, ("abc",)), Test("f", Op.CONTAINS, ("ab",)))), False),
-        (All((Test("f", Op.EXISTS, (True,)), Test("f", Op.ENDSWITH, ("/w",)))), True),
-        (Not(Test("f", Op.EQUALS, ("abc",))), False),
-        (Test("f", Op.CONTAINS, ("ab", "abc"), all=True), True),
-        (All((Raw("dd"), Raw("if="))), True),
-        (Raw("\N{SNOWMAN}"), True),
-        (Test("f", Op.REGEX, ("[a-z]{3}",)), False),
-        (Test("f", Op.LIKE, ("a*b*cde",)), True),
-    ],
-)
-def test_something_must_be_there_to_look_for(when: Node, found: bool):
-    assert (kinds(replace(GOOD, when=when, logsource=LogSource("x"))) == []) is found
+def test_a_rule_for_which_nothing_is_looked_up():
+    found = lint(LoadResult((GOOD,), (), ()), Abilities(atoms=lambda _rule: ()))
+    assert [(problem.kind, problem.rule_id) for problem in found] == [(ProblemKind.NO_ATOM, "r-a")]
+    assert lint(LoadResult((GOOD,), (), ()), Abilities(atoms=lambda _rule: ("ssh-login-failed",))) == []
+    only_counts = replace(GOOD, correlate=replace(COUNT, of=("r-a",)))
+    assert lint(LoadResult((only_counts,), (), ()), Abilities(atoms=lambda _rule: ())) == []
 
 
 def test_our_packs_have_neither_errors_nor_warnings():
-    told = lint(load([], packs=True, examples=True))
+    told = lint(load([], packs=True, examples=True), abilities())
     assert [str(problem) for problem in told if problem.severity is not Severity.NOTE] == []
 
 
@@ -221,7 +192,7 @@ def test_our_packs_are_held_to_cases_and_advice():
 @pytest.mark.slow
 def test_what_is_found_in_the_rules_of_sigmahq(corpus: Path):
     folders = [corpus / "sigma" / name for name in ("rules", "rules-emerging-threats", "rules-threat-hunting")]
-    told = lint(load(folders, keep_going=True))
+    told = lint(load(folders, keep_going=True), abilities())
     found = {(problem.kind.value, Path(problem.location.file).name) for problem in told}
     # Each was looked at by hand and is so.
     assert {

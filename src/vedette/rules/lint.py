@@ -3,7 +3,6 @@ Counterpart: `loading` tells what does not load; `dead` what can never fire; `cl
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +17,9 @@ from vedette.rules.places import Places
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
 from vedette.rules.schemas import array_of, known_fields
 
-ATOM_LENGTH = 3
-"""A literal shorter than this is in so many records that scanning for it finds nothing out."""
-
 _PREFIXES = frozenset({"vedette.source.prefix", "vedette.source.prefix_56"})
 _FROM_ANYWHERE = frozenset({"header", "journal", "derived", "pam"})
 """Who gives fields to records of every service: PAM speaks inside each program that uses it."""
-_NOT_LITERAL = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]|\(\?[^:)]*[:)]")
-_LITERAL_RUN = re.compile(r"[A-Za-z0-9 _/=:,;@%&~\"'<>#!-]+(?![?*{])")
-_TEXT_OPS = frozenset({Op.CONTAINS, Op.STARTSWITH, Op.ENDSWITH})
 _OUTNUMBERED = 4
 """A spelling is taken for a slip where so many times more rules have the other one."""
 
@@ -35,10 +28,12 @@ _OUTNUMBERED = 4
 class Abilities:
     """What parsers and engine can do, handed in because no stage knows another; None: not judged.
 
-    covered: whether some parser gives records of a log source.
+    covered: whether some parser gives records of a log source. atoms: what is looked for on behalf of a rule,
+    nothing where every record is looked at.
     """
 
     covered: Callable[[LogSource], bool] | None = None
+    atoms: Callable[[Rule], Sequence[str]] | None = None
 
 
 def lint(result: LoadResult, abilities: Abilities = Abilities()) -> list[Problem]:
@@ -57,7 +52,7 @@ def lint(result: LoadResult, abilities: Abilities = Abilities()) -> list[Problem
         problems += _keyed(rule)
         problems += _fields(rule, places, spellings)
         problems += _patterns(rule, places)
-        problems += _scanned(rule)
+        problems += _scanned(rule, abilities)
         problems += _paired(rule, places)
         problems += _parsed(rule, abilities)
     problems += find_dead(result.rules)
@@ -175,7 +170,8 @@ def _fields(rule: Rule, places: Places, spellings: _Spellings) -> Iterator[Probl
             continue
         spelt = spellings[rule.logsource, name.casefold()]
         usual, number = max(spelt.items(), key=lambda one: (one[1], one[0]))
-        if usual != name and number >= _OUTNUMBERED * spelt[name]:
+        # Makers that vary the first letter are met by the parsers.
+        if usual[1:] != name[1:] and number >= _OUTNUMBERED * spelt[name]:
             message = f"{name!r} is spelt {usual!r} by {number} other rules of this log source; names are exact"
             at = places.of(rule, name)
             yield _problem(rule, ProblemKind.FIELD_SPELLING, Severity.WARNING, message, f"did you mean {usual!r}?", at)
@@ -250,71 +246,14 @@ def _patterns(rule: Rule, places: Places) -> Iterator[Problem]:
                 yield _problem(rule, ProblemKind.REGEX_NOT_LINEAR, Severity.WARNING, message, hint, at)
 
 
-def _scanned(rule: Rule) -> Iterator[Problem]:
-    """A rule none of whose required parts is a text or number to look up is judged on every record."""
-    if (rule.correlate is not None and not rule.correlate.preceding) or rule.parents or _found(rule.when):
+def _scanned(rule: Rule, abilities: Abilities) -> Iterator[Problem]:
+    """A rule none of whose required parts is anything to look up is judged on every record."""
+    if abilities.atoms is None or (rule.correlate is not None and not rule.correlate.preceding) or rule.parents:
         return
-    short = [leaf.pattern for leaf in tests_of(rule.when) if isinstance(leaf, Raw) and not _raw_found(leaf)]
-    message = "nothing that must be in a record can be looked up: every record of its log source is judged"
-    if short:
-        message += f"; {short[0]!r} has no {ATOM_LENGTH} characters together"
-    hint = f"add a test of equality, or of a text of {ATOM_LENGTH} characters, that must hold"
-    yield _problem(rule, ProblemKind.NO_ATOM, Severity.WARNING, message, hint)
-
-
-def _found(node: Node) -> bool:
-    """Whether something that can be looked up must be there for `node` to hold."""
-    match node:
-        case All(parts):
-            return any(_found(part) for part in parts)
-        case Any(parts):
-            return all(_found(part) for part in parts)
-        case Not():
-            return False
-        case Raw():
-            return _raw_found(node)
-        case Test(op=op, values=values):
-            over = any if node.all else all
-            if op in (Op.EQUALS, Op.CIDR):
-                return node.part is None
-            if op in _TEXT_OPS:
-                # Where it must stand is as good as one character more.
-                anchored = op is not Op.CONTAINS
-                return over(_weight(str(value)) + anchored >= ATOM_LENGTH for value in values)
-            if op is Op.LIKE:
-                return over(longest_literal(str(value)) >= ATOM_LENGTH for value in values)
-            return op is Op.REGEX and over(longest_word(str(value)) >= ATOM_LENGTH for value in values)
-
-
-def _raw_found(raw: Raw) -> bool:
-    return (longest_word if raw.regex else longest_literal)(raw.pattern) >= ATOM_LENGTH
-
-
-def _weight(text: str) -> int:
-    """Its length; a character beyond ASCII is rare enough to stand for a whole word."""
-    return len(text) if text.isascii() else max(len(text), ATOM_LENGTH)
-
-
-def longest_literal(pattern: str) -> int:
-    """Length of the longest run without a wildcard in a pattern of Op.LIKE; a character beyond ASCII counts thrice."""
-    longest = run = 0
-    escaped = False
-    for character in pattern:
-        if escaped or character not in "*?\\":
-            run, escaped = run + _weight(character), False
-            longest = max(longest, run)
-        elif character == "\\":
-            escaped = True
-        else:
-            run = 0
-    return longest
-
-
-def longest_word(pattern: str) -> int:
-    """About the length of the longest literal run in a regular expression, classes and escapes left out."""
-    if not pattern.isascii():
-        return ATOM_LENGTH
-    return max(map(len, _LITERAL_RUN.findall(_NOT_LITERAL.sub("\0", pattern))), default=0)
+    if not abilities.atoms(rule):
+        message = "nothing that must be in a record can be looked up: every record of its log source is judged"
+        hint = "add a test of equality, or of a text of some length, that must hold"
+        yield _problem(rule, ProblemKind.NO_ATOM, Severity.WARNING, message, hint)
 
 
 def refused_by_re2(pattern: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vedette.app.abilities import abilities
 from vedette.cli.options import Output, RulePaths
 from vedette.cli.output import FOUND, OK, WRONG, Format, errors_said, note, say, write_json
 from vedette.rules import Problem, ProblemKind, Severity, lint, load
@@ -21,7 +22,7 @@ def lint_rules(
 ) -> None:
     """What is wrong with rules, by file and line; exit 2 for errors, 1 for warnings, 0 for notes alone."""
     with errors_said():
-        problems = lint(load(paths or [], packs=not paths, keep_going=True, examples=True))
+        problems = lint(load(paths or [], packs=not paths, keep_going=True, examples=True), abilities())
         if kind:
             problems = [problem for problem in problems if problem.kind in kind]
         if output is Format.JSON:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from vedette.app.abilities import atoms_of_rule
 from vedette.cli.options import Output, RulePaths
 from vedette.cli.output import OK, WRONG, Format, errors_said, note, table, write_json
-from vedette.model.rules import LogSource, Raw, Rule, Test, tests_of
+from vedette.model.rules import Raw, Rule, Test, tests_of
 from vedette.rules import load
+from vedette.rules.coverage import source_words
 
 
 def list_rules(paths: RulePaths = None, output: Output = Format.TEXT) -> None:
@@ -21,7 +23,7 @@ def list_rules(paths: RulePaths = None, output: Output = Format.TEXT) -> None:
             write_json(_record(rule) for rule in result.rules)
         else:
             table(
-                ("RULE", "LEVEL", "KIND", "STEP", "BLOCKS", "LOOKS AT", "FIELDS", "NAME"),
+                ("RULE", "LEVEL", "KIND", "STEP", "BLOCKS", "LOOKS AT", "FIELDS", "ATOMS", "NAME"),
                 [
                     (
                         rule.id,
@@ -29,8 +31,9 @@ def list_rules(paths: RulePaths = None, output: Output = Format.TEXT) -> None:
                         _kind(rule),
                         rule.step.value,
                         rule.response.target if rule.response else "",
-                        _source(rule.logsource),
+                        source_words(rule.logsource),
                         len(fields_of(rule)),
+                        len(atoms_of_rule(rule)) or "-",
                         rule.name,
                     )
                     for rule in result.rules
@@ -43,10 +46,6 @@ def _kind(rule: Rule) -> str:
     if rule.silent:
         return "silent"
     return rule.correlate.kind.value if rule.correlate else rule.kind.value
-
-
-def _source(source: LogSource) -> str:
-    return "/".join(word for word in (source.product, source.category, source.service) if word)
 
 
 def fields_of(rule: Rule) -> list[str]:
@@ -73,6 +72,7 @@ def _record(rule: Rule) -> dict[str, Any]:
         "key": list(rule.correlate.group_by if rule.correlate else rule.key),
         "fields": fields_of(rule),
         "keywords": sum(isinstance(leaf, Raw) for leaf in leaves),
+        "atoms": list(atoms_of_rule(rule)),
         "of": list(rule.correlate.of) if rule.correlate else [],
         "response.target": rule.response.target if rule.response else None,
         "tags": list(rule.tags),
