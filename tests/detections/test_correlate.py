@@ -16,6 +16,7 @@ from vedette.model.errors import RuleError, StateError
 from vedette.model.levels import Level
 from vedette.model.reasons import BlameReason
 from vedette.model.rules import (
+    Clause,
     Comparison,
     Correlate,
     CorrelationKind,
@@ -46,6 +47,12 @@ def counting(
     bounds = (Threshold(Comparison.GTE, threshold),)
     correlate = Correlate(kind, of, group_by, timespan * SECOND, bounds, (distinct,) if distinct else ())
     return Rule(id="many", name="many", level=Level.HIGH, correlate=replace(correlate, **more))  # type: ignore[arg-type]
+
+
+def but(rule: Rule, **more: object) -> Rule:
+    """The correlation rule with other parts."""
+    assert rule.correlate is not None
+    return replace(rule, correlate=replace(rule.correlate, **more))  # type: ignore[arg-type]
 
 
 def failed(time: float, address: str = "192.0.2.1", user: str = "bob", **more: object) -> str:
@@ -261,18 +268,26 @@ def test_a_correlated_child_that_fires_wins_over_the_siblings_after_it() -> None
 
 
 def test_what_it_cannot_do_is_said() -> None:
-    below = replace(
-        counting(3, 10), correlate=replace(counting(3, 10).correlate, threshold=(Threshold(Comparison.LT, 3),))
-    )  # type: ignore[type-var]
-    chained = replace(counting(3, 10, of=("many",)), id="chained")
-    for rules in (
-        [FAILED, below],
-        [FAILED, counting(0, 10)],
-        [FAILED, counting(3, 10, of=("none",))],
-        [FAILED, counting(3, 10), chained],
-    ):
-        with pytest.raises(RuleError, match="made by hand"):
+    many = counting(3, 10)
+    below = Threshold(Comparison.LT, 3)
+    other_key = replace(counting(3, 10, of=("many",), group_by=("user.name",)), id="other-key")
+    refused: list[tuple[list[Rule], str]] = [
+        ([FAILED, counting(0, 10)], "hold for nothing"),
+        ([FAILED, counting(3, 10, of=("none",))], "no rule 'none'"),
+        ([FAILED, many, other_key], "findings of many have no 'user.name'"),
+        ([FAILED, counting(3, 10, of=("many",))], "rule many counts itself"),
+        ([FAILED, but(many, threshold=(below,), preceding=True)], "counted with gte or gt"),
+        ([FAILED, but(many, threshold=())], "there is no condition"),
+        ([FAILED, but(many, kind=CorrelationKind.VALUE_SUM)], "value_sum needs a field"),
+        ([FAILED, counting(3, 10, fields=("user.name",))], "event_count has no field"),
+        ([FAILED, but(many, kind=CorrelationKind.TEMPORAL_ORDERED)], "not compared with a number"),
+        ([FAILED, counting(5000, 10, distinct="user.name")], "at most 4096 distinct"),
+        ([FAILED, counting(3, 10, clauses=(Clause(("failed",)),))], "takes no expression"),
+    ]
+    for rules, why in refused:
+        with pytest.raises(RuleError, match="made by hand") as caught:
             Correlator(rules, counter=Tallies())
+        assert why in str(caught.value)
 
 
 def test_a_flood_of_keys_does_not_push_out_the_one_that_fills_up() -> None:

@@ -8,9 +8,11 @@ from itertools import repeat as repeated
 
 import numpy as np
 
+from vedette.detections.entries import Counted, Entry, Fired, ordinal_of
 from vedette.detections.keying import ascending, group_arrays, group_lists, key_codes, scalars
+from vedette.detections.measured import window_of
 from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch, group_by, scalar
-from vedette.detections.windows import Entry, Fired, KeyWindow, needed_trust, ordinal_of
+from vedette.detections.windows import KeyWindow, needed_trust
 from vedette.model import rules as model_rules
 from vedette.model.batch import Bool, Int64
 from vedette.model.clock import BEGINNING
@@ -46,6 +48,7 @@ class RuleRun:
         self._sweep = sweep
         self._sweep_every = sweep_every
         self.plan = state.plan
+        self.stretch = stretch
         self.matches = stretch.matches
         self.origins = origins
         self.trust = trust
@@ -138,7 +141,7 @@ class RuleRun:
         window = self.state.windows.get(key)
         if window is None:
             evicted = self.state.evicted.pop(key, None) is not None
-            window = self.state.windows[key] = KeyWindow(inexact=evicted or self.state.doubtful)
+            window = self.state.windows[key] = window_of(self.plan, inexact=evicted or self.state.doubtful)
         if self.track:
             self.state.changed.add(key)
         return window
@@ -195,7 +198,7 @@ class RuleRun:
         return int(self.matches.window[at])
 
     def _settle(self, key: Key, continued: int, time: int) -> None:
-        if continued:
+        if continued and not self.state.rule.silent:
             self.outcome.continuations.append(Continuation(self.state.rule.id, self._named(key), continued, time))
 
     def _named(self, key: Key) -> dict[str, Scalar]:
@@ -465,6 +468,6 @@ class _Source:
     def values(self) -> Int64:
         """A code for the counted value at each sorted place."""
         column = self._work.counted()
-        known = {value: code for code, value in enumerate(self._work.texts()[:-1])}
+        known: dict[Counted, int] = {value: code for code, value in enumerate(self._work.texts()[:-1])}
         old = np.asarray([known.setdefault(entry.value, len(known)) for entry in self._carried], dtype=np.int64)
         return np.concatenate([old, column.codes[self._rows].astype(np.int64)])[self._order]

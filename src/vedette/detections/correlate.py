@@ -10,9 +10,14 @@ import msgspec
 import numpy as np
 
 from vedette.detections.columnar import LIGHT, RuleRun
+from vedette.detections.measured import ClosingWindow
+from vedette.detections.plans import WindowPlan, bits_of
 from vedette.detections.report import MakeEvidence, Reporter, plain_evidence
+from vedette.detections.sequential import EventRun
+from vedette.detections.stored import dump_window, load_window
 from vedette.detections.stretch import Firing, Outcome, RuleState, Stretch, group_by
-from vedette.detections.windows import WindowPlan, load_window
+from vedette.detections.windows import KeyWindow
+from vedette.detections.wire import no_matches
 from vedette.model.batch import Bool, Int64, Origin, Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError, StateError
@@ -26,7 +31,7 @@ LATENESS = 5_000_000
 MAX_KEYS = 200_000
 
 # Rows of the stored state that belong to no rule.
-_HIGH, _ORDINALS = "", "ordinals"
+_HIGH, _ORDINALS, _CLOCK = "", "ordinals", "clock"
 
 
 class Correlator:
@@ -60,33 +65,60 @@ class Correlator:
         self._origins: dict[tuple[str, str, str], int] = {}
         self._origin_list: list[Origin] = []
         self._highs: dict[tuple[str, str], int] = {}
-        self._states = [self._state(index, rule) for index, rule in enumerate(self.rules) if rule.correlate is not None]
+        self._clock = BEGINNING
+        self._states = self._in_order(
+            [self._state(index, rule) for index, rule in enumerate(self.rules) if rule.correlate is not None]
+        )
+        self._counted = {base for state in self._states for base in state.inner}
+        self._closing = any(state.plan.closing for state in self._states)
         self._by_id = {state.rule.id: state for state in self._states}
         self._reporter = Reporter(self.rules, self._replaced(), evidence)
 
     def _state(self, index: int, rule: Rule) -> RuleState:
         correlate = rule.correlate
         assert correlate is not None
-        bases = []
+        bases: set[int] = set()
         for name in correlate.of:
-            named = [at for at, other in enumerate(self.rules) if name == other.id or name in other.groups]
+            named = {at for at, other in enumerate(self.rules) if name == other.id or name in other.groups}
             if not named:
                 raise RuleError(f"rule {rule.id}: no rule {name!r} to correlate", location=rule.origin)
-            for at in named:
-                base = self.rules[at]
-                if base.correlate is not None:
-                    raise RuleError(
-                        f"rule {rule.id}: correlation of the correlation {base.id} is not supported yet",
-                        location=rule.origin,
-                    )
-                bases.append(at)
-        fields = {}
-        for base_index in [*bases, index]:
-            aliases = {
-                alias: name for alias, rule_id, name in correlate.aliases if rule_id == self.rules[base_index].id
-            }
-            fields[base_index] = tuple(aliases.get(name, name) for name in correlate.group_by)
-        return RuleState(index, rule, WindowPlan.of(rule, self._lateness), sorted(set(bases)), fields)
+            bases |= named
+        fields, counted, bits = {}, {}, {}
+        for at in [*bases, index]:
+            base = self.rules[at]
+            aliases = {alias: name for alias, rule_id, name in correlate.aliases if rule_id == base.id}
+            fields[at] = tuple(aliases.get(name, name) for name in correlate.group_by)
+            counted[at] = tuple(aliases.get(name, name) for name in correlate.fields)
+            bits[at] = bits_of(correlate, (base.id, *base.groups))
+            if at != index and base.correlate is not None:
+                self._check_inner(rule, base, {*fields[at], *counted[at]})
+        inner = {at for at in bases if self.rules[at].correlate is not None}
+        plan = WindowPlan.of(rule, self._lateness)
+        return RuleState(index, rule, plan, sorted(bases - inner), sorted(inner), fields, counted, bits)
+
+    def _check_inner(self, rule: Rule, base: Rule, needed: set[str]) -> None:
+        missing = sorted(needed - set(group_by(base)))
+        if missing:
+            raise RuleError(
+                f"rule {rule.id}: findings of {base.id} have no {missing[0]!r}, only the fields of its key",
+                location=rule.origin,
+                hint=f"the key is {', '.join(group_by(base)) or 'empty'}",
+            )
+
+    def _in_order(self, states: list[RuleState]) -> list[RuleState]:
+        """Each correlation after those it counts, else as they were; RuleError for one that counts itself."""
+        left, done = {state.index: state for state in states}, set[int]()
+        ordered: list[RuleState] = []
+        while left:
+            ready = [state for state in left.values() if done.issuperset(state.inner)]
+            if not ready:
+                rule = next(iter(left.values())).rule
+                names = ", ".join(sorted(state.rule.id for state in left.values()))
+                raise RuleError(f"rule {rule.id} counts itself, through {names}", location=rule.origin)
+            ordered += ready
+            done.update(state.index for state in ready)
+            left = {index: state for index, state in left.items() if index not in done}
+        return ordered
 
     def _replaced(self) -> dict[int, list[int]]:
         """Per correlated child the rules whose finding on a record its firing replaces.
@@ -118,12 +150,16 @@ class Correlator:
         outcome = Outcome()
         origins = self._learn_origins(stretch)
         stretch, timely = self._placed(stretch)
-        if not len(stretch.matches.rows):
+        clock = np.maximum(np.maximum.accumulate(stretch.matches.high), self._clock)
+        self._clock = max(self._clock, *stretch.highs) if stretch.highs else self._clock
+        if not len(stretch.matches.rows) and not self._closing:
             return outcome
         trust = self._effective_trust(stretch)
+        fired: dict[int, list[Firing]] = {}
         firings: list[Firing] = []
         for state in self._states:
-            rule_run = RuleRun(
+            kind = RuleRun if state.simple else EventRun
+            rule_run = kind(
                 state,
                 stretch,
                 origins,
@@ -135,9 +171,28 @@ class Correlator:
                 sweep=self._sweep,
                 sweep_every=max(self._max_keys // 8, 1),
             )
-            firings.extend(rule_run.run())
+            if isinstance(rule_run, EventRun):
+                given = [firing for base in state.inner for firing in fired[base]]
+                found = rule_run.sequence(given, clock, self._clock, self._counter)
+            else:
+                found = rule_run.run()
+            if state.index in self._counted:
+                fired[state.index] = found
+            firings.extend(found)
         outcome.findings = self._reporter.report(stretch, firings, trust, self._origin_list)
         return outcome
+
+    def advance(self, now: int) -> Outcome:
+        """Let the engine's clock go on to `now` (microseconds) although no record came: windows close.
+
+        For quiet times, when the wall clock is known to be ahead of all that is still to be read, and for the end
+        of a replay with the highest time that was read.
+        """
+        if not self._closing or now <= self._clock:
+            return Outcome()
+        nothing = np.empty(0, dtype=np.int64)
+        stretch = Stretch(no_matches(), [], nothing, [now], now, lambda _index: b"")
+        return self.process(stretch)
 
     def _learn_origins(self, stretch: Stretch) -> Int64:
         codes = []
@@ -165,7 +220,7 @@ class Correlator:
         late = int(len(timely) - np.count_nonzero(timely))
         if late:
             self._counter.add("records_dropped", DropReason.LATE, late)
-        for origin, highest in zip(stretch.origins, stretch.highs, strict=True):
+        for origin, highest in zip(stretch.origins, stretch.highs, strict=False):
             if highest > BEGINNING:
                 source = (origin.host_id, origin.source)
                 self._highs[source] = max(self._highs.get(source, highest), highest)
@@ -183,11 +238,12 @@ class Correlator:
         if len(windows) <= state.most:
             return
         floor = state.newest - state.plan.horizon
-        gone = [key for key, window in windows.items() if window.newest < floor]
+        gone = [key for key, window in windows.items() if window.newest < floor and not _waits(window)]
         state.evicted = {key: newest for key, newest in state.evicted.items() if newest >= floor}
         excess = len(windows) - len(gone) - self._max_keys * 3 // 4
         if len(windows) - len(gone) > self._max_keys:
-            lasting = [(key, window) for key, window in windows.items() if window.newest >= floor]
+            ended = set(gone)
+            lasting = [(key, window) for key, window in windows.items() if key not in ended]
             # A flood of new keys must not push out a key that has been filling up. The order of `windows` is that
             # of the batches, so keys must not be told apart by it.
             lasting.sort(key=lambda one: (one[1].fired, len(one[1].entries), one[1].newest, str(one[0])))
@@ -213,10 +269,12 @@ class Correlator:
             for key in state.changed:
                 window = state.windows.get(key)
                 name = key_text(dict(zip(group_by(state.rule), key, strict=True)))
-                out[state.rule.id, name] = None if window is None else window.dump(names)
+                out[state.rule.id, name] = None if window is None else dump_window(window, names)
             state.changed.clear()
         for (host_id, source), high in self._highs.items():
             out[_HIGH, key_text({"host.id": host_id, "source": source})] = str(high).encode()
+        if self._closing:
+            out[_HIGH, _CLOCK] = str(self._clock).encode()
         ordinals = self._reporter.ordinals(self.highest - 2 * self._lateness)
         out[_HIGH, _ORDINALS] = msgspec.json.encode(ordinals)
         return out
@@ -230,11 +288,17 @@ class Correlator:
         """The clock was set back to `now`: forget what was seen after it, else every record until that time is late."""
         latest = now + self._lateness
         self._highs = {source: min(high, latest) for source, high in self._highs.items()}
+        self._clock = min(self._clock, latest)
         for state in self._states:
             for key in [key for key, window in state.windows.items() if window.newest > latest]:
                 del state.windows[key]
                 state.changed.add(key)
             state.newest = min(state.newest, latest)
+            state.due.clear()
+            for key, window in state.windows.items():
+                if isinstance(window, ClosingWindow) and window.entries:
+                    window.cards = [card._replace(opened=min(card.opened, latest)) for card in window.cards]
+                    state.expect(key, window)
 
     def restore(self, stored: Iterable[tuple[str, str, bytes]]) -> None:
         """Take up the state that `changes` gave; state of rules that are no longer loaded is ignored.
@@ -247,6 +311,8 @@ class Correlator:
                     self._restore_window(rule_id, dict(msgspec.json.decode(name)), data)
                 elif name == _ORDINALS:
                     self._reporter.restore(msgspec.json.decode(data))
+                elif name == _CLOCK:
+                    self._clock = int(data)
                 else:
                     pairs = dict(msgspec.json.decode(name))
                     self._highs[str(pairs["host.id"]), str(pairs["source"])] = int(data)
@@ -257,8 +323,16 @@ class Correlator:
         state = self._by_id.get(rule_id)
         if state is None or set(pairs) != set(group_by(state.rule)):
             return
-        window = load_window(data, self._origins)
+        window = load_window(data, state.plan, self._origins)
         for host_id, source, generation in list(self._origins)[len(self._origin_list) :]:
             self._origin_list.append(Origin(host_id, source, generation))
-        state.windows[tuple(pairs[name] for name in group_by(state.rule))] = window
+        key = tuple(pairs[name] for name in group_by(state.rule))
+        state.windows[key] = window
+        if isinstance(window, ClosingWindow) and window.entries:
+            state.expect(key, window)
         state.newest = max(state.newest, window.newest)
+
+
+def _waits(window: KeyWindow) -> bool:
+    """Whether it holds what has not been judged yet, however long ago that was."""
+    return isinstance(window, ClosingWindow) and bool(window.entries)

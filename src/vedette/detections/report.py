@@ -6,22 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from vedette.detections.entries import Card
 from vedette.detections.matches import Matches
-from vedette.detections.stretch import Firing, Stretch, scalar
+from vedette.detections.stretch import Firing, Stretch, card_of, scalar
 from vedette.model.batch import Int64, Origin, Trust
 from vedette.model.events import Scalar, Value
 from vedette.model.fields import is_attacker_text
-from vedette.model.findings import EVIDENCE_LIMIT, Evidence, Finding, finding_id
+from vedette.model.findings import EVIDENCE_LIMIT, Evidence, Finding, finding_id_by_hash, key_text
 from vedette.model.reasons import BlameReason
 from vedette.model.rules import Firing as CorrelationFiring
 from vedette.model.rules import Rule
-from vedette.text.escape import decode, shorten, terminal
 
 MakeEvidence = Callable[[Origin, int, int], Evidence]
 
 # The alert of an event rule that names no key is keyed by the first of these its record has (and by the host).
 _DEFAULT_KEY = ("source.ip", "user.name", "file.path")
-_SAMPLE_LIMIT = 500
 _ORDINALS_LIMIT = 65_536
 
 
@@ -60,14 +59,16 @@ class Reporter:
 
         trust: int64[m], forgeable records of accepted sources already lifted. origins: by entry origin.
         """
-        ranked: list[tuple[int, int, Finding]] = []
+        ranked: list[tuple[tuple[int, int], int, str, Finding]] = []
         replaced: dict[int, set[int]] = {}
         for firing in firings:
-            for other in self._replaced.get(firing.rule, ()):
+            for other in self._replaced.get(firing.rule, ()) if firing.index >= 0 else ():
                 replaced.setdefault(other, set()).add(firing.index)
         for firing in firings:
-            if firing.index not in replaced.get(firing.rule, ()):
-                ranked.append((firing.index, firing.rule, self._correlated(stretch, firing, origins)))
+            if self._rules[firing.rule].silent or firing.index in replaced.get(firing.rule, ()):
+                continue
+            finding = self._correlated(stretch, firing, origins)
+            ranked.append((firing.order, firing.rule, key_text(finding.key), finding))
         for index, hits in stretch.matches.hits.items():
             rule = self._rules[index]
             if rule.silent or rule.correlate is not None:
@@ -75,9 +76,10 @@ class Reporter:
             gone = replaced.get(index, set())
             for at in hits.tolist():
                 if at not in gone:
-                    ranked.append((at, index, self._single(stretch, rule, at, Trust(int(trust[at])))))
-        ranked.sort(key=lambda one: one[:2])
-        return [finding for _, _, finding in ranked]
+                    single = self._single(stretch, rule, at, Trust(int(trust[at])))
+                    ranked.append(((2 * at + 1, 0), index, "", single))
+        ranked.sort(key=lambda one: one[:3])
+        return [finding for *_, finding in ranked]
 
     def _correlated(self, stretch: Stretch, firing: Firing, origins: Sequence[Origin]) -> Finding:
         rule, fired = self._rules[firing.rule], firing.fired
@@ -87,16 +89,18 @@ class Reporter:
             for entry in fired.entries[:EVIDENCE_LIMIT]
         )
         ordinal = fired.ordinal
+        if firing.card is None or firing.entry is None:
+            origin = stretch.origins[int(stretch.codes[firing.index])]
+            card, check = card_of(stretch, firing.index), int(stretch.matches.check[firing.index])
+        else:
+            origin, card, check = origins[firing.entry.origin], firing.card, firing.entry.check
         if rule.correlate is not None and rule.correlate.firing is not CorrelationFiring.SIGMA:
             # It may fire again at the same moment, and the window has forgotten the records that made it fire before.
-            at = firing.index
-            origin = stretch.origins[int(stretch.codes[at])]
-            time, check = int(stretch.matches.time[at]), int(stretch.matches.check[at])
-            ordinal = self._ordinal(rule, origin, time, check, before=ordinal)
+            ordinal = self._ordinal(rule, origin, card.time, check, before=ordinal)
         # Only an address that the whole window shares answers for it, so it is looked for in the key alone.
         address = firing.key.get(target)
         claim = _Claim(firing.key, fired.count, records, ordinal, Trust(fired.trust), target, address, fired.inexact)
-        return self._finding(stretch, rule, firing.index, claim)
+        return _finding(rule, origin.host_id, card, claim)
 
     def _single(self, stretch: Stretch, rule: Rule, at: int, trust: Trust) -> Finding:
         matches = stretch.matches
@@ -117,7 +121,7 @@ class Reporter:
             target,
             scalar(_value(matches, target, at)),
         )
-        return self._finding(stretch, rule, at, claim)
+        return _finding(rule, origin.host_id, card_of(stretch, at), claim)
 
     def _ordinal(self, rule: Rule, origin: Origin, time: int, check: int, *, before: int = 0) -> int:
         """How many equal records came before; `before`: those since the last one that was asked for."""
@@ -140,35 +144,28 @@ class Reporter:
             rule_id, host_id, source, generation, time, check, count = row
             self._equal[str(rule_id), str(host_id), str(source), str(generation), int(time), int(check)] = int(count)
 
-    def _finding(self, stretch: Stretch, rule: Rule, at: int, claim: _Claim) -> Finding:
-        matches = stretch.matches
-        raw = stretch.raw(at)
-        time = int(matches.time[at])
 
-        def text(name: str) -> str:
-            value = _value(matches, name, at)
-            return "" if value is None else str(scalar(value))
-
-        return Finding(
-            id=finding_id(rule.id, claim.key, time, raw, claim.ordinal),
-            rule_id=rule.id,
-            rule_name=rule.name,
-            level=rule.level,
-            time=time,
-            key=claim.key,
-            host_id=stretch.origins[int(stretch.codes[at])].host_id,
-            host_name=text("host.name"),
-            source_ip=text("source.ip"),
-            user_name=text("user.name"),
-            count=claim.count,
-            records=claim.records,
-            blame=blame(claim.target, claim.address, claim.trust, ambiguous=bool(matches.ambiguous[at])),
-            trust=claim.trust,
-            sample=shorten(terminal(decode(raw[: _SAMPLE_LIMIT * 4])), _SAMPLE_LIMIT),
-            clears=rule.clears,
-            inexact=claim.inexact,
-            created=stretch.created,
-        )
+def _finding(rule: Rule, host_id: str, card: Card, claim: _Claim) -> Finding:
+    return Finding(
+        id=finding_id_by_hash(rule.id, claim.key, card.time, card.raw, claim.ordinal),
+        rule_id=rule.id,
+        rule_name=rule.name,
+        level=rule.level,
+        time=card.time,
+        key=claim.key,
+        host_id=host_id,
+        host_name=card.host_name,
+        source_ip=card.source_ip,
+        user_name=card.user_name,
+        count=claim.count,
+        records=claim.records,
+        blame=blame(claim.target, claim.address, claim.trust, ambiguous=card.ambiguous),
+        trust=claim.trust,
+        sample=card.sample,
+        clears=rule.clears,
+        inexact=claim.inexact,
+        created=card.created,
+    )
 
 
 def blame(target: str, address: Scalar, trust: Trust, *, ambiguous: bool) -> BlameReason:

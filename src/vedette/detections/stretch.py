@@ -5,16 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappush
 
+from vedette.detections.entries import Card, Entry, Fired
 from vedette.detections.matches import Matches
-from vedette.detections.windows import Fired, KeyWindow, WindowPlan
+from vedette.detections.measured import ClosingWindow
+from vedette.detections.plans import WindowPlan
+from vedette.detections.windows import KeyWindow
 from vedette.model.batch import Int64, Origin
 from vedette.model.clock import BEGINNING
 from vedette.model.events import Scalar, Value
-from vedette.model.findings import Continuation, Finding
+from vedette.model.findings import Continuation, Finding, key_text, raw_hash
 from vedette.model.rules import Rule
+from vedette.text.escape import decode, shorten, terminal
 
 Key = tuple[Scalar, ...]
+
+_SAMPLE_LIMIT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +55,47 @@ class Outcome:
 
 @dataclass(slots=True)
 class Firing:
-    """A window that fired at matched record `index`."""
+    """A window that fired, with the matched record `index` or, at -1, when it closed.
+
+    card: of the firing record, where that may be long gone. entry: the firing event as another correlation counts
+    it, None where it is the record `index` itself. place, due: where in the order of the stretch it fired: with
+    record i at 2i+1, between records at even places by the time (`due`) at which it was over.
+    """
 
     index: int
     rule: int
     key: dict[str, Scalar]
     fired: Fired
+    card: Card | None = None
+    entry: Entry | None = None
+    place: int = -1
+    due: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sorts the firings of a stretch, however it was cut out."""
+        return (2 * self.index + 1 if self.place < 0 else self.place), self.due
 
 
 @dataclass(slots=True)
 class RuleState:
     """One correlation rule at work.
 
-    seen: records counted so far, by which it is told when windows are swept. evicted: keys whose windows were
-    given up while they lasted, with the time of their newest record; doubtful: there were more of them than
-    are remembered, so any new key may be one.
+    bases: the rules whose records it counts; inner: the correlations whose findings it counts. fields, counted, bits:
+    by rule the fields of the key and of what is measured, and which of the rules in `of` it is. seen: records
+    counted so far, by which it is told when windows are swept. evicted: keys whose windows were given up while they
+    lasted, with the time of their newest record; doubtful: there were more of them than are remembered, so any new
+    key may be one. due: a heap of when which windows close: (time, key as text, beginning of the window, key).
     """
 
     index: int
     rule: Rule
     plan: WindowPlan
     bases: list[int]
+    inner: list[int]
     fields: dict[int, tuple[str, ...]]
+    counted: dict[int, tuple[str, ...]]
+    bits: dict[int, int]
     windows: dict[Key, KeyWindow] = field(default_factory=dict)
     changed: set[Key] = field(default_factory=set)
     evicted: dict[Key, int] = field(default_factory=dict)
@@ -78,6 +104,20 @@ class RuleState:
     seen: int = 0
     swept_at: int = 0
     newest: int = 0
+    due: list[tuple[int, str, int, Key]] = field(default_factory=list)
+
+    def expect(self, key: Key, window: ClosingWindow, earliest: int = BEGINNING) -> None:
+        """Remember when the first window of `key` is to be judged, not before `earliest`."""
+        name = key_text(dict(zip(group_by(self.rule), key, strict=True)))
+        heappush(self.due, (max(window.due(self.plan), earliest), name, window.entries[0].time, key))
+
+    @property
+    def simple(self) -> bool:
+        """Whether it counts records of one field at most, up to a threshold: the columnar short cut does that."""
+        correlate = self.rule.correlate
+        assert correlate is not None
+        plain = all(self.counted[base] == correlate.fields for base in self.bases)
+        return self.plan.quick and not self.inner and plain and len(correlate.fields) <= 1
 
     @property
     def most(self) -> int:
@@ -93,3 +133,26 @@ def group_by(rule: Rule) -> tuple[str, ...]:
 def scalar(value: Value) -> Scalar:
     """A value as part of a key; several values become one text."""
     return ", ".join(str(one) for one in value) if isinstance(value, tuple) else value
+
+
+def card_of(stretch: Stretch, at: int, opened: int = 0) -> Card:
+    """What a finding at matched record `at` says of it. opened: see `Card`."""
+    matches = stretch.matches
+    raw = stretch.raw(at)
+    return Card(
+        time=int(matches.time[at]),
+        opened=opened,
+        created=stretch.created,
+        host_name=_text(matches, "host.name", at),
+        source_ip=_text(matches, "source.ip", at),
+        user_name=_text(matches, "user.name", at),
+        ambiguous=bool(matches.ambiguous[at]),
+        raw=raw_hash(raw),
+        sample=shorten(terminal(decode(raw[: _SAMPLE_LIMIT * 4])), _SAMPLE_LIMIT),
+    )
+
+
+def _text(matches: Matches, name: str, at: int) -> str:
+    column = matches.fields.get(name)
+    value = None if column is None else column.value(at)
+    return "" if value is None else str(scalar(value))

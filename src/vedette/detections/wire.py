@@ -94,6 +94,12 @@ def unpack(data: bytes) -> Answer:
     )
 
 
+def no_matches() -> Matches:
+    """Matches of no record."""
+    arrays: dict[str, Any] = {name: np.empty(0, dtype=dtype) for name, dtype in _ARRAYS.items()}
+    return Matches(**arrays, hits={}, fields={}, n=0, bytes=0, unreadable=0, batch_high=0, skewed=0)
+
+
 def join(parts: Sequence[Matches], order: Int64) -> Matches:
     """Several runs of matches as one, record `order[i]` of their concatenation first.
 
