@@ -3,12 +3,15 @@ Counterpart: `vedette.detections.atoms`."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette.detections.atoms import Atom, atoms_of, literals_of, regex_atoms
 from vedette.detections.predicates import Predicate, fold
+from vedette.detections.scan import folded
 from vedette.model.rules import Op, Raw, Test
 
 
@@ -35,6 +38,12 @@ def texts(leaf: Test | Raw) -> list[str] | None:
         (Test("x", Op.REGEX, ("(?i)in(voke|vent)-[a-z]+",)), ["oke", "ent"]),
         (Test("x", Op.REGEX, ("(?i)straße",)), ["stra"]),
         (Test("x", Op.REGEX, ("a?b*",)), None),
+        (Test("x", Op.REGEX, (r"\w+`\w+`",)), ["`"]),
+        (Test("x", Op.REGEX, (r"\s[a-f]{4}\s",)), [r"/\s[a-f]{4}\s/"]),
+        (Test("x", Op.REGEX, (r"\s[a-f]{4,}",)), None),
+        (Test("x", Op.REGEX, (r"^[a-f]{4}\s",)), None),
+        (Test("x", Op.REGEX, (r"\s[^a-f]{4}\s",)), None),
+        (Test("x", Op.CONTAINS, ("\u202e",)), ["\u202e"]),
         (Test("x", Op.CONTAINS, ("\x01abc",)), None),
         (Test("x", Op.CIDR, ("10.0.0.0/8",)), None),
         (Test("x", Op.NULL), None),
@@ -46,6 +55,9 @@ def test_what_must_occur(leaf: Test | Raw, expected: list[str] | None) -> None:
 
 def occurs(atom: Atom, value: str) -> bool:
     folded = fold(value)
+    if atom.pattern:
+        # Beyond ASCII the scan proposes every value.
+        return not value.isascii() or re.search(atom.text, folded, re.IGNORECASE | re.DOTALL) is not None
     if atom.whole:
         return folded == atom.text
     if atom.at_start:
@@ -81,3 +93,8 @@ def test_a_regex_matches_nothing_without_its_atoms(pieces: list[str], caseless: 
     atoms = regex_atoms(pattern)
     if atoms is not None and Predicate(Test("x", Op.REGEX, (pattern,))).holds(value):
         assert any(occurs(atom, value) for atom in atoms)
+
+
+@given(st.text(st.sampled_from("aAzZßẞſKKİıΣςéÉ®Ǆǆﬁ😀\x01\x02\n"), max_size=40))
+def test_folding_for_the_scan_is_the_folding_of_tests(text: str) -> None:
+    assert folded(text) == fold(text).encode()

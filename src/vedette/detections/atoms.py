@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any as Anything
 
+import hyperscan
+
 from vedette.detections.predicates import as_text, fold
 from vedette.model.rules import Op, Raw, Test
 
@@ -33,6 +35,8 @@ class Atom:
     at_start: bool = False
     at_end: bool = False
     decides: bool = False
+    pattern: bool = False
+    """`text` is a regular expression without a literal worth looking for, as it was written."""
 
     @property
     def whole(self) -> bool:
@@ -62,10 +66,16 @@ def atoms_of(leaf: Test | Raw) -> tuple[Atom, ...] | None:
     return tuple(dict.fromkeys(atom for atoms in found for atom in atoms))
 
 
+# One such character alone says little of a value.
+_EVERYWHERE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789 /\\.-:,;=\"'()_%&?")
+
+
 def _usable(atom: Atom) -> bool:
     if BEFORE in atom.text or AFTER in atom.text:
         return False
-    return atom.whole or len(atom.text) + atom.at_start + atom.at_end >= 2
+    if atom.whole or atom.pattern or len(atom.text) + atom.at_start + atom.at_end >= 2:
+        return True
+    return bool(atom.text) and atom.text not in _EVERYWHERE
 
 
 def _value_atoms(op: Op, text: str, cased: bool) -> Sequence[Atom] | None:
@@ -149,9 +159,64 @@ def regex_atoms(pattern: str) -> tuple[Atom, ...] | None:
     except (re.error, Warning, RecursionError, OverflowError):
         return None
     literals = _required(parsed, bool(parsed.state.flags & sre.SRE_FLAG_IGNORECASE))
-    if literals is None or not all(len(literal) >= 2 for literal in literals):
-        return None
-    return tuple(dict.fromkeys(_cut(literal, decides=False) for literal in literals))
+    if literals is not None:
+        atoms = tuple(dict.fromkeys(_cut(literal, decides=False) for literal in literals))
+        if all(map(_usable, atoms)):
+            return atoms
+    if _closed_under_case(parsed) and parsed and not _ends_openly(parsed[-1]) and scannable(pattern):
+        return (Atom(pattern, pattern=True),)
+    return None
+
+
+def _closed_under_case(parts: Iterable[Anything]) -> bool:
+    """Whether, taken without regard to case, the pattern matches the folded text wherever it matches the text (ASCII).
+
+    What excludes letters does not, and what looks at the ends of a value cannot be asked of joined ones.
+    """
+    for op, argument in parts:
+        if op in (sre.LITERAL, sre.ANY):
+            continue
+        if op is sre.IN:
+            if argument[0][0] is sre.NEGATE and any(kind in (sre.LITERAL, sre.RANGE) for kind, _ in argument):
+                return False
+        elif op is sre.SUBPATTERN:
+            if not _closed_under_case(argument[3]):
+                return False
+        elif op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+            if not _closed_under_case(argument[2]):
+                return False
+        elif op is sre.BRANCH:
+            if not all(map(_closed_under_case, argument[1])):
+                return False
+        elif op is not sre.AT or argument is not sre.AT_BOUNDARY:
+            return False
+    return True
+
+
+def _ends_openly(part: Anything) -> bool:
+    """Whether a pattern that ends so could match at every place of a long value."""
+    op, argument = part
+    if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+        return bool(argument[1] > 64)
+    if op is sre.SUBPATTERN:
+        return not len(argument[3]) or _ends_openly(argument[3][-1])
+    return op not in (sre.LITERAL, sre.IN, sre.ANY)
+
+
+PATTERN_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_DOTALL
+"""How such a pattern is scanned for: so that it finds more than it matches, never less."""
+
+
+@lru_cache(maxsize=1024)
+def scannable(pattern: str) -> bool:
+    """Whether the scan takes the pattern."""
+    if not pattern.isascii():
+        return False
+    try:
+        hyperscan.Database().compile(expressions=[pattern.encode()], ids=[0], flags=[PATTERN_FLAGS])
+    except hyperscan.HyperscanError:
+        return False
+    return True
 
 
 def _required(parts: Iterable[Anything], caseless: bool) -> list[str] | None:
@@ -202,39 +267,48 @@ def _cost(literals: Iterable[str]) -> float:
 
 # ------------------------------------------------------------------------------------------------ how common they are
 
-# Share of the values of a field that hold such text, roughly, on hosts nobody attacks. It steers work, never a verdict.
+# Share of the values of a field that hold such a word, roughly, on hosts nobody attacks: steers work, never a verdict.
 _COMMON: dict[str, float] = {
-    **dict.fromkeys((".exe", "\\", "/", "c:\\", ":\\", "microsoft", "windows", "\\windows\\", "c:\\windows\\"), 0.5),
-    **dict.fromkeys(("system32", "\\system32\\", ".dll", "program files", "\\program files", "true", "false"), 0.3),
-    **dict.fromkeys(("http", "://", "https://", "http://", ".com", "/usr/bin/", "/bin/", "/usr/", "users"), 0.2),
-    **dict.fromkeys(("\\users\\", "\\appdata\\", "appdata", "\\local\\", "temp", "\\temp\\", "software", "hklm"), 0.1),
-    **dict.fromkeys(("svchost.exe", "services.exe", "explorer.exe", "cmd.exe", "powershell.exe", "powershell"), 0.05),
-    **dict.fromkeys(("conhost.exe", "rundll32.exe", "chrome.exe", "msedge.exe", "wmiprvse.exe", "lsass.exe"), 0.05),
-    **dict.fromkeys(("/bash", "/sh", "bash", "/python", "python", "/sudo", "sudo", "/systemd", "/tmp/", "/etc/"), 0.05),
-    **dict.fromkeys(("cmd", "net", "reg", "get", "post", "root", "user", "admin", "system", "service", "local"), 0.1),
+    **dict.fromkeys(("exe", "windows", "microsoft", "c", "system32", "system", "corporation", "true", "false"), 0.4),
+    **dict.fromkeys(("dll", "program", "files", "x86", "users", "appdata", "local", "users", "0x3e7", "s", "18"), 0.3),
+    **dict.fromkeys(("temp", "tmp", "roaming", "programdata", "http", "https", "com", "www", "usr", "bin", "etc"), 0.2),
+    **dict.fromkeys(("software", "hklm", "hku", "currentversion", "services", "currentcontrolset", "run", "txt"), 0.2),
+    **dict.fromkeys(("public", "syswow64", "desktop", "downloads", "documents", "root", "user", "admin", "high"), 0.1),
+    **dict.fromkeys(("svchost", "explorer", "cmd", "powershell", "conhost", "chrome", "msedge", "wmiprvse"), 0.05),
+    **dict.fromkeys(("bash", "sh", "python", "python3", "sudo", "systemd", "cron", "var", "log", "lib", "dev"), 0.1),
+    **dict.fromkeys(("get", "post", "net", "reg", "service", "process", "install", "update", "authority", "nt"), 0.1),
+    **dict.fromkeys(("rundll32", "lsass", "msiexec", "wscript", "cscript", "mshta", "taskhostw", "dllhost"), 0.02),
 }
-_LETTER_BITS, _OTHER_BITS = 1.6, 2.6
+_LETTER_BITS = 1.6
+_RARE_BITS = 2.0
+_WORD = re.compile(r"[a-z0-9]+")
+_PLAIN = frozenset(" \\/.:-_=\"',;()")
 
 
 @lru_cache(maxsize=65_536)
 def _share(text: str, at_start: bool, at_end: bool) -> float:
-    """The estimated share of values that hold this atom."""
-    letters = sum(character.isalnum() for character in text)
-    bits = letters * _LETTER_BITS + (len(text) - letters) * _OTHER_BITS + (at_start + at_end)
-    share: float = 2.0 ** -min(bits, 20.0)
-    for common, known in _COMMON.items():
-        # A literal is at most as common as what it holds, and about so where it holds little else.
-        if common in text and len(text) <= len(common) + 2:
-            share = max(share, known)
-    return share
+    """The estimated share of values that hold this atom: that of its rarest word, less for rare punctuation."""
+    if not text.isascii():
+        return 1e-5
+    words = _WORD.findall(text)
+    share = min(
+        (_COMMON.get(word, 2.0 ** (-_LETTER_BITS * min(max(len(word) - 1, 0.6), 12))) for word in words), default=0.8
+    )
+    bits = _RARE_BITS * sum(not (character.isalnum() or character in _PLAIN) for character in text)
+    bits += 0.5 * (text.count(" ") + text.count("-")) + (0.7 if at_start or at_end else 0.0)
+    return float(share * 2.0 ** -min(bits, 10.0))
 
 
 def commonness(atoms: Iterable[Atom]) -> float:
     """How many hits a value may be expected to have with these."""
-    return sum(_share(atom.text, atom.at_start, atom.at_end) for atom in atoms)
+    return sum(0.2 if atom.pattern else _share(atom.text, atom.at_start, atom.at_end) for atom in atoms)
 
 
 def literals_of(atoms: Iterable[Atom]) -> Iterator[str]:
     """The texts of atoms, as people are shown them."""
     for atom in atoms:
-        yield f"{'^' if atom.at_start else ''}{atom.text}{'$' if atom.at_end else ''}"
+        yield (
+            f"/{atom.text}/"
+            if atom.pattern
+            else f"{'^' if atom.at_start else ''}{atom.text}{'$' if atom.at_end else ''}"
+        )

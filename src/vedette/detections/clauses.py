@@ -49,6 +49,35 @@ def clause_of(node: Node) -> Clause | None:
             return Clause(((node, atoms),), cost) if cost < _HOPELESS else None
 
 
+# What holds in more than this share of values is cheaper to decide where it is asked than to find everywhere.
+_WORTH_FINDING = 0.05
+# Per rule so many leaves beside its clause are looked for, so that candidates are turned away without a question.
+_BESIDE = 4
+
+
+def beside(node: Node, clause: Clause) -> list[tuple[Leaf, tuple[Atom, ...]]]:
+    """Leaves that must hold too, apart from those of `clause`, and are worth finding in the same scan; rarest first."""
+    chosen = {leaf for leaf, _ in clause.leaves}
+    found = [
+        (commonness(atoms), leaf, atoms)
+        for leaf in _demanded(node)
+        if leaf not in chosen and (atoms := atoms_of(leaf)) is not None
+    ]
+    found = [one for one in found if one[0] < _WORTH_FINDING]
+    found.sort(key=lambda one: one[0])
+    return [(leaf, atoms) for _, leaf, atoms in found[:_BESIDE]]
+
+
+def _demanded(node: Node) -> Iterator[Leaf]:
+    """The leaves a condition asks to hold, alone or among others; those it asks not to hold are left out."""
+    match node:
+        case All(parts) | Any(parts):
+            for part in parts:
+                yield from _demanded(part)
+        case Test() | Raw():
+            yield node
+
+
 def _union(clauses: Sequence[Clause | None]) -> Clause | None:
     leaves: dict[Leaf, tuple[Atom, ...]] = {}
     cost = 0.0

@@ -4,6 +4,7 @@ Counterpart: `conditions` ask row by row or for many rows; `match` writes in wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from vedette.detections.comparisons import judge_reference
 from vedette.detections.predicates import Predicate, TextJudge, as_text, compile_keyword, fold
 from vedette.model.batch import Bool, Int32, Int64
 from vedette.model.events import Column, Table, Value
-from vedette.model.rules import FIELDREFS, LogSource, Raw, Test
+from vedette.model.rules import FIELDREFS, LogSource, Op, Raw, Test
 from vedette.text.escape import decode
 
 UNKNOWN = 2
@@ -54,10 +55,15 @@ class Leaves:
 
 
 class Judge:
-    """The leaves of all rules on one batch."""
+    """The leaves of all rules on one batch.
 
-    def __init__(self, leaves: Leaves, table: Table) -> None:
+    found: the leaves whose atoms are looked for wherever their field is scanned; scanned: the fields that were.
+    """
+
+    def __init__(self, leaves: Leaves, found: AbstractSet[int], table: Table) -> None:
         self.table = table
+        self.scanned: set[str] = set()
+        self._found = found
         self._leaves = leaves
         self._known: dict[int, Known] = {}
         self._folded: dict[str, dict[int, str]] = {}
@@ -68,7 +74,10 @@ class Judge:
         """What is known of the leaf."""
         known = self._known.get(number)
         if known is None:
-            known = self._known[number] = self._begin(number, UNKNOWN)
+            leaf = self._leaves.leaves[number]
+            searched = number in self._found and isinstance(leaf, Test) and leaf.field in self.scanned
+            # What was looked for and is not written down yet was not found anywhere.
+            known = self._known[number] = self._begin(number, 0 if searched else UNKNOWN)
         return known
 
     def searched(self, number: int) -> Known:
@@ -81,6 +90,8 @@ class Judge:
     def _begin(self, number: int, verdict: int) -> Known:
         leaf, judge = self._leaves.leaves[number], self._leaves.judges[number]
         if not isinstance(judge, Predicate):
+            if isinstance(leaf, Test) and (equal := self._equal_rows(leaf)) is not None:
+                return Known(bytearray(equal), None)
             return Known(bytearray([verdict]) * len(self.table), None)
         assert isinstance(leaf, Test)
         column = self.table.column(leaf.field)
@@ -130,6 +141,23 @@ class Judge:
             )
             for name in test.values
         )
+
+    def _equal_rows(self, test: Test) -> Bool | None:
+        """bool[n]: two fields with one text each are equal; None where they are not of that simple kind."""
+        if test.op is not Op.FIELDREF or len(test.values) != 1:
+            return None
+        places: dict[str, int] = {}
+        numbers = []
+        for name in (test.field, as_text(test.values[0])):
+            column = self.table.column(name)
+            if any(isinstance(value, tuple) or value is None for value in column.values):
+                return None
+            texts = (as_text(value) for value in column.values)  # type: ignore[arg-type]
+            folded = texts if test.cased else map(fold, texts)
+            own = np.array([*(places.setdefault(text, len(places)) for text in folded), -1], dtype=np.int64)
+            numbers.append(own[column.codes])
+        equal: Bool = (numbers[0] == numbers[1]) & (numbers[0] >= 0)
+        return equal
 
     # ------------------------------------------------------------------------------------------------ rows
 

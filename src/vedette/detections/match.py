@@ -10,7 +10,7 @@ from dataclasses import field as attribute
 import numpy as np
 
 from vedette.detections.atoms import Atom
-from vedette.detections.clauses import Clause, clause_of
+from vedette.detections.clauses import Clause, Leaf, beside, clause_of
 from vedette.detections.conditions import Condition, compile_condition
 from vedette.detections.judge import UNKNOWN, Judge, Leaves
 from vedette.detections.matches import Matches, checks, narrow
@@ -20,9 +20,9 @@ from vedette.detections.tree import children_of, looks_at_records
 from vedette.model.batch import Batch, Int64, Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError
-from vedette.model.events import Column, RecordKind, Table, Value
+from vedette.model.events import Column, RecordKind, Table
 from vedette.model.protocols import Parser
-from vedette.model.rules import LogSource, Raw, Rule, tests_of
+from vedette.model.rules import LogSource, Raw, Rule, Test, tests_of
 
 # What every finding says besides its key.
 OUTPUT_FIELDS = ("host.name", "source.ip", "user.name")
@@ -38,12 +38,12 @@ class _Wanted:
     """The atoms looked for in one field, and whose they are. postings: per atom (leaf, whether it decides)."""
 
     atoms: list[Atom] = attribute(default_factory=list)
-    places: dict[tuple[str, bool, bool], int] = attribute(default_factory=dict)
+    places: dict[tuple[str, bool, bool, bool], int] = attribute(default_factory=dict)
     postings: list[list[tuple[int, bool]]] = attribute(default_factory=list)
 
     def add(self, atom: Atom, leaf: int) -> None:
         """Look for `atom` on behalf of `leaf`."""
-        key = (atom.text, atom.at_start, atom.at_end)
+        key = (atom.text, atom.at_start, atom.at_end, atom.pattern)
         place = self.places.get(key)
         if place is None:
             place = self.places[key] = len(self.atoms)
@@ -84,6 +84,7 @@ class Matcher:
         self._wanted: dict[str, _Wanted] = {}
         self._fields_of: dict[int, frozenset[str]] = {}
         self._rules_of: dict[int, list[int]] = {}
+        self._found: set[int] = set()
         self._keywords = _Wanted()
         self._keyword_leaves: set[int] = set()
         for index, clause in self._clauses.items():
@@ -109,19 +110,29 @@ class Matcher:
     def _look_for(self, index: int, clause: Clause | None) -> None:
         fields = set()
         for leaf, atoms in clause.leaves if clause else ():
-            number = self.leaves.numbers[leaf]
-            known = number in self._rules_of
+            number = self._find(leaf, atoms)
             self._rules_of.setdefault(number, []).append(index)
+            if isinstance(leaf, Test):
+                fields.add(leaf.field)
+        for leaf, atoms in beside(self.rules[index].when, clause) if clause else ():
+            # In a field nothing else asks for, finding costs more than asking.
+            if isinstance(leaf, Test) and leaf.field in self._wanted:
+                self._find(leaf, atoms)
+        self._fields_of[index] = frozenset(fields)
+
+    def _find(self, leaf: Leaf, atoms: Sequence[Atom]) -> int:
+        """Have `leaf` looked for; its number."""
+        number = self.leaves.numbers[leaf]
+        if number not in self._found:
+            self._found.add(number)
             if isinstance(leaf, Raw):
                 wanted = self._keywords
                 self._keyword_leaves.add(number)
             else:
                 wanted = self._wanted.setdefault(leaf.field, _Wanted())
-                fields.add(leaf.field)
-            if not known:
-                for atom in atoms:
-                    wanted.add(atom, number)
-        self._fields_of[index] = frozenset(fields)
+            for atom in atoms:
+                wanted.add(atom, number)
+        return number
 
     # ------------------------------------------------------------------------------------------------ one batch
 
@@ -131,7 +142,7 @@ class Matcher:
 
     def judge(self, batch: Batch) -> Judge:
         """Parse `batch` and make every leaf ready to be asked."""
-        return Judge(self.leaves, self._parser.parse(batch))
+        return Judge(self.leaves, self._found, self._parser.parse(batch))
 
     def candidates(self, judge: Judge) -> dict[int, Int64]:
         """The rules without parents that may match, with the rows that are looked at for each."""
@@ -208,9 +219,13 @@ class Matcher:
         scan = self._scans[name]
         scan.prepare()
         found, odd = scan.find(column.values)
+        judge.scanned.add(name)
         for leaf, codes in self._hit_leaves(judge, self._wanted[name].postings, found, odd).items():
+            owners = self._rules_of.get(leaf)
+            if owners is None:
+                continue
             rows = judge.rows_of(name, codes)
-            for index in self._rules_of[leaf]:
+            for index in owners:
                 if index in plan.rules:
                     pieces.setdefault(index, []).append(rows)
 
@@ -238,11 +253,9 @@ class Matcher:
     def _search_keywords(self, judge: Judge, plan: _Plan, pieces: dict[int, list[Int64]]) -> None:
         table = judge.table
         if table.strings_given:
-            rows = range(len(table))
-            values: list[Value] = list(table.strings(rows))
             self._keyword_scan.prepare()
-            found, odd = self._keyword_scan.find(values)
-            hits = self._hit_leaves(judge, self._keywords.postings, found, odd)
+            found = self._keyword_scan.find_in(table.strings(range(len(table))))
+            hits = self._hit_leaves(judge, self._keywords.postings, found, set())
         else:
             hits = {}
             if self._prefilter is None:

@@ -30,7 +30,7 @@ class Prefilter:
         self._owners: list[int] = []
         expressions: list[bytes] = []
         for number, (raw, atoms) in keywords.items():
-            literals = [_ascii_literal(atom.text) for atom in atoms]
+            literals = ["" if atom.pattern else _ascii_literal(atom.text) for atom in atoms]
             if not literals or not all(literals):
                 self.without_atom.append(number)
                 continue

@@ -3,14 +3,17 @@ Counterpart: `clauses` chose the atoms; `match` turns what is found into candida
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import hyperscan
 import numpy as np
 
-from vedette.detections.atoms import AFTER, BEFORE, Atom
+from vedette.detections.atoms import AFTER, BEFORE, PATTERN_FLAGS, Atom
 from vedette.detections.predicates import as_text, fold
 from vedette.model.events import Value
+
+_SEPARATOR = AFTER + BEFORE
 
 # A field whose values repeat is scanned once per value and not once per batch: so many of them are kept ...
 _KEPT = 8_192
@@ -33,13 +36,14 @@ class FieldScan:
 
     def __init__(self, atoms: Sequence[Atom]) -> None:
         self.atoms = list(atoms)
-        self._whole: dict[str, list[int]] = {}
+        self._whole: dict[bytes, list[int]] = {}
         self._scanned: list[int] = []
         for place, atom in enumerate(self.atoms):
             if atom.whole:
-                self._whole.setdefault(atom.text, []).append(place)
+                self._whole.setdefault(folded(atom.text), []).append(place)
             else:
                 self._scanned.append(place)
+        self._patterns = [place for place in self._scanned if self.atoms[place].pattern]
         self._database: hyperscan.Database | None = None
         self._known: dict[str, tuple[int, ...]] | None = {}
         self._asked = self._seen = 0
@@ -57,7 +61,8 @@ class FieldScan:
     def _compiled(self) -> hyperscan.Database:
         database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         expressions = self.expressions()
-        database.compile(expressions=expressions, ids=self._scanned, flags=[0] * len(expressions))
+        flags = [PATTERN_FLAGS if self.atoms[place].pattern else 0 for place in self._scanned]
+        database.compile(expressions=expressions, ids=self._scanned, flags=flags)
         return database
 
     def find(self, values: Sequence[Value], places: Iterable[int] | None = None) -> tuple[Found, set[int]]:
@@ -95,23 +100,41 @@ class FieldScan:
         return found, odd
 
     def _scan(self, texts: list[str], found: Found, odd: set[int]) -> None:
-        joined = BEFORE + (AFTER + BEFORE).join(texts) + AFTER
-        folded: list[str] | None = None
+        joined = BEFORE + _SEPARATOR.join(texts) + AFTER
+        pieces: list[bytes] | None = None
         if joined.count(BEFORE) != len(texts) or joined.count(AFTER) != len(texts):
             odd.update(at for at, text in enumerate(texts) if BEFORE in text or AFTER in text)
-            folded = [fold(text) for text in texts]
-            joined = BEFORE + (AFTER + BEFORE).join(folded) + AFTER
+            pieces = [folded(text) for text in texts]
+            block = b"\x01" + b"\x02\x01".join(pieces) + b"\x02"
         else:
-            joined = fold(joined)
-        block = joined.encode("utf-8", "surrogatepass")
+            block = folded(joined)
         if self._whole:
-            if folded is None:
-                folded = joined[1:-1].split(AFTER + BEFORE)
             whole = self._whole
-            for at, text in enumerate(folded):
-                if text in whole:
-                    for atom in whole[text]:
+            for at, piece in enumerate(pieces or block[1:-1].split(b"\x02\x01")):
+                if piece in whole:
+                    for atom in whole[piece]:
                         found.setdefault(atom, []).append(at)
+        self._propose_beyond_ascii(block, texts, found)
+        self._hits(block, texts, found)
+
+    def _propose_beyond_ascii(self, block: bytes, texts: Sequence[str], found: Found) -> None:
+        """Beyond ASCII a scan of folded text is not to be trusted with a pattern: the pattern itself is asked."""
+        if self._patterns and not block.isascii():
+            beyond = [at for at, text in enumerate(texts) if not text.isascii()]
+            for atom in self._patterns if beyond else ():
+                found.setdefault(atom, []).extend(beyond)
+
+    def find_in(self, rows: Sequence[tuple[str, ...]]) -> Found:
+        """Which atoms are found in which of `rows`, each of them several texts. Only for atoms that may be anywhere."""
+        found: Found = {}
+        texts = list(map(_SEPARATOR.join, rows))
+        block = folded(BEFORE + _SEPARATOR.join(texts) + AFTER)
+        self._propose_beyond_ascii(block, texts, found)
+        self._hits(block, texts, found)
+        return found
+
+    def _hits(self, block: bytes, texts: Sequence[str], found: Found) -> None:
+        """Scan `block`, which is `texts` folded, each between the two characters."""
         if self._database is None:
             return
         raw: list[int] = []
@@ -132,9 +155,9 @@ class FieldScan:
         lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         # Folding and encoding never shorten a text, so that one sum says whether they lengthened any.
         if int(lengths.sum()) + 2 * len(texts) != len(block):
-            pieces = joined[1:-1].split(AFTER + BEFORE) if folded is None else folded
-            encoded = (len(text.encode("utf-8", "surrogatepass")) for text in pieces)
-            lengths = np.fromiter(encoded, dtype=np.int64, count=len(texts))
+            for at, text in enumerate(texts):
+                if not text.isascii():
+                    lengths[at] = len(folded(text))
         # The end of the piece a value stands in: itself and the two characters round it.
         bounds = np.cumsum(lengths + 2)
         piece = np.searchsorted(bounds, pairs[:, 0], side="left")
@@ -162,8 +185,26 @@ class FieldScan:
                 self._known[text] = tuple(of.get(at, ()))
 
 
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
+# With more distinct letters than these to fold one by one, folding the whole text is faster.
+_LETTERS = 8
+
+
+def folded(text: str) -> bytes:
+    """`fold(text)` in UTF-8, faster where little of it is beyond ASCII: bytes are lowered far faster than text."""
+    if not text.isascii():
+        letters = [letter for letter in set(_BEYOND_ASCII.findall(text)) if fold(letter) != letter]
+        if len(letters) > _LETTERS:
+            return fold(text).encode("utf-8", "surrogatepass")
+        for letter in letters:
+            text = text.replace(letter, fold(letter))
+    return text.encode("utf-8", "surrogatepass").lower()
+
+
 def _literal(atom: Atom) -> bytes:
-    """An atom as a Hyperscan expression: every byte that is no letter or digit is written in hex."""
+    """An atom as a Hyperscan expression; of a literal every byte that is no letter or digit is written in hex."""
+    if atom.pattern:
+        return atom.text.encode()
     text = (BEFORE if atom.at_start else "") + atom.text + (AFTER if atom.at_end else "")
     return "".join(
         chr(byte) if byte < 128 and chr(byte).isalnum() else f"\\x{byte:02x}"
