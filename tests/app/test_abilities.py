@@ -10,7 +10,7 @@ import pytest
 from vedette.app.abilities import abilities
 from vedette.model.levels import Level
 from vedette.model.rules import All, Any, LogSource, Node, Not, Op, Raw, Rule, Test
-from vedette.rules import load_packs
+from vedette.rules.loading import load_packs
 
 
 @pytest.mark.parametrize(

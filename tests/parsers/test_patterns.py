@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from vedette.model.fields import FIELDS
 from vedette.parsers.formats import Capture, CaptureType, Literal, address_of
-from vedette.parsers.registry import FlatShape, PatternSet, read_file
+from vedette.parsers.registry import FlatShape, PatternSet
 from vedette.parsers.shapes import NONE, match_one
+from vedette.parsers.written import read_file
 
 PATTERNS = PatternSet.load()
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "parsers.md").read_text()

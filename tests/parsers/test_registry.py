@@ -11,7 +11,8 @@ from vedette.model.errors import RuleError
 from vedette.model.events import Value
 from vedette.parsers import PATTERNS, PatternSet, SyslogParser
 from vedette.parsers.formats import readings
-from vedette.parsers.registry import Pattern, PatternFile, Sample, read_file
+from vedette.parsers.registry import Pattern, PatternFile, Sample
+from vedette.parsers.written import read_file
 
 ALL = PatternSet.load()
 PARSER = SyslogParser(ALL)

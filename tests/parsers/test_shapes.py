@@ -11,7 +11,8 @@ from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat
 from vedette.model.events import Column, Value
 from vedette.parsers import PatternSet, SyslogParser
 from vedette.parsers.formats import Capture, CaptureType, Literal
-from vedette.parsers.registry import FlatShape, read_file
+from vedette.parsers.registry import FlatShape
+from vedette.parsers.written import read_file
 
 # Shapes that no file has yet: captures joined to texts, several in a chunk, three texts, optional parts.
 ODD = read_file(

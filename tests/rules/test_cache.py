@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from vedette.rules import cache
-from vedette.rules.loading import PACKS, load
+from vedette.rules.files import PACKS
+from vedette.rules.loading import load
 
 
 def test_every_rule_comes_back_as_it_was(tmp_path: Path) -> None:

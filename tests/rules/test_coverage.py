@@ -9,8 +9,8 @@ from typing import Any
 
 from vedette.model.levels import Level
 from vedette.model.rules import Comparison, Correlate, CorrelationKind, LogSource, Rule, Threshold
-from vedette.rules import load
 from vedette.rules.coverage import By, coverage, layer, tactics_of, techniques_of, untagged
+from vedette.rules.loading import load
 
 SSHD = LogSource("linux", "", "sshd")
 GUESS = Rule("guess", "Guess", Level.LOW, logsource=SSHD, tags=("attack.credential-access", "attack.t1110.001"))

@@ -13,7 +13,8 @@ from tests.rules.judge import pysigma_rule, verdict
 
 from vedette.model.errors import RuleError
 from vedette.model.rules import All, Not, Op, Test
-from vedette.rules import LoadResult, ProblemKind, Severity, load
+from vedette.rules.loading import LoadResult, load
+from vedette.rules.problems import ProblemKind, Severity
 
 RULE = """\
 title: Powershell

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette.model.errors import RuleError
-from vedette.rules import load
 from vedette.rules.documents import Document, Yaml, parse_documents
-from vedette.rules.loading import PACKS
+from vedette.rules.files import PACKS
+from vedette.rules.loading import load
 from vedette.rules.sigma import compile_document
 
 SIGMA = ("rules", "rules-emerging-threats", "rules-threat-hunting")

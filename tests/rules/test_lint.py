@@ -18,8 +18,9 @@ from vedette.model.rules import (
     Test,
     Threshold,
 )
-from vedette.rules import LoadResult, ProblemKind, Severity, lint, load
-from vedette.rules.lint import Abilities, refused_by_re2
+from vedette.rules.lint import Abilities, lint, refused_by_re2
+from vedette.rules.loading import LoadResult, load
+from vedette.rules.problems import ProblemKind, Severity
 
 GOOD = Rule(
     "r-a",

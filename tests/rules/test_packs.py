@@ -7,7 +7,9 @@ from tests.rules.parts import CaseEngine
 
 from vedette.model.levels import Level
 from vedette.model.rules import Comparison, Threshold
-from vedette.rules import LoadResult, lint, load, load_packs, report, run_cases
+from vedette.rules.cases import report, run_cases
+from vedette.rules.lint import lint
+from vedette.rules.loading import LoadResult, load, load_packs
 from vedette.rules.parameters import PARAMETER_NAMES, UNSET
 from vedette.rules.settings import RulesSettings, parameters
 

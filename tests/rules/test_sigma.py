@@ -24,8 +24,9 @@ from vedette.model.rules import (
     Test,
     Threshold,
 )
-from vedette.rules import ProblemKind, Severity, load
 from vedette.rules.documents import parse_documents
+from vedette.rules.loading import load
+from vedette.rules.problems import ProblemKind, Severity
 from vedette.rules.sigma import compile_document
 
 HEAD = "title: T\nid: my-rule\nlevel: low\nlogsource: {product: linux, service: sshd}\n"

@@ -16,16 +16,17 @@ from vedette.detections.interest import Interest
 from vedette.detections.match import Matcher, log_sources
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, RecordFormat, Trust
 from vedette.model.errors import RuleError
+from vedette.model.events import Table
 from vedette.model.findings import Finding
-from vedette.model.protocols import Counter
+from vedette.model.protocols import Counter, Parser
 from vedette.model.rules import LogSource, Rule
-from vedette.parsers.json import JsonParser
+from vedette.parsers import cache as pattern_cache
 from vedette.parsers.parser import SyslogParser, wanted_of
-from vedette.parsers.registry import PatternSet
 from vedette.parsers.routing import RoutingParser
 from vedette.parsers.syslog import span_of_file
 from vedette.rules import cache
-from vedette.rules.loading import PACKS, iter_files, load
+from vedette.rules.files import PACKS, iter_files
+from vedette.system import kept
 
 if TYPE_CHECKING:
     from vedette.rules.settings import RulesSettings
@@ -40,15 +41,18 @@ def load_rules(
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Rule]:
     """Our packs and the rules in `paths`. RuleError for the first broken one, unless `keep_going` says them all."""
-    where, key = cache.folder(), ""
+    where, key = kept.folder(), ""
     try:
         key = cache.key_of(iter_files([*([PACKS] if packs else []), *paths]), packs, settings)
     except (OSError, RuleError):
         pass  # what cannot be read is told by `load`, with its place
     else:
-        kept = cache.kept(key, where)
-        if kept is not None:
-            return kept
+        known = cache.kept(key, where)
+        if known is not None:
+            return known
+    # What compiles rules takes longer to import than a short replay lasts.
+    from vedette.rules.loading import load
+
     result = load(paths, packs=packs, keep_going=keep_going, settings=settings)
     for problem in result.errors:
         say(f"left out: {problem.as_error()}")
@@ -79,13 +83,31 @@ def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0) 
 
 def routed_parser(rules: Sequence[Rule], counter: Counter) -> RoutingParser:
     """Our parsers for every format, looking at what `rules` can match."""
-    lines = SyslogParser(PatternSet.load(), wanted_of(log_sources(rules)), counter, interest=Interest(rules))
-    return RoutingParser({**dict.fromkeys(RecordFormat, lines), RecordFormat.JSON: JsonParser(counter)})
+    lines = SyslogParser(
+        pattern_cache.load(kept.folder()), wanted_of(log_sources(rules)), counter, interest=Interest(rules)
+    )
+    return RoutingParser({**dict.fromkeys(RecordFormat, lines), RecordFormat.JSON: _JsonLater(counter)})
+
+
+class _JsonLater:
+    """The parser of JSON, imported when the first such record comes."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._parser: Parser | None = None
+
+    def parse(self, batch: Batch) -> Table:
+        """As `JsonParser.parse`."""
+        if self._parser is None:
+            from vedette.parsers.json import JsonParser
+
+            self._parser = JsonParser(self._counter)
+        return self._parser.parse(batch)
 
 
 def parser_of(logsources: Iterable[LogSource], counter: Counter) -> SyslogParser:
     """Our parsers, looking at what rules of these log sources can match."""
-    return SyslogParser(PatternSet.load(), wanted_of(logsources), counter)
+    return SyslogParser(pattern_cache.load(kept.folder()), wanted_of(logsources), counter)
 
 
 _WARMING = b"Jan  1 00:00:0%d host sshd[1]: Failed password for root from 192.0.2.1 port 1 ssh2"

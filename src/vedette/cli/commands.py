@@ -3,6 +3,7 @@ Counterpart: one module a command or group; docs/cli.md names them all."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -46,6 +47,9 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
     group = typer.main.get_command(around)
     assert isinstance(group, TyperGroup)
     made = group.commands[name]
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     assert isinstance(made, TyperCommand | TyperGroup)
     return made
 

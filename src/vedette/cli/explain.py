@@ -12,7 +12,7 @@ import typer
 from vedette.app.counters import Counters
 from vedette.app.detection import batch_of_lines, load_matcher, parser_of
 from vedette.cli.output import Format, errors_said, note, say, write_json
-from vedette.cli.replay import check_options
+from vedette.cli.replaying import check_options
 from vedette.detections.explain import RuleVerdict, explain
 from vedette.model.clock import SystemClock
 from vedette.model.reasons import BlameReason

@@ -3,12 +3,14 @@ Counterpart: `output.json_line` writes them; docs/cli.md lists the fields."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vedette.model.alerts import Alert, Silence
-from vedette.model.decisions import Decision
 from vedette.model.findings import Finding
 from vedette.text.times import rfc3339
+
+if TYPE_CHECKING:
+    from vedette.model.alerts import Alert, Silence
+    from vedette.model.decisions import Decision
 
 
 def time_or_none(time: int) -> str | None:

@@ -3,19 +3,23 @@ Counterpart: stages are handed these by `app` and open nothing themselves."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from vedette.model.alerts import Alert, Silence
 from vedette.model.batch import Batch
-from vedette.model.decisions import Decision, Refusal, Target
-from vedette.model.events import Table
-from vedette.model.findings import Finding
-from vedette.model.notifications import Delivery, GroupState, Notification, OutboxItem, OutboxState
-from vedette.model.retention import Kept
+
+# Whoever is handed one of these imports this; a short run must not pay for the words of all the others.
+if TYPE_CHECKING:
+    import asyncio
+
+    from vedette.model.alerts import Alert, Silence
+    from vedette.model.decisions import Decision, Refusal, Target
+    from vedette.model.events import Table
+    from vedette.model.findings import Finding
+    from vedette.model.notifications import Delivery, GroupState, Notification, OutboxItem, OutboxState
+    from vedette.model.retention import Kept
 
 Emit = Callable[[Batch], Awaitable[None]]
 

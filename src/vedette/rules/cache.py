@@ -3,10 +3,7 @@ Counterpart: `app.detection` asks before it loads; whatever cannot be read or tr
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +36,7 @@ from vedette.model.rules import (
 from vedette.model.rules import (
     Any as AnyOf,
 )
-from vedette.system.files import write_atomic
+from vedette.system import kept as keeping
 
 _NAME, _VERSION = "vedette-rules", 4
 _KEPT = 32
@@ -48,42 +45,23 @@ _KEPT = 32
 
 def key_of(files: Iterable[Path], *about: object) -> str:
     """The key of what these files compile to; `about` is whatever else it depends on. OSError where one is gone."""
-    digest = blake2b(repr((_NAME, _VERSION, __version__, about)).encode(), digest_size=16)
-    for file in files:
-        raw = file.read_bytes()
-        digest.update(f"{len(str(file))}:{file}{len(raw)}:".encode("utf-8", "surrogateescape"))
-        digest.update(raw)
-    return digest.hexdigest()
-
-
-def folder() -> Path:
-    """Where compiled rules are kept: the user's own cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vedette"
+    return keeping.key_of(files, _NAME, _VERSION, __version__, about)
 
 
 def kept(key: str, where: Path) -> list[Rule] | None:
     """The rules kept under `key`; None where there are none, or where the folder is not ours alone."""
-    path = where / f"{key}.json"
+    data = keeping.read(f"{key}.json", where)
     try:
-        status = where.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            return None
-        name, version, rules = msgspec.json.decode(path.read_bytes())
+        name, version, rules = msgspec.json.decode(data or b"")
         return [_rule(one) for one in rules] if (name, version) == (_NAME, _VERSION) else None
-    except (OSError, msgspec.MsgspecError, ValueError, TypeError, KeyError):
+    except (msgspec.MsgspecError, ValueError, TypeError, KeyError):
         return None
 
 
 def keep(key: str, rules: Sequence[Rule], where: Path) -> None:
     """Keep `rules`; a folder that cannot be written is no reason to stop anybody."""
-    try:
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(where / f"{key}.json", msgspec.json.encode([_NAME, _VERSION, [_plain(rule) for rule in rules]]))
-        files = sorted(where.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for old in files[_KEPT:]:
-            old.unlink(missing_ok=True)
-    except OSError:
-        return
+    plain = [_plain(rule) for rule in rules]
+    keeping.write(f"{key}.json", msgspec.json.encode([_NAME, _VERSION, plain]), where, most=_KEPT)
 
 
 def _plain(rule: Rule) -> dict[str, Any]:

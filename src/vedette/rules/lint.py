@@ -12,7 +12,8 @@ from vedette.model.fields import FIELDS, FieldType
 from vedette.model.rules import All, Any, LogSource, Node, Not, Op, Raw, Rule, Test, tests_of
 from vedette.rules.cases import Case
 from vedette.rules.dead import find_dead
-from vedette.rules.loading import PACKS, LoadResult
+from vedette.rules.files import PACKS
+from vedette.rules.loading import LoadResult
 from vedette.rules.places import Places
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
 from vedette.rules.schemas import array_of, known_fields

@@ -4,16 +4,17 @@ Counterpart: `app` and `cli` call `load` and `load_packs`; `linking` ties the ru
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vedette.model.errors import Location, RuleError
+from vedette.model.errors import RuleError
 from vedette.model.rules import Rule
 from vedette.rules.cases import Case
 from vedette.rules.documents import Document, Yaml, read_documents
 from vedette.rules.extras import read_parameters
+from vedette.rules.files import PACKS, rule_files
 from vedette.rules.parameters import PARAMETER_NAMES, UNSET, Parameter
 from vedette.rules.problems import Problem, Severity, did_you_mean
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from vedette.rules.compiled import Compiled
     from vedette.rules.filters import Filter
     from vedette.rules.settings import RulesSettings
-
-PACKS = Path(__file__).parent / "packs"
-SUFFIXES = (".yml", ".yaml")
 
 _PARAMETER = re.compile(r"\$\{([a-z_.]+)\}")
 
@@ -74,11 +72,11 @@ def load(
     loading = _Loading(None if examples else _values(settings), placeholders)
     files: list[tuple[Path, str]] = []
     if packs:
-        files += [(path, path.stem) for path in _rule_files(PACKS)]
+        files += [(path, path.stem) for path in rule_files(PACKS)]
     resolved: dict[Path, Path] = {}
     for path in paths:
         try:
-            found = _rule_files(path)
+            found = rule_files(path)
         except RuleError as error:
             loading.problems.append(Problem.from_error(error))
             continue
@@ -109,16 +107,6 @@ def _values(settings: RulesSettings | None) -> Mapping[str, Parameter]:
 def load_packs(settings: RulesSettings | None = None) -> list[Rule]:
     """The rules of our own packs, as `settings` has them."""
     return list(load((), packs=True, settings=settings).rules)
-
-
-def _rule_files(path: Path) -> list[Path]:
-    """The rule files of a path: itself, or those in a folder, recursively, in byte order of their whole names."""
-    if not path.is_dir():
-        if not path.exists():
-            raise RuleError("no such file or folder", location=Location(str(path)))
-        return [path]
-    found = [file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file()]
-    return sorted(found, key=lambda file: str(file).encode("utf-8", "surrogateescape"))
 
 
 def _load_file(loading: _Loading, file: Path, pack: str) -> None:
@@ -194,9 +182,3 @@ def _replaced(
     used.add(name)
     found = values[name]
     return list(found) if isinstance(found, tuple) else found
-
-
-def iter_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files `load` would read for `paths`, in its order."""
-    for path in paths:
-        yield from _rule_files(path)

@@ -12,7 +12,8 @@ from uuid import UUID
 from vedette.model.errors import Location, RuleError
 from vedette.rules.cases import Case
 from vedette.rules.documents import Document, Yaml, read_documents
-from vedette.rules.loading import LoadResult, iter_files, load
+from vedette.rules.files import iter_files
+from vedette.rules.loading import LoadResult, load
 
 INFO = "info.yml"
 FOLDER = "regression_data"

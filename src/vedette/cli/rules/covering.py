@@ -12,8 +12,8 @@ import typer
 from vedette.cli.options import RulePaths
 from vedette.cli.output import OK, WRONG, errors_said, note, say, table, write_json
 from vedette.model.errors import VedetteError
-from vedette.rules import load
 from vedette.rules.coverage import By, Row, coverage, layer, untagged
+from vedette.rules.loading import load
 from vedette.system.files import write_atomic
 
 _SHOWN = 8

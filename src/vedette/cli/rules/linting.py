@@ -11,7 +11,9 @@ import typer
 from vedette.app.abilities import abilities
 from vedette.cli.options import Output, RulePaths
 from vedette.cli.output import FOUND, OK, WRONG, Format, errors_said, note, say, write_json
-from vedette.rules import Problem, ProblemKind, Severity, lint, load
+from vedette.rules.lint import lint
+from vedette.rules.loading import load
+from vedette.rules.problems import Problem, ProblemKind, Severity
 
 
 def lint_rules(

@@ -9,8 +9,8 @@ from vedette.app.abilities import atoms_of_rule
 from vedette.cli.options import Output, RulePaths
 from vedette.cli.output import OK, WRONG, Format, errors_said, note, table, write_json
 from vedette.model.rules import Raw, Rule, Test, tests_of
-from vedette.rules import load
 from vedette.rules.coverage import source_words
+from vedette.rules.loading import load
 
 
 def list_rules(paths: RulePaths = None, output: Output = Format.TEXT) -> None:

@@ -12,7 +12,9 @@ from vedette.app.detection import CaseEngine
 from vedette.cli.options import RulePaths
 from vedette.cli.output import FOUND, OK, errors_said, note, say
 from vedette.model.errors import RuleError
-from vedette.rules import CaseResult, load, regression, report, run_cases
+from vedette.rules import regression
+from vedette.rules.cases import CaseResult, report, run_cases
+from vedette.rules.loading import load
 
 
 def run_tests(
