@@ -34,6 +34,7 @@ packages: ## the Debian packages that tests use: only those missing, as root, se
 
 bench: $(STAMP)-dev $(STAMP)-project ## run the benchmarks in bench/ (minutes; the peers measured beside us if root)
 	@packaging/install-packages.sh packaging/debian-packages.txt packaging/debian-bench.txt
+	@$(BIN)/python -m compileall -q src
 	$(BIN)/python -m bench
 
 clean: ## remove what the targets above made
@@ -66,6 +67,7 @@ $(STAMP)-dev: requirements/dev.txt | $(STAMP)-venv
 $(STAMP)-project: pyproject.toml src/vedette/__init__.py $(STAMP)-build
 	@echo "set-up: the project itself"
 	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 # ------------------------------------------------------------------------------------------------ for maintainers
