@@ -32,6 +32,9 @@ class Compiled:
     given: LogSource = field(default=LogSource())
     """The log source as the document says it; a pipeline may have changed the rule's."""
 
+    piped: bool = False
+    """Pipelines were applied to it."""
+
     @property
     def detects(self) -> bool:
         """Whether the rule has a condition of its own, as other than a correlation of other rules."""

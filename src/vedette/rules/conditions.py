@@ -3,7 +3,7 @@ Counterpart: `sigma` and `filters` call this for each document; `items` reads wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sigma.conditions import ConditionAND
@@ -17,11 +17,11 @@ from vedette.rules.items import (
     PYSIGMA_ERRORS,
     FieldSeen,
     Placeholders,
+    Reader,
     item_node,
     joined,
     one_line,
     place_of,
-    read_item,
 )
 from vedette.rules.problems import did_you_mean
 
@@ -45,10 +45,6 @@ class Parts:
     """The conditions stand in a list, of which one must hold."""
 
 
-Change = Callable[[Parts], None]
-"""What a pipeline does with the parts."""
-
-
 @dataclass(frozen=True, slots=True)
 class Detection:
     """A compiled `detection`: the condition on a record, and the named parts it never used."""
@@ -63,8 +59,12 @@ def read_parts(
     placeholders: Placeholders,
     *,
     besides: Collection[str] = (),
+    left_open: bool = False,
 ) -> Parts:
-    """The parts under `path`, which is a mapping; `besides`: its keys that are no parts. RuleError with the place."""
+    """The parts under `path`, which is a mapping; `besides`: its keys that are no parts. RuleError with the place.
+
+    left_open: placeholders that are not known may stay, for a pipeline that knows them.
+    """
     detection = document.data.get(path[0])
     what = repr(path[0])
     if not isinstance(detection, dict):
@@ -75,8 +75,9 @@ def read_parts(
         )
     if "condition" not in detection:
         raise document.error(f"{what} has no 'condition'", *path)
+    reader = Reader(document, placeholders, left_open)
     named = {
-        name: _definition(document, (*path, name), definition, placeholders)
+        name: _definition(reader, (*path, name), definition)
         for name, definition in detection.items()
         if name != "condition" and name not in besides
     }
@@ -105,31 +106,28 @@ def compile_parts(document: Document, parts: Parts, seen: FieldSeen) -> Detectio
 # ------------------------------------------------------------------------------------------ what is looked for
 
 
-def _definition(
-    document: Document, path: tuple[str | int, ...], definition: Yaml, placeholders: Placeholders
-) -> SigmaDetection:
+def _definition(reader: Reader, path: tuple[str | int, ...], definition: Yaml) -> SigmaDetection:
     if isinstance(definition, dict | list) and not definition:
-        raise document.error("looks for nothing", *path)
+        raise reader.document.error("looks for nothing", *path)
     if isinstance(definition, dict):
-        return SigmaDetection(
-            [read_item(document, (*path, key), key, value, placeholders) for key, value in definition.items()]
-        )
+        return SigmaDetection([reader.item((*path, key), key, value) for key, value in definition.items()])
     if isinstance(definition, list) and any(isinstance(element, dict | list) for element in definition):
-        return SigmaDetection(
-            [_definition(document, (*path, i), element, placeholders) for i, element in enumerate(definition)]
-        )
-    return SigmaDetection([read_item(document, path, None, definition, placeholders)])
+        return SigmaDetection([_definition(reader, (*path, i), element) for i, element in enumerate(definition)])
+    return SigmaDetection([reader.item(path, None, definition)])
 
 
-def _node(document: Document, detection: SigmaDetection, seen: FieldSeen) -> Node:
-    kind = All if detection.item_linking is ConditionAND else Any
-    return joined(
-        kind,
-        [
-            _node(document, one, seen) if isinstance(one, SigmaDetection) else item_node(one, document, seen)
-            for one in detection.detection_items
-        ],
-    )
+def _node(document: Document, detection: SigmaDetection, seen: FieldSeen) -> Node | None:
+    """The tests of a part; None where a pipeline left nothing of it, so that nothing can be said about it."""
+    nodes = [
+        _node(document, one, seen) if isinstance(one, SigmaDetection) else item_node(one, document, seen)
+        for one in detection.detection_items
+    ]
+    return _joined(detection.item_linking is ConditionAND, nodes)
+
+
+def _joined(every: bool, nodes: Iterable[Node | None]) -> Node | None:
+    left = [node for node in nodes if node is not None]
+    return joined(All if every else Any, left) if left else None
 
 
 # ------------------------------------------------------------------------------------------------- the condition
@@ -141,7 +139,7 @@ class _Joiner:
 
     document: Document
     parts: Parts
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, Node | None]
     used: set[str] = field(default_factory=set)
     weights: dict[str, int] = field(default_factory=dict)
     weight: int = 0
@@ -151,11 +149,14 @@ class _Joiner:
         if self.parts.listed:
             path = (*path, index)
         try:
-            return self.build(parse_expression(text), path)
+            found = self.build(parse_expression(text), path)
+            if found is None:
+                raise self.document.error("the pipelines leave nothing of this condition", *path)
+            return found
         except ExpressionError as error:
             raise self.document.error(f"condition not understood: {error}", *path) from error
 
-    def build(self, expression: Expression, path: tuple[str | int, ...]) -> Node:
+    def build(self, expression: Expression, path: tuple[str | int, ...]) -> Node | None:
         match expression:
             case Name(name):
                 if name not in self.nodes:
@@ -166,22 +167,24 @@ class _Joiner:
                 found = expression.chosen(self.nodes)
                 if not found:
                     raise self.document.error(f"'{expression}' names no part of this rule", *path)
-                return joined(All if every else Any, [self.take(name, path) for name in found])
+                return _joined(every, [self.take(name, path) for name in found])
             case Negation(of):
-                return Not(self.build(of, path))
+                part = self.build(of, path)
+                return None if part is None else Not(part)
             case Join(every, of):
                 # What stands there twice says nothing the second time.
                 parts = {id(node): node for node in (self.build(one, path) for one in of)}
-                return joined(All if every else Any, parts.values())
+                return _joined(every, parts.values())
 
-    def take(self, name: str, path: tuple[str | int, ...]) -> Node:
+    def take(self, name: str, path: tuple[str | int, ...]) -> Node | None:
+        node = self.nodes[name]
         if name not in self.weights:
-            self.weights[name] = _weight(self.nodes[name])
+            self.weights[name] = 0 if node is None else _weight(node)
         self.used.add(name)
         self.weight += self.weights[name]
         if self.weight > WEIGHT_LIMIT:
             raise self.document.error(f"a condition over more than {WEIGHT_LIMIT} values", *path)
-        return self.nodes[name]
+        return node
 
 
 def _weight(node: Node) -> int:

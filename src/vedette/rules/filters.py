@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from vedette.model.errors import Location, RuleError
@@ -16,6 +17,9 @@ from vedette.rules.documents import Document
 from vedette.rules.items import Placeholders
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
 from vedette.rules.sigma import KNOWN_KEYS, metadata_of, read_logsource, unknown_field
+
+if TYPE_CHECKING:
+    from vedette.rules.pipelines import Pipelines
 
 _KEYS = (*(key for key in KNOWN_KEYS if key not in ("detection", "correlation", "vedette")), "filter")
 _ANY = "any"
@@ -46,18 +50,23 @@ class Filter:
         )
 
 
-def read_filter(document: Document, *, placeholders: Placeholders | None = None) -> Filter:
+def read_filter(
+    document: Document, *, placeholders: Placeholders | None = None, pipelines: Pipelines | None = None
+) -> Filter:
     """The filter in `document`; RuleError with file:line:column where it cannot be used as written."""
     data = document.data
     check_keys(document, data, _KEYS, ())
     for key in ("detection", "correlation", "vedette"):
         if key in data:
             raise document.error(f"a filter has no {key!r}", key)
-    name = metadata_of(document).title
+    metadata = metadata_of(document)
+    name = metadata.title
     logsource = read_logsource(document)
-    parts = read_parts(document, ("filter",), placeholders or {}, besides=("rules",))
+    parts = read_parts(document, ("filter",), placeholders or {}, besides=("rules",), left_open=pipelines is not None)
     if parts.listed:
         raise document.error("a filter has one condition", "filter", "condition")
+    if pipelines is not None:
+        pipelines.change(document, logsource, metadata.values, parts)
     fields: list[tuple[str, Location]] = []
     detection = compile_parts(document, parts, lambda field_name, where: fields.append((field_name, where)))
     found = Filter(name, document, logsource, _rules(document), detection.when, fields)

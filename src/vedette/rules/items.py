@@ -131,41 +131,79 @@ POLICY = SigmaPolicy(regex_engine=_Engine())
 # ------------------------------------------------------------------------------------------------ reading an item
 
 
-def read_item(
-    document: Document, path: tuple[str | int, ...], key: str | None, value: Yaml, placeholders: Placeholders
-) -> SigmaDetectionItem:
-    """One `field|modifier: values` (or keywords, where `key` names no field); RuleError with its place."""
-    name, *modifiers = (key or "").split("|")
-    values: list[Yaml] = value if isinstance(value, list) else [value]
-    _check(document, path, name, modifiers, value, values)
-    given = [_given(one, modifiers) for one in values]
-    if "expand" in modifiers:
-        modifiers = [modifier for modifier in modifiers if modifier != "expand"]
-        expanded = []
-        for index, one in enumerate(given):
-            here = (*path, index) if isinstance(value, list) else path
-            expanded.append(_expanded(document, here, one, placeholders, raw="re" in modifiers))
-        given = expanded
-    anchors: set[str] = set()
-    if "re" in modifiers:
-        # A search is unanchored, so that where the match stands is said by the pattern itself.
-        anchors = _TEXT_MODIFIERS & set(modifiers)
-        modifiers = [modifier for modifier in modifiers if modifier not in anchors]
-    _check_size(document, path, modifiers, given)
-    where = document.at(*path)
-    try:
-        item = SigmaDetectionItem(
-            name or None,
-            [_MODIFIERS[modifier] for modifier in modifiers],
-            given,
-            source=SigmaRuleLocation(Path(where.file), where.line, where.column),
-            policy=POLICY,
-        )
-        if anchors - {"contains"}:
-            item.value = [_anchored(one, anchors) for one in item.value]
-    except PYSIGMA_ERRORS as error:
-        raise document.error(one_line(error), *path) from error
-    return item
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads the items of one document. left_open: placeholders nobody knows may stay, for a pipeline that does."""
+
+    document: Document
+    placeholders: Placeholders
+    left_open: bool = False
+
+    def item(self, path: tuple[str | int, ...], key: str | None, value: Yaml) -> SigmaDetectionItem:
+        """One `field|modifier: values` (or keywords, where `key` names no field); RuleError with its place."""
+        document = self.document
+        name, *modifiers = (key or "").split("|")
+        values: list[Yaml] = value if isinstance(value, list) else [value]
+        _check(document, path, name, modifiers, value, values)
+        given = [_given(one, modifiers) for one in values]
+        if "expand" in modifiers:
+            modifiers = [modifier for modifier in modifiers if modifier != "expand"]
+            places = [(*path, at) for at in range(len(given))] if isinstance(value, list) else [path]
+            given = [self.expanded(place, one, raw="re" in modifiers) for place, one in zip(places, given, strict=True)]
+        anchors: set[str] = set()
+        if "re" in modifiers:
+            # A search is unanchored, so that where the match stands is said by the pattern itself.
+            anchors = _TEXT_MODIFIERS & set(modifiers)
+            modifiers = [modifier for modifier in modifiers if modifier not in anchors]
+        _check_size(document, path, modifiers, given)
+        where = document.at(*path)
+        try:
+            item = SigmaDetectionItem(
+                name or None,
+                [_MODIFIERS[modifier] for modifier in modifiers],
+                given,
+                source=SigmaRuleLocation(Path(where.file), where.line, where.column),
+                policy=POLICY,
+            )
+            if anchors:
+                item.value = [_anchored(one, anchors) for one in item.value]
+        except PYSIGMA_ERRORS as error:
+            raise document.error(one_line(error), *path) from error
+        return item
+
+    def expanded(self, path: tuple[str | int, ...], value: SigmaType, *, raw: bool) -> SigmaType:
+        """The value with every `%name%` replaced by each value of that list: alternatives, whatever joins the values.
+
+        raw: the values go in as they are written, wildcards being part of a regular expression.
+        """
+        if not isinstance(value, SigmaString):
+            raise self.document.error("'expand' needs text", *path, hint="put the value in quotes")
+        parts = value.insert_placeholders().s
+        if not any(isinstance(part, Placeholder) for part in parts):
+            return value
+        choices: list[list[list[str | SpecialChars | Placeholder]]] = []
+        for part in parts:
+            if not isinstance(part, Placeholder) or (part.name not in self.placeholders and self.left_open and not raw):
+                choices.append([[part]])
+            elif part.name in self.placeholders:
+                texts = self.placeholders[part.name]
+                choices.append([[text] if raw else list(SigmaString(text).s) for text in texts])
+            else:
+                hint = did_you_mean(part.name, self.placeholders)
+                hint = hint or f"list its values under 'rules: placeholders: {part.name}:'"
+                raise self.document.error(f"nothing is set for the placeholder %{part.name}%", *path, hint=hint)
+        if prod(map(len, choices)) > VALUES_LIMIT:
+            raise self.document.error(f"stands for more than {VALUES_LIMIT} values", *path)
+        alternatives = [_string_of([part for some in chosen for part in some]) for chosen in product(*choices)]
+        return alternatives[0] if len(alternatives) == 1 else SigmaExpansion(list(alternatives))
+
+
+def _string_of(parts: list[str | SpecialChars | Placeholder]) -> SigmaString:
+    found = SigmaString()
+    found.s = parts
+    found._merge_strs()
+    found.original = "".join(_WILDCARDS[part] if isinstance(part, SpecialChars) else str(part) for part in found.s)
+    return found
 
 
 def _check(
@@ -219,39 +257,6 @@ def _check_size(
         total = each * sum(5 ** min(count, _MOST_DASHES) for count in dashes)
     if total > VALUES_LIMIT:
         raise document.error(f"stands for more than {VALUES_LIMIT} values", *path)
-
-
-def _expanded(
-    document: Document, path: tuple[str | int, ...], value: SigmaType, placeholders: Placeholders, *, raw: bool
-) -> SigmaType:
-    """The value with every `%name%` replaced by each value of that list: alternatives, whatever joins the values.
-
-    raw: the values go in as they are written, wildcards being part of a regular expression.
-    """
-    if not isinstance(value, SigmaString):
-        raise document.error("'expand' needs text", *path, hint="put the value in quotes")
-    parts = value.insert_placeholders().s
-    choices: list[list[list[str | SpecialChars | Placeholder]]] = []
-    if not any(isinstance(part, Placeholder) for part in parts):
-        return value
-    for part in parts:
-        if not isinstance(part, Placeholder):
-            choices.append([[part]])
-            continue
-        if part.name not in placeholders:
-            hint = did_you_mean(part.name, placeholders) or f"list its values under 'rules: placeholders: {part.name}:'"
-            raise document.error(f"nothing is set for the placeholder %{part.name}%", *path, hint=hint)
-        choices.append([[text] if raw else list(SigmaString(text).s) for text in placeholders[part.name]])
-    if prod(map(len, choices)) > VALUES_LIMIT:
-        raise document.error(f"stands for more than {VALUES_LIMIT} values", *path)
-    alternatives: list[SigmaType] = []
-    for combination in product(*choices):
-        one = SigmaString()
-        one.s = [part for chosen in combination for part in chosen]
-        one._merge_strs()
-        one.original = "".join(_WILDCARDS[part] if isinstance(part, SpecialChars) else str(part) for part in one.s)
-        alternatives.append(one)
-    return SigmaExpansion(alternatives)
 
 
 def _anchored(value: SigmaType, anchors: set[str]) -> SigmaType:

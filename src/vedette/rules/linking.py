@@ -5,19 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vedette.model.errors import RuleError
 from vedette.model.fields import FIELDS
-from vedette.model.rules import Rule, RuleKind
+from vedette.model.rules import LogSource, Rule, RuleKind
 from vedette.rules.cases import Case
 from vedette.rules.compiled import Compiled
 from vedette.rules.filters import Filter, apply_filters
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
 from vedette.rules.sigma import unknown_field
 
+if TYPE_CHECKING:
+    from vedette.rules.pipelines import Pipelines
+
 
 def link(
-    compiled: Sequence[Compiled], filters: Iterable[Filter], off: set[str], problems: list[Problem]
+    compiled: Sequence[Compiled],
+    filters: Iterable[Filter],
+    off: set[str],
+    problems: list[Problem],
+    pipelines: Pipelines | None = None,
 ) -> tuple[list[Rule], list[Case]]:
     """Give references their ids and drop what cannot stand, in load order; problems are told.
 
@@ -42,6 +50,8 @@ def link(
         if len(kept) == len(standing):
             break
         standing = kept
+    if pipelines is not None:
+        standing = [one for one in standing if _renamed(one, names, pipelines, problems)]
     linked: list[tuple[Compiled, Rule]] = []
     for one in standing:
         strict = one.strict or any(names[reference].strict for reference in one.reference_paths)
@@ -63,6 +73,35 @@ def link(
     # A rule written only to be counted is not run where nothing counts it (its correlation is off by settings).
     rules = [rule for rule in rules if not rule.silent or needed & {rule.id, *rule.groups}]
     return rules, [case for one, _rule in linked for case in one.cases]
+
+
+def _renamed(one: Compiled, names: Mapping[str, Compiled], pipelines: Pipelines, problems: list[Problem]) -> bool:
+    """Give a correlation the fields that the pipelines gave the rules it counts; False, and told, where they differ."""
+    correlate = one.rule.correlate
+    if correlate is None or one.detects:
+        return True
+    sources: dict[str, LogSource | None] = {}
+    waiting, known = [*one.reference_paths], set[str]()
+    while waiting:
+        reference = waiting.pop()
+        if reference in known or reference not in names:
+            continue
+        known.add(reference)
+        counted = names[reference]
+        if counted.detects:
+            sources[reference] = counted.given if counted.piped else None
+        else:
+            waiting += counted.reference_paths
+    try:
+        correlate = pipelines.correlate(correlate, sources, one.document.at("correlation"))
+    except RuleError as error:
+        problems.append(Problem.from_error(error, one.rule.id))
+        return False
+    one.rule = replace(one.rule, correlate=correlate, key=correlate.group_by)
+    shown = {name for names_there in (correlate.group_by, correlate.fields) for name in names_there}
+    shown |= {name for _alias, _rule, name in correlate.aliases}
+    one.fields = [(name, where) for name, where in one.fields if name in shown]
+    return True
 
 
 class _OffError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from vedette.rules.problems import Problem, Severity, did_you_mean
 if TYPE_CHECKING:
     from vedette.rules.compiled import Compiled
     from vedette.rules.filters import Filter
+    from vedette.rules.pipelines import Pipelines
     from vedette.rules.settings import RulesSettings
 
 _PARAMETER = re.compile(r"\$\{([a-z_.]+)\}")
@@ -46,6 +47,7 @@ class _Loading:
 
     values: Mapping[str, Parameter] | None
     placeholders: Mapping[str, Sequence[str]]
+    pipelines: Pipelines | None
     compiled: list[Compiled] = field(default_factory=list)
     filters: list[Filter] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -60,16 +62,19 @@ def load(
     keep_going: bool = False,
     settings: RulesSettings | None = None,
     examples: bool = False,
+    pipelines: Sequence[str] = (),
 ) -> LoadResult:
     """The rules in `paths` (files, or folders taken recursively in byte order), after our packs where asked.
 
     Rules whose parameters `settings` leaves unset are off; with `examples` they are on, with the values their
-    cases are written for. Without `keep_going` the first error is raised as RuleError; with it, what is broken
-    is left out and told in `problems`.
+    cases are written for. pipelines: names or files of those applied to the rules in `paths`, after those of the
+    settings; a broken one is always raised. Without `keep_going` the first error is raised as RuleError; with it,
+    what is broken is left out and told in `problems`.
     """
     lists = {} if settings is None else settings.placeholders
     placeholders = {name: tuple(map(str, values)) for name, values in lists.items()}
-    loading = _Loading(None if examples else _values(settings), placeholders)
+    chain = [*(settings.pipelines if settings else ()), *pipelines]
+    loading = _Loading(None if examples else _values(settings), placeholders, _chain(chain))
     files: list[tuple[Path, str]] = []
     if packs:
         files += [(path, path.stem) for path in rule_files(PACKS)]
@@ -89,11 +94,21 @@ def load(
     # pySigma takes a fifth of a second to import: only a run that compiles rules pays for it.
     from vedette.rules.linking import link
 
-    rules, cases = link(loading.compiled, loading.filters, loading.off, loading.problems)
+    rules, cases = link(loading.compiled, loading.filters, loading.off, loading.problems, loading.pipelines)
+    if settings is not None and settings.steps:
+        rules = [replace(rule, step=settings.steps.get(rule.id, rule.step)) for rule in rules]
     result = LoadResult(tuple(rules), tuple(cases), tuple(loading.problems))
     if result.errors and not keep_going:
         raise result.errors[0].as_error()
     return result
+
+
+def _chain(words: Sequence[str]) -> Pipelines | None:
+    if not words:
+        return None
+    from vedette.rules.pipelines import load_pipelines
+
+    return load_pipelines(words)
 
 
 def _values(settings: RulesSettings | None) -> Mapping[str, Parameter]:
@@ -123,7 +138,9 @@ def _load_file(loading: _Loading, file: Path, pack: str) -> None:
         rule_id = name if isinstance(name, str) else ""
         try:
             if "filter" in document.data:
-                loading.filters.append(read_filter(document, placeholders=loading.placeholders))
+                loading.filters.append(
+                    read_filter(document, placeholders=loading.placeholders, pipelines=loading.pipelines)
+                )
                 continue
             resolved = _resolve(document, loading.values)
             if resolved is None:
@@ -131,7 +148,9 @@ def _load_file(loading: _Loading, file: Path, pack: str) -> None:
                     word for key in ("id", "name") if isinstance(word := document.data.get(key), str) and word
                 )
                 continue
-            compiled = compile_document(resolved, pack=pack, placeholders=loading.placeholders)
+            compiled = compile_document(
+                resolved, pack=pack, placeholders=loading.placeholders, pipelines=loading.pipelines
+            )
         except RuleError as error:
             loading.problems.append(Problem.from_error(error, rule_id))
             continue

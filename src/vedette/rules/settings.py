@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from vedette.model.rules import NotifyStep
 from vedette.rules.parameters import Parameter
 from vedette.text.addresses import parse_network
 
@@ -50,8 +51,14 @@ class RulesSettings(BaseModel):
 
     packs: bool = Field(default=True, description="our own packs run")
     paths: tuple[Path, ...] = Field(default=(), description="rule files and folders besides")
+    pipelines: tuple[str, ...] = Field(
+        default=(), description="pySigma pipelines applied to the rules in `paths`: names of ours, or files"
+    )
     placeholders: dict[str, tuple[str | int, ...]] = Field(
         default={}, description="what stands for a %name% in other people's rules (modifier expand)"
+    )
+    steps: dict[str, NotifyStep] = Field(
+        default={}, description="rule id -> store, digest, mail or page: how far its alerts may go"
     )
     ssh: SshRules = SshRules()
 

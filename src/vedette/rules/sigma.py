@@ -4,8 +4,9 @@ Counterpart: `loading` hands documents in and links the rules; `conditions`, `co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sigma.rule import SigmaRule
@@ -19,7 +20,11 @@ from vedette.rules.conditions import PYSIGMA_ERRORS, FieldSeen, compile_parts, o
 from vedette.rules.correlations import correlation_rule
 from vedette.rules.documents import Document
 from vedette.rules.extras import Extras, read_extras
+from vedette.rules.items import Placeholders
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
+
+if TYPE_CHECKING:
+    from vedette.rules.pipelines import Pipelines
 
 KNOWN_KEYS = (
     "title",
@@ -56,12 +61,16 @@ SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 
 
 def compile_document(
-    document: Document, *, pack: str = "", placeholders: Mapping[str, Sequence[str]] | None = None
+    document: Document,
+    *,
+    pack: str = "",
+    placeholders: Placeholders | None = None,
+    pipelines: Pipelines | None = None,
 ) -> Compiled:
     """The rule in `document`; RuleError with file:line:column where it cannot be used as written.
 
     pack: name of our own pack the document belongs to, "" for other people's rules. placeholders: what stands
-    for a `%name%`.
+    for a `%name%`. pipelines: applied to rules of no pack; those are written for our names.
     """
     data = document.data
     check_keys(document, data, KNOWN_KEYS, ())
@@ -95,7 +104,8 @@ def compile_document(
         origin=document.at("title"),
     )
     if "detection" in data:
-        compiled = _detection_rule(document, base, name, extras, pack, placeholders or {})
+        compiled = Compiled(base, name, False, document, extras.cases)
+        _detection_rule(compiled, extras, metadata, pack, placeholders or {}, None if pack else pipelines)
     else:
         compiled = correlation_rule(document, base, name, extras, pack)
     if metadata.level is None:
@@ -109,9 +119,12 @@ def _first_step(document: Document, pack: str) -> NotifyStep:
 
     Ours are the packs, and what only somebody writes who writes for us: a slug for an id, a mapping `vedette:`.
     """
+    return NotifyStep.PAGE if _written_for_us(document, pack) else NotifyStep.STORE
+
+
+def _written_for_us(document: Document, pack: str) -> bool:
     given = document.data.get("id")
-    ours = pack or "vedette" in document.data or (isinstance(given, str) and not _is_uuid(given))
-    return NotifyStep.PAGE if ours else NotifyStep.STORE
+    return bool(pack) or "vedette" in document.data or (isinstance(given, str) and not _is_uuid(given))
 
 
 def unknown_field(name: str, where: Location, rule_id: str, *, strict: bool) -> Problem:
@@ -138,6 +151,8 @@ class Metadata:
     description: str
     tags: tuple[str, ...]
     references: tuple[str, ...]
+    values: Mapping[str, Any]
+    """All of it, as pySigma has it."""
 
 
 def _identity(document: Document, pack: str) -> tuple[str, str]:
@@ -192,6 +207,7 @@ def metadata_of(document: Document) -> Metadata:
         description=(values["description"] or "").strip(),
         tags=tuple(str(tag) for tag in values["tags"] or ()),
         references=tuple(str(reference) for reference in references),
+        values=values,
     )
 
 
@@ -227,14 +243,23 @@ def read_logsource(document: Document) -> LogSource:
 
 
 def _detection_rule(
-    document: Document, base: Rule, name: str, extras: Extras, pack: str, placeholders: Mapping[str, Sequence[str]]
-) -> Compiled:
-    logsource = read_logsource(document)
-    ours = logsource.service in SERVICES and logsource.product in ("", "linux")
-    strict = bool(pack) or ours
-    compiled = Compiled(base, name, False, document, extras.cases, strict=strict, given=logsource)
+    compiled: Compiled,
+    extras: Extras,
+    metadata: Metadata,
+    pack: str,
+    placeholders: Placeholders,
+    pipelines: Pipelines | None,
+) -> None:
+    document = compiled.document
+    logsource = compiled.given = read_logsource(document)
+    ours = logsource.service in SERVICES and logsource.product in ("", "linux") and _written_for_us(document, pack)
+    compiled.strict = bool(pack) or ours
     seen = _judge_fields(compiled)
-    detection = compile_parts(document, read_parts(document, ("detection",), placeholders), seen)
+    parts = read_parts(document, ("detection",), placeholders, left_open=pipelines is not None)
+    if pipelines is not None:
+        compiled.piped = True
+        logsource = pipelines.change(document, logsource, metadata.values, parts)
+    detection = compile_parts(document, parts, seen)
     for unused in detection.unused:
         _warn(
             compiled,
@@ -244,17 +269,19 @@ def _detection_rule(
         )
     key = extras.key
     after = extras.after
+    path: tuple[str, ...] = ("vedette", "key")
     if after is not None:
         if key and key != after.group_by:
-            raise document.error("'key' differs from 'group-by' of 'after', which is the key", "vedette", "key")
+            raise document.error("'key' differs from 'group-by' of 'after', which is the key", *path)
         key = after.group_by
-        _check_key_fields(document, after.group_by, ("vedette", "after", "group-by"), seen)
+        path = ("vedette", "after", "group-by")
         for index, reference in enumerate(after.of):
             compiled.reference_paths[reference] = document.at("vedette", "after", "rules", index)
-    else:
-        _check_key_fields(document, key, ("vedette", "key"), seen)
-    compiled.rule = replace(base, when=detection.when, logsource=logsource, key=key, correlate=after)
-    return compiled
+    if pipelines is not None:
+        key = tuple(pipelines.name_of(compiled.given, name, document.at(*path, at)) for at, name in enumerate(key))
+        after = replace(after, group_by=key) if after is not None else None
+    _check_key_fields(document, key, path, seen)
+    compiled.rule = replace(compiled.rule, when=detection.when, logsource=logsource, key=key, correlate=after)
 
 
 def _judge_fields(compiled: Compiled) -> FieldSeen:
