@@ -18,11 +18,23 @@ from vedette.system.privileges import CAP_DAC_READ_SEARCH, keep_only
 
 STATE_FILE = "state.db"
 ALLOWLIST_FILE = "allowlist"
+AUDIT_FILE = "audit.log"
+"""What people changed from the command line, one JSON object a line."""
 _HOST_ID, _LOCK = "host-id", "lock"
-_OURS = frozenset({STATE_FILE, ALLOWLIST_FILE, _HOST_ID, _LOCK})
+_OURS = frozenset({STATE_FILE, ALLOWLIST_FILE, AUDIT_FILE, _HOST_ID, _LOCK})
 _NOBODY = 65_534
 _LOCK_TRIES, _LOCK_PAUSE = 10, 0.02
 _READING_GROUPS = ("adm", "systemd-journal")
+
+
+def operator_name() -> str:
+    """Who gives the command: behind sudo whoever called it, else who we are."""
+    uid = os.getuid()
+    if uid == 0 and os.environ.get("SUDO_USER"):
+        return os.environ["SUDO_USER"]
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return str(uid)
 
 
 def prepare_folder(folder: Path, user: str = "") -> Path:

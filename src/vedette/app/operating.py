@@ -4,9 +4,8 @@ Counterpart: `app.pipeline` notices the foreign commit and carries it out; the f
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +14,15 @@ from typing import TypeVar
 from vedette.alerts import lifecycle, silences
 from vedette.alerts.routing import Router
 from vedette.app.counters import Counters
-from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, give_to, host_id, is_running, prepare_folder
+from vedette.app.host import (
+    ALLOWLIST_FILE,
+    STATE_FILE,
+    give_to,
+    host_id,
+    is_running,
+    operator_name,
+    prepare_folder,
+)
 from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.model.alerts import Alert, AlertChange, Disposition, Matcher, Silence
@@ -58,16 +65,6 @@ class Carried:
 
     effect: Effect
     words: str = ""
-
-
-def operator_name() -> str:
-    """Who gives the command: behind sudo whoever called it, else who we are."""
-    uid = os.getuid()
-    if uid == 0 and os.environ.get("SUDO_USER"):
-        return os.environ["SUDO_USER"]
-    with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return str(uid)
 
 
 @contextmanager

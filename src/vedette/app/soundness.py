@@ -64,6 +64,7 @@ def check_settings(settings: Settings, places: Places) -> tuple[list[Check], Seq
         Check("rules", Verdict.PROBLEM, problem.message, problem.hint, problem.location) for problem in loaded.errors
     ]
     found += _responses(settings, places, loaded.rules)
+    found += _steps(settings, places, loaded.rules)
     found += _routes(settings, places)
     found += _secrets(settings, places)
     found += _certificates(settings, places)
@@ -86,6 +87,15 @@ def _responses(settings: Settings, places: Places, rules: Sequence[Rule]) -> Ite
         elif rule_id not in able:
             words = f"respond: rule {rule_id!r} asks for no block, so no rung makes it one"
             yield Check("respond", Verdict.PROBLEM, words, f"rules that do: {', '.join(able)}", where)
+
+
+def _steps(settings: Settings, places: Places, rules: Sequence[Rule]) -> Iterator[Check]:
+    known = {rule.id for rule in rules}
+    for rule_id in settings.rules.steps:
+        if rule_id not in known:
+            hint = did_you_mean(rule_id, known) or "`vedette rules list` names them"
+            where = place_of(places, "rules", "steps", rule_id)
+            yield Check("steps", Verdict.WARNING, f"rules: steps: there is no rule {rule_id!r}", hint, where)
 
 
 def _routes(settings: Settings, places: Places) -> Iterator[Check]:

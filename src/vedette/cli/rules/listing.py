@@ -6,17 +6,22 @@ from __future__ import annotations
 from typing import Any
 
 from vedette.app.abilities import atoms_of_rule
-from vedette.cli.options import Output, RulePaths
+from vedette.cli.options import Config, Output, RulePaths
 from vedette.cli.output import OK, WRONG, Format, errors_said, note, table, write_json
+from vedette.config.load import load_settings
 from vedette.model.rules import Raw, Rule, Test, tests_of
 from vedette.rules.coverage import source_words
 from vedette.rules.loading import load
 
 
-def list_rules(paths: RulePaths = None, output: Output = Format.TEXT) -> None:
-    """The rules that load, with level, kind and what they ask for."""
+def list_rules(paths: RulePaths = None, config: Config = None, output: Output = Format.TEXT) -> None:
+    """The rules that load, with level, kind, step and what they ask for; without PATHS, those of the configuration."""
     with errors_said():
-        result = load(paths or [], packs=not paths, keep_going=True)
+        settings = load_settings(config).rules
+        if paths:
+            result = load(paths, keep_going=True, settings=settings)
+        else:
+            result = load(settings.paths, packs=settings.packs, keep_going=True, settings=settings)
         for problem in result.errors:
             note(str(problem))
         if output is Format.JSON:

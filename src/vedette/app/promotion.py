@@ -1,0 +1,294 @@
+"""How far a rule's alerts may go: the would-have-fired report over files, the step in the configuration, the audit.
+Counterpart: `rules.promotion` counts, `cli.rules.promoting` prints; a running `up` takes the step with SIGHUP."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import orjson
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from vedette.alerts.keys import alert_key, finding_fields
+from vedette.app.counters import Counters
+from vedette.app.detection import matcher_of
+from vedette.app.host import AUDIT_FILE, prepare_folder
+from vedette.app.replay import Progress, Replay, ReplayFile, evidence, open_files
+from vedette.config.load import DEFAULT_PATH, load_with_places
+from vedette.config.settings import Settings
+from vedette.detections.correlate import Correlator
+from vedette.detections.match import Matcher
+from vedette.detections.stretch import Outcome, Stretch
+from vedette.model.batch import Batch, split_lines
+from vedette.model.clock import BEGINNING
+from vedette.model.errors import ConfigError, StateError, VedetteError
+from vedette.model.rules import NotifyStep, Rule
+from vedette.rules.promotion import Report, Tally
+from vedette.system.files import open_own, write_atomic
+from vedette.text.escape import shorten, terminal
+from vedette.text.times import rfc3339
+
+STEPS_FILE = "steps.yml"
+"""In `conf.d` beside the configuration: what promote and demote write, and a person may edit."""
+
+_HEADER = """Written by `vedette rules promote` and `demote`; may be edited by hand.
+How far each rule's alerts may go: store, digest, mail, page."""
+_HEAD_BYTES = 1 << 16
+_WHY_LIMIT = 200
+
+
+# ---------------------------------------------------------------------------------------------- the report
+
+
+class _Span(Correlator):
+    """A correlator that remembers up to when there were records."""
+
+    high = BEGINNING
+
+    def process(self, stretch: Stretch) -> Outcome:
+        self.high = max(self.high, stretch.matches.batch_high)
+        return super().process(stretch)
+
+
+def would_have_fired(
+    rules: Sequence[Rule],
+    rule: Rule,
+    paths: Sequence[Path],
+    *,
+    record_format: str = "auto",
+    timezone: str = "UTC",
+    year: int = 0,
+    workers: int = 1,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Report:
+    """What `rule` would have done over these files; `rules` are those it needs and those it stands among."""
+    counter = Counters()
+    chosen = needed(rules, rule)
+    matcher = matcher_of(chosen, counter=counter)
+    correlator = _Span(matcher.rules, counter=counter, evidence=evidence)
+    files = open_files(paths, year=year, timezone=timezone, record_format=record_format)
+    tally = Tally(rule.id, ZoneInfo(timezone))
+    run = Replay(files, matcher, correlator, counter=counter, timezone=timezone, workers=workers, progress=progress)
+    for finding in run.run():
+        fields = finding_fields(finding, rule)
+        fields.pop("host.id", None)
+        words = ", ".join(f"{name}={value}" for name, value in fields.items()) or "(one for all)"
+        tally.add(finding, alert_key(rule.id, {**fields, "host.name": finding.host_name}), words)
+    end = max(correlator.high, tally.last)
+    begin = min([_begin(matcher, file, timezone) for file in files] + [tally.first or end])
+    records = run.progress.records if end > BEGINNING else 0
+    return tally.report(files=len(files), records=records, begin=min(begin, end), end=end, zone=timezone)
+
+
+def needed(rules: Sequence[Rule], rule: Rule) -> list[Rule]:
+    """The rules without which `rule` would not do what it does, in their order; of a tree all, since siblings count."""
+    chosen = {rule.id}
+    waiting = [rule]
+    while waiting:
+        one = waiting.pop()
+        names = {one.id, *one.groups}
+        if one.parents or any(names & set(other.parents) for other in rules):
+            return list(rules)
+        counted = set(one.correlate.of) if one.correlate is not None else set()
+        for other in rules:
+            if other.id not in chosen and {other.id, *other.groups} & counted:
+                chosen.add(other.id)
+                waiting.append(other)
+    return [one for one in rules if one.id in chosen]
+
+
+def _begin(matcher: Matcher, file: ReplayFile, timezone: str) -> int:
+    """The earliest time among the first records of a file."""
+    packed = _packed(file.path)
+    with gzip.open(file.path) if packed else file.path.open("rb") as source, suppress(EOFError, gzip.BadGzipFile):
+        head = source.read(_HEAD_BYTES)
+        block = head[: head.rfind(b"\n") + 1] or head
+        starts, ends = split_lines(block)
+        if not len(starts):
+            return file.read_at
+        batch = Batch(
+            origin=file.origin,
+            number=0,
+            block=block,
+            starts=starts,
+            ends=ends,
+            positions=np.arange(1, len(starts) + 1, dtype=np.int64),
+            read_at=file.read_at,
+            format=file.format,
+            timezone=timezone,
+            year=file.year,
+            spooled=True,
+        )
+        table = matcher.judge(batch).table
+        timed = np.setdiff1d(np.arange(len(batch)), table.untimed)
+        if len(timed):
+            return int(table.time[timed].min())
+    return file.read_at
+
+
+def _packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+# ---------------------------------------------------------------------------------------------- the step
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of a rule's step: from, to, where it was written, who and why."""
+
+    rule_id: str
+    before: NotifyStep
+    after: NotifyStep
+    path: Path
+    who: str
+    why: str
+
+
+def next_step(step: NotifyStep) -> NotifyStep:
+    """One further; the last one stays."""
+    steps = tuple(NotifyStep)
+    return steps[min(step.rank + 1, len(steps) - 1)]
+
+
+def check_climb(rule: Rule, to: NotifyStep, report: Report | None, *, sure: bool) -> None:
+    """VedetteError where a rule may not go up so far: unseen, or several steps at once, without a word that it may."""
+    steps = to.rank - rule.step.rank
+    if rule.silent:
+        raise VedetteError(f"{rule.id} makes no findings of its own: it is counted by other rules")
+    if steps <= 0:
+        hint = f"`vedette rules demote {rule.id} --to {to.value}` goes down" if steps else ""
+        raise VedetteError(f"{rule.id} is at {rule.step.value} already", hint=hint)
+    if report is None and (steps > 1 or not sure):
+        hint = "--over FILE... shows how loud it would have been"
+        if steps == 1:
+            hint += "; --yes goes up one step without"
+        raise VedetteError(f"{rule.id} has not been looked at: nothing was replayed", hint=hint)
+    if steps > 1 and not sure:
+        one = next_step(rule.step)
+        raise VedetteError(
+            f"from {rule.step.value} to {to.value} are {steps} steps at once",
+            hint=f"--to {one.value} is the next one; --yes if all of them are meant",
+        )
+
+
+def check_fall(rule: Rule, to: NotifyStep) -> None:
+    """VedetteError where `to` is not further down."""
+    if to.rank >= rule.step.rank:
+        raise VedetteError(f"{rule.id} is at {rule.step.value} already")
+
+
+def steps_file(config: Path | None) -> Path:
+    """Where steps are written for the configuration `config` (None: the usual one); ConfigError where there is none."""
+    path = config or DEFAULT_PATH
+    if not path.exists():
+        raise ConfigError(f"there is no configuration {path}", hint="a file that says `version: 1` is one")
+    return path.parent / "conf.d" / STEPS_FILE
+
+
+def move(config: Path | None, settings: Settings, rule: Rule, to: NotifyStep, *, who: str, why: str, now: int) -> Move:
+    """Write the step of `rule` to the configuration and say so in the audit; all of it or nothing.
+
+    ConfigError where the step is set in another file, or the file cannot be written; StateError for the audit.
+    """
+    path = steps_file(config)
+    _, places = load_with_places(config)
+    place = places.get(("rules", "steps", rule.id))
+    if place is not None and Path(place.file) != path:
+        raise ConfigError(
+            f"the step of {rule.id} is set here", location=place, hint=f"write {to.value} there, or take it out"
+        )
+    why = shorten(terminal(" ".join(why.split())), _WHY_LIMIT)
+    done = Move(rule.id, rule.step, to, path, who, why)
+    audit = _open_audit(settings.data_folder())
+    before = path.read_bytes() if path.exists() else None
+    try:
+        _write(path, _changed(path, before, done, now))
+        try:
+            load_with_places(config)
+            os.write(audit, _audit_line(done, now))
+        except (ConfigError, OSError):
+            # What stood there before is worth more than half a change.
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                _write(path, before)
+            raise
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="run this as root") from None
+    finally:
+        os.close(audit)
+    return done
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    # A running `up` reads it again after it gave its rights away.
+    write_atomic(path, data, mode=None if path.exists() else 0o644)
+
+
+def _changed(path: Path, before: bytes | None, done: Move, now: int) -> bytes:
+    """The file with the step of one rule set, everything else as it was."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.version = (1, 2)
+    yaml.width = 10_000
+    tree = CommentedMap()
+    if before is not None:
+        try:
+            tree = yaml.load(before.decode()) or tree
+        except (UnicodeDecodeError, YAMLError) as error:
+            raise ConfigError(f"{path} is not YAML", hint=str(error).splitlines()[0]) from None
+    else:
+        tree.yaml_set_start_comment(_HEADER)
+    rules = tree.setdefault("rules", CommentedMap())
+    steps = rules.setdefault("steps", CommentedMap())
+    for one in (tree, rules, steps):
+        one.fa.set_block_style()
+    steps[done.rule_id] = done.after.value
+    who = terminal(done.who)
+    said = f"{rfc3339(now)[:10]} {who}, from {done.before.value}" + (f": {done.why}" if done.why else "")
+    steps.yaml_add_eol_comment(said, done.rule_id, column=0)
+    out = StringIO()
+    yaml.version = None
+    yaml.dump(tree, out)
+    return out.getvalue().encode()
+
+
+def _open_audit(folder: Path) -> int:
+    """The audit, to append to; made where it is not there."""
+    try:
+        if not folder.exists():
+            prepare_folder(folder)
+        audit = open_own(folder / AUDIT_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        owner = folder.stat()
+        if os.geteuid() == 0:
+            os.fchown(audit, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        raise StateError(
+            f"the audit in {folder} cannot be written: {error.strerror}", hint="run this as root"
+        ) from None
+    return audit
+
+
+def _audit_line(done: Move, now: int) -> bytes:
+    up = done.after.rank > done.before.rank
+    record = {
+        "@timestamp": rfc3339(now),
+        "event.action": "rule-promoted" if up else "rule-demoted",
+        "rule.id": done.rule_id,
+        "from": done.before.value,
+        "to": done.after.value,
+        "user.name": done.who,
+        "reason": done.why,
+    }
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
