@@ -20,7 +20,6 @@ from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.errors import EnforcementError, StateError
 from vedette.model.findings import Continuation, Finding, key_text
 from vedette.model.protocols import Counter, Enforcer
-from vedette.model.reasons import BlameReason
 from vedette.model.retention import Kept
 from vedette.model.rules import Rule
 from vedette.respond.policy import Outcome as Decided
@@ -123,18 +122,21 @@ class Pipeline:
     def warm_up(self) -> None:
         """Go through a commit that is rolled back: the first real one must not pay for statements being prepared."""
         now = self._clock.now()
-        rule = next((rule for rule in self._rules.values() if rule.response is not None), own.FUSE_BLOWN)
-        finding = self._me.finding(rule, {"source.ip": "192.0.2.1"}, now, "warming up")
+        finding = self._policy.example(self._me.finding(own.FUSE_BLOWN, {}, now, "warming up"))
         with suppress(_WarmError, StateError), self._state.transaction() as tx:
             tx.save_cursor("warm-up", "")
-            tx.save_correlation({(rule.id, "warm-up"): b""})
+            tx.save_correlation({(finding.rule_id, "warm-up"): b""})
             changes = lifecycle.apply([finding], [], tx, now, self._rules, Counters(), host_id=self._me.host_id)
-            self._policy.decide([replace(finding, blame=BlameReason.ALLOWED)], tx, now)
+            self._policy.decide([finding], tx, now)
             self._router.plan(changes, tx, now)
             self._router.flush(tx, now)
             self._router.next_due(tx)
             raise _WarmError
         self._policy.forget()
+        with suppress(StateError):
+            with self._state.transaction() as tx:
+                known = self._policy.learn(tx, now)
+            self._policy.committed(known)
 
     # ------------------------------------------------------------------------------------------ the flow
 

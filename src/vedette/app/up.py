@@ -4,11 +4,14 @@ Counterpart: `app.pipeline` is the middle of it; `cli.up` starts it and prints w
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import random
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -41,13 +44,21 @@ from vedette.respond.allowlist import Guard
 from vedette.respond.enforcers import make_enforcers, make_guard
 from vedette.respond.policy import Policy
 from vedette.store.state import State
+from vedette.system.priority import LOOK_EVERY, Priority
 from vedette.text.times import parse_duration
 
 log = structlog.get_logger()
 
 SKEW_LIMIT = 5 * MINUTE
+SWITCH = 0.0005
+"""Seconds a thread may keep the interpreter while another wants it: the engine gives it back at every statement, and
+the usual 5 ms each time would add up."""
+
+NO_PRIORITY = "lacks: real-time priority (CAP_SYS_NICE), so a block may have to wait for its turn; docs/blocking.md"
 
 Say = Callable[[str], None]
+_Waiting = tuple[Batch, asyncio.Event]
+"""A batch, and what is set when the engine takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +81,14 @@ def check(settings: Settings) -> None:
 class Up:
     """The whole program. `run` until `stop` is set or something cannot go on; again with other settings to reload."""
 
-    def __init__(self, *, clock: Clock, say: Say) -> None:
+    def __init__(self, *, clock: Clock, say: Say, priority: Priority | None = None) -> None:
+        """priority: claimed for this process, which must be the main thread's; None leaves it as it is."""
         self.counters = Counters()
         self._clock = clock
         self._say = say
+        self._priority = priority
         self._held: _Held | None = None
-        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._room = asyncio.Semaphore(1)
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
 
     async def run(self, settings: Settings, stop: asyncio.Event) -> None:
@@ -105,7 +117,12 @@ class Up:
         lock.take()
         try:
             me = own.Self(host_id(folder), socket.gethostname())
+            if self._priority is not None and settings.priority == "real-time" and not self._priority.claim():
+                self._say(NO_PRIORITY)
+            # The kernel helper inherits the priority.
             enforcers = self._start_enforcers(settings)
+            if self._priority is not None:
+                self._priority.rest()
             self._say(drop_privileges(folder, settings.user))
         except BaseException:
             lock.close()
@@ -139,8 +156,8 @@ class Up:
         held: _Held,
     ) -> None:
         clock, counters, me = self._clock, self.counters, held.me
-        # A source that was cancelled at a full queue may still put its batch, which is read again after a reload.
-        self._queue, self._room = queue.SimpleQueue(), asyncio.Semaphore(1)
+        # A batch of a source that was cancelled may still lie there, and is read again after a reload.
+        self._queue = queue.SimpleQueue()
         reading = plan_sources(settings.sources, me.host_id, clock, counters, state.cursors())
         matcher = matcher_of(rules, counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
@@ -169,6 +186,13 @@ class Up:
         pipeline.warm_up()
         self._announce(settings, reading, rules)
         loop = asyncio.get_running_loop()
+        if self._priority is not None:
+            loop.set_default_executor(ThreadPoolExecutor(4, "work", initializer=self._priority.leave))
+            self._priority.join()
+        sys.setswitchinterval(SWITCH)
+        # What was made until now stays until the end: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
         engine = threading.Thread(target=self._engine, args=(pipeline, loop, stop), name="engine")
         engine.start()
         try:
@@ -176,6 +200,7 @@ class Up:
                 background = [tasks.create_task(outbox.run())]
                 background += [tasks.create_task(self._read(source)) for source in reading.sources]
                 background.append(tasks.create_task(self._say_up(reading)))
+                background.append(tasks.create_task(self._look_at_priority()))
                 if settings.notify.heartbeat is not None:
                     heartbeat = Heartbeat(settings.notify.heartbeat, lambda: pipeline.last_alive, clock, counters)
                     background.append(tasks.create_task(heartbeat.run()))
@@ -205,6 +230,17 @@ class Up:
         finally:
             source.begun.set()
 
+    async def _look_at_priority(self) -> None:
+        """The engine looks too; a thread that is stuck could not."""
+        held = True
+        while self._priority is not None and self._priority.allowed:
+            await asyncio.sleep(LOOK_EVERY)
+            self._priority.look()
+            if held and not self._priority.held:
+                self.counters.add("priority_given_back")
+                log.warning("priority given back", reason="there is much to do", lasting=self._priority.lasting)
+            held = self._priority.held
+
     async def _say_up(self, reading: Reading) -> None:
         """The last words: whatever happens from now on is seen."""
         for source in reading.sources:
@@ -212,22 +248,27 @@ class Up:
         self._say("up")
 
     async def _emit(self, batch: Batch) -> None:
-        # One batch waits at most: while the engine is busy a source goes on collecting, and its next batch grows.
-        await self._room.acquire()
-        self._queue.put_nowait(batch)
+        # One batch a source waits at most, and it reads on when the engine has taken that: its next batch grows.
+        taken = asyncio.Event()
+        self._queue.put_nowait((batch, taken))
+        await taken.wait()
 
     def _engine(self, pipeline: Pipeline, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         """The engine thread: batches as they come, ticks in between."""
+        priority = self._priority or Priority()
         try:
+            priority.join()
             wait = 0.0
             while True:
                 with suppress(queue.Empty):
-                    batch = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
-                    if batch is None:
+                    waiting = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
+                    if waiting is None:
                         break
-                    loop.call_soon_threadsafe(self._room.release)
+                    batch, taken = waiting
+                    loop.call_soon_threadsafe(taken.set)
                     pipeline.take(batch)
                 wait = pipeline.tick()
+                priority.look()
             pipeline.close()
         except BaseException as error:  # noqa: BLE001 (whatever ends the engine ends the program, loudly)
             self._failure = error
@@ -235,6 +276,8 @@ class Up:
             loop.call_soon_threadsafe(stop.set)
             while self._queue.get() is not None:
                 pass
+        finally:
+            priority.leave()
 
     def _announce(self, settings: Settings, reading: Reading, rules: Sequence[Rule]) -> None:
         for line in reading.lines:

@@ -37,13 +37,14 @@ async def _until_told(config: Path | None, data: Path | None) -> None:
     from vedette.config.settings import Settings
     from vedette.model.clock import SystemClock
     from vedette.model.errors import VedetteError
+    from vedette.system.priority import Priority
 
     def read() -> Settings:
         settings = load_settings(config)
         return settings if data is None else settings.model_copy(update={"data": data})
 
     settings = read()
-    program = Up(clock=SystemClock(), say=note)
+    program = Up(clock=SystemClock(), say=note, priority=Priority())
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     fresh: list[Settings] = []

@@ -26,6 +26,10 @@ class Settings(BaseModel):
     version: Literal[1] = 1
     data: Path | None = Field(default=None, description="data folder; default /var/lib/vedette, or the user's own")
     user: str = Field(default="nobody", description="whom `up` becomes when started by root")
+    priority: Literal["real-time", "normal"] = Field(
+        default="real-time",
+        description="how `up` gets the processor: before everything that takes turns while it is not busy, or in turn",
+    )
     state_url: str = Field(default="", description="SQLAlchemy URL of the state; default: SQLite in the data folder")
     retention: RetentionSettings = RetentionSettings()
     sources: SourcesSettings = SourcesSettings()

@@ -36,6 +36,9 @@ OPERATOR_HINTS = {
     RefusalReason.FUSE_BLOWN: "lift blocks that are not needed any more, or raise the fuse's limit on active decisions",
 }
 
+_EXAMPLES = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
+"""Of the networks for documentation (RFC 5737)."""
+
 
 class BlockRefusedError(VedetteError):
     """A person's command that was not carried out; `reason` says why, as an enum."""
@@ -89,6 +92,25 @@ class Policy:
         """The transaction that `outcome` came from has been committed."""
         if outcome is self._last:
             self._in_step, self._last = True, None
+
+    def example(self, finding: Finding) -> Finding:
+        """`finding` as one that goes all the way to a decision, where any can: to be tried and rolled back."""
+        by_rung = sorted(
+            self._responses, key=lambda rule_id: -tuple(Rung).index(rung_of(self._settings.rungs, rule_id))
+        )
+        free = (text for text in _EXAMPLES if self.guard.refuses(parse_network(text)) is None)
+        return replace(
+            finding,
+            rule_id=next(iter(by_rung), finding.rule_id),
+            key={"source.ip": next(free, _EXAMPLES[0])},
+            blame=BlameReason.ALLOWED,
+        )
+
+    def learn(self, tx: Transaction, now: int) -> Outcome:
+        """Read what is in force, so that the first decision need not wait for that; `committed` as for the others."""
+        outcome = Outcome()
+        self._begin(tx, now, outcome)
+        return outcome
 
     def forget(self) -> None:
         """What is in force may have changed behind our back: read it again."""
@@ -148,17 +170,19 @@ class Policy:
         owner = f"rule:{finding.rule_id}"
         if rung is Rung.OBSERVE:
             return refuse(RefusalReason.RULE_OBSERVES)
+        earlier = tx.decisions_on(target_of(network))
         enforced = rung is Rung.ENFORCE
         index = self._enforced if enforced else self._simulated
         wide = wide_of(network)
         # The decision this finding would prolong, and the one that blocks its target longest already.
         ours = index.get(network) or (index.get(wide) if wide is not None else None)
         longest = index.covering(network)
-        if _decided_before(tx, finding, (network, wide)):
+        around = tx.decisions_on(target_of(wide)) if wide is not None else ()
+        if any(one.finding_id == finding.id for one in (*earlier, *around)):
             # Read again (a copied or restored log): a person may have lifted that block meanwhile.
             return refuse(RefusalReason.ALREADY_ACTIVE)
         # A second finding while blocked is the same offence: packets in flight must not make it worse.
-        offence = ours.offence if ours and ours.owner == owner else _offences(tx, network, owner, enforced) + 1
+        offence = ours.offence if ours and ours.owner == owner else _offences(earlier, owner, enforced) + 1
         lease = lease_of(response, offence)
         if finding.time + lease <= now:
             return refuse(RefusalReason.RECORD_TOO_OLD)
@@ -178,7 +202,7 @@ class Policy:
             neighbours = index.neighbours(wide)
             if len(neighbours | {network}) >= self._settings.widen_at:
                 network, replaced = wide, neighbours
-                offence = _offences(tx, network, owner, enforced) + 1
+                offence = _offences(around, owner, enforced) + 1
                 lease = max(lease, lease_of(response, offence))
         decision = Decision(
             id=uuid7(now),
@@ -300,7 +324,7 @@ class Policy:
             reason=reason,
             starts_at=now,
             expires_at=now + lease,
-            offence=_offences(tx, network, owner, True) + 1,
+            offence=_offences(tx.decisions_on(target_of(network)), owner, True) + 1,
             override=guarded is not None,
         )
         self._save(tx, self._enforced, decision, outcome)
@@ -438,19 +462,6 @@ def _target_text(finding: Finding, response: Response) -> str:
     return "" if value is None or isinstance(value, bool) else str(value)
 
 
-def _decided_before(tx: Transaction, finding: Finding, networks: Iterable[Network | None]) -> bool:
-    """Whether this very finding has made a decision already: one finding, one decision."""
-    return any(
-        decision.finding_id == finding.id
-        for network in networks
-        if network is not None
-        for decision in tx.decisions_on(target_of(network))
-    )
-
-
-def _offences(tx: Transaction, network: Network, owner: str, enforced: bool) -> int:
-    """Earlier decisions of `owner` on exactly this target; those that blocked nothing do not make a real one longer."""
-    return sum(
-        decision.owner == owner and (not enforced or decision.state is not DecisionState.SIMULATED)
-        for decision in tx.decisions_on(target_of(network))
-    )
+def _offences(earlier: Iterable[Decision], owner: str, enforced: bool) -> int:
+    """How many of these are of `owner`; those that blocked nothing do not make a real one longer."""
+    return sum(one.owner == owner and (not enforced or one.state is not DecisionState.SIMULATED) for one in earlier)

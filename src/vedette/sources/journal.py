@@ -17,6 +17,7 @@ from vedette.model.reasons import DropReason
 from vedette.sources.journal_records import FIELDS, LIMIT, Attestation, Records, message_of, read_cursor, sequence
 from vedette.sources.settings import JournalSettings, seconds
 from vedette.system.exec import run
+from vedette.system.priority import ordinary
 from vedette.text.escape import terminal
 
 log = structlog.get_logger("vedette.sources.journal")
@@ -137,6 +138,8 @@ class JournalSource:
                 if len(self._records):
                     await self._emit(emit)
                     busy_until = loop.time() + busy
+                    # What came while that was waited for is not kept waiting again.
+                    more = True
                 if more:
                     await asyncio.sleep(0)
                     continue
@@ -273,7 +276,7 @@ class JournalSource:
         elif self._from_start:
             where = ["--no-tail"]
         process = await asyncio.create_subprocess_exec(
-            *_journalctl(self._settings, "--follow", *where),
+            *ordinary(_journalctl(self._settings, "--follow", *where)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

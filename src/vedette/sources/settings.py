@@ -142,7 +142,7 @@ class JournalSettings(Settings):
     reader: Literal["auto", "library", "journalctl"] = "auto"
     begin: Literal["end", "beginning"] = "end"
     poll_busy: Duration = "1ms"
-    poll_idle: Duration = "20ms"
+    poll_idle: Duration = "5ms"
     busy: Duration = "10s"
     accept_forgeable: bool = False
     executables: tuple[str, ...] = (
