@@ -270,7 +270,7 @@ BROKEN = {
         "6:27: there is no rule 'nobody'",
         "",
     ),
-    "temporal": (CORRELATION.replace("value_count", "temporal"), "'temporal' is not supported yet", ""),
+    "temporal": (CORRELATION.replace("value_count", "temporal"), "there are only 2 rules", ""),
     "no correlation type": (CORRELATION.replace("value_count", "valu_count"), "unknown correlation", "value_count"),
     "typo in a correlation": (CORRELATION.replace("group-by", "groupby"), "8:3: unknown key 'groupby'", "group-by"),
     "bad timespan": (CORRELATION.replace("1h", "1 hour"), "9:3: Timespan '1 hour' is invalid", "10m"),
@@ -296,13 +296,6 @@ def test_what_is_broken_is_told_with_its_place(name: str, tmp_path: Path):
     assert hint in error.hint
     kept = loaded(tmp_path, text, keep_going=True)
     assert str(kept.errors[0].as_error()) == str(error)
-
-
-def test_a_correlation_over_a_correlation_is_not_supported_yet(tmp_path: Path):
-    chain = CORRELATION.replace("my-count", "my-chain").replace("my-rule", "my-count").replace("title: C", "title: D")
-    text = CORRELATION + chain + BASE + "---\n" + NAMED
-    with pytest.raises(RuleError, match="not supported yet"):
-        loaded(tmp_path, text)
 
 
 def test_what_leans_on_a_broken_rule_falls_with_it_and_the_rest_stands(tmp_path: Path):

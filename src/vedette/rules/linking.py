@@ -11,6 +11,7 @@ from vedette.model.errors import RuleError
 from vedette.model.fields import FIELDS
 from vedette.model.rules import LogSource, Rule, RuleKind
 from vedette.rules.cases import Case
+from vedette.rules.chains import check_counted, key_names, renamed
 from vedette.rules.compiled import Compiled
 from vedette.rules.filters import Filter, apply_filters
 from vedette.rules.problems import Problem, ProblemKind, Severity, did_you_mean
@@ -56,7 +57,9 @@ def link(
     for one in standing:
         strict = one.strict or any(names[reference].strict for reference in one.reference_paths)
         unknown = [
-            unknown_field(name, where, one.rule.id, strict=strict) for name, where in one.fields if name not in FIELDS
+            unknown_field(name, where, one.rule.id, strict=strict)
+            for name, where in one.fields
+            if name not in FIELDS and name not in key_names(one, names)
         ]
         problems.extend(unknown)
         if any(problem.severity is Severity.ERROR for problem in unknown):
@@ -147,12 +150,7 @@ def _check_references(one: Compiled, names: Mapping[str, Compiled], groups: froz
                 raise _OffError
             hint = did_you_mean(reference, names)
             raise RuleError(f"there is no rule {reference!r}", location=where, hint=hint)
-        if names[reference] is one:
-            raise RuleError("a rule cannot count itself", location=where)
-        if names[reference].rule.correlate is not None:
-            raise RuleError(
-                f"{reference!r} counts other rules itself: counting its findings is not supported yet", location=where
-            )
+        check_counted(one, reference, where, names)
     if rule.clears:
         cleared = names.get(rule.clears)
         if cleared is None:
@@ -178,9 +176,5 @@ def _with_ids(rule: Rule, names: Mapping[str, Compiled]) -> Rule:
 
     correlate = rule.correlate
     if correlate is not None:
-        correlate = replace(
-            correlate,
-            of=tuple(map(id_of, correlate.of)),
-            aliases=tuple((alias, id_of(of), name) for alias, of, name in correlate.aliases),
-        )
+        correlate = renamed(correlate, id_of)
     return replace(rule, correlate=correlate, clears=id_of(rule.clears), parents=tuple(map(id_of, rule.parents)))
