@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vedette.app.counters import Counters
+from vedette.app.formats import format_of
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
 from vedette.detections.interest import Interest
@@ -25,7 +26,7 @@ from vedette.parsers.parser import SyslogParser, wanted_of
 from vedette.parsers.routing import RoutingParser
 from vedette.parsers.syslog import span_of_file
 from vedette.rules import cache
-from vedette.rules.files import PACKS, iter_files
+from vedette.rules.files import PACKS, iter_files, pipeline_files
 from vedette.system import kept
 
 if TYPE_CHECKING:
@@ -38,12 +39,18 @@ def load_rules(
     packs: bool = True,
     keep_going: bool = False,
     settings: RulesSettings | None = None,
+    pipelines: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Rule]:
-    """Our packs and the rules in `paths`. RuleError for the first broken one, unless `keep_going` says them all."""
+    """Our packs and the rules in `paths`, which `pipelines` change besides those of the settings.
+
+    RuleError for the first broken one, unless `keep_going` says them all.
+    """
     where, key = kept.folder(), ""
     try:
-        key = cache.key_of(iter_files([*([PACKS] if packs else []), *paths]), packs, settings)
+        chain = [*(settings.pipelines if settings else ()), *pipelines]
+        files = [*iter_files([*([PACKS] if packs else []), *paths]), *pipeline_files(chain)]
+        key = cache.key_of(files, packs, settings, pipelines)
     except (OSError, RuleError):
         pass  # what cannot be read is told by `load`, with its place
     else:
@@ -53,7 +60,7 @@ def load_rules(
     # What compiles rules takes longer to import than a short replay lasts.
     from vedette.rules.loading import load
 
-    result = load(paths, packs=packs, keep_going=keep_going, settings=settings)
+    result = load(paths, packs=packs, keep_going=keep_going, settings=settings, pipelines=pipelines)
     for problem in result.errors:
         say(f"left out: {problem.as_error()}")
     if key and not result.errors:
@@ -68,11 +75,12 @@ def load_matcher(
     keep_going: bool = False,
     counter: Counter,
     settings: RulesSettings | None = None,
+    pipelines: Sequence[str] = (),
     skew_limit: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Matcher:
     """A matcher over our packs and the rules in `paths`."""
-    rules = load_rules(paths, packs=packs, keep_going=keep_going, settings=settings, say=say)
+    rules = load_rules(paths, packs=packs, keep_going=keep_going, settings=settings, pipelines=pipelines, say=say)
     return matcher_of(rules, counter=counter, skew_limit=skew_limit)
 
 
@@ -140,8 +148,15 @@ class CaseEngine:
         return correlator.process(stretch_of(batch, self._matcher.match(batch))).findings
 
 
+# Lines that tell a format; all of a batch are of one.
+_LOOKED_AT = 20
+
+
 def batch_of_lines(lines: Sequence[bytes], *, year: int, timezone: str = "UTC", read_at: int = 0) -> Batch:
-    """Syslog lines at hand as one attested batch; positions are line numbers. read_at: where `year` is 0."""
+    """Lines at hand, of the format they look like, as one attested batch; positions are line numbers.
+
+    read_at: where `year` is 0.
+    """
     first, last = (lines[0], lines[-1]) if lines else (b"", b"")
     year, read_at = span_of_file(first, last, year=year, mtime=read_at, timezone=timezone)
     lengths = np.asarray([len(line) for line in lines], dtype=np.int64)
@@ -154,6 +169,7 @@ def batch_of_lines(lines: Sequence[bytes], *, year: int, timezone: str = "UTC", 
         ends=starts + lengths,
         positions=np.arange(1, len(lines) + 1, dtype=np.int64),
         read_at=read_at,
+        format=format_of(b"\n".join(lines[:_LOOKED_AT])),
         trust=Trust.ATTESTED,
         timezone=timezone,
         year=year,
