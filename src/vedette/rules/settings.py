@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vedette.model.rules import NotifyStep
-from vedette.model.rules import NotifyStep
 from vedette.rules.parameters import Parameter
 from vedette.text.addresses import parse_network
 
@@ -57,9 +56,6 @@ class RulesSettings(BaseModel):
     )
     placeholders: dict[str, tuple[str | int, ...]] = Field(
         default={}, description="what stands for a %name% in other people's rules (modifier expand)"
-    )
-    steps: dict[str, NotifyStep] = Field(
-        default={}, description="rule id -> store, digest, mail or page: how far its alerts may go"
     )
     steps: dict[str, NotifyStep] = Field(
         default={}, description="rule id -> store, digest, mail or page: how far its alerts may go"
