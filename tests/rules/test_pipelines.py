@@ -10,8 +10,9 @@ from tests.detections.reference import holds
 
 from vedette.model.errors import RuleError
 from vedette.model.rules import All, Any, LogSource, Not, Op, Rule, Test
+from vedette.rules.files import pipeline_names as names
 from vedette.rules.loading import load
-from vedette.rules.pipelines import load_pipelines, names
+from vedette.rules.pipelines import load_pipelines
 from vedette.rules.settings import RulesSettings
 
 PROCESS = """\

@@ -11,6 +11,7 @@ import typer
 
 from vedette.app.counters import Counters
 from vedette.app.detection import batch_of_lines, load_matcher, parser_of
+from vedette.cli.options import Pipelines
 from vedette.cli.output import Format, errors_said, note, say, write_json
 from vedette.cli.replaying import check_options
 from vedette.detections.explain import RuleVerdict, explain
@@ -31,6 +32,7 @@ _BLAME_WORDS = {
 def explain_line(
     line: Annotated[str, typer.Argument(help="the line as it stands in the log; - reads one from standard input")],
     rules: Annotated[list[Path] | None, typer.Option("--rules", help="rule files or folders, too")] = None,
+    pipeline: Pipelines = None,
     no_packs: Annotated[bool, typer.Option("--no-packs", help="without our own packs")] = False,
     timezone: Annotated[str, typer.Option("--timezone", help="zone of header times without one")] = "UTC",
     year: Annotated[int, typer.Option("--year", help="year, where the header has none")] = 0,
@@ -48,7 +50,7 @@ def explain_line(
         now = SystemClock().now()
         counters = Counters()
         description = parser_of([LogSource()], counters).describe(raw, read_at=now, year=year, timezone=timezone)
-        matcher = load_matcher(rules or [], packs=not no_packs, counter=counters, say=note)
+        matcher = load_matcher(rules or [], packs=not no_packs, pipelines=pipeline or (), counter=counters, say=note)
         verdicts = explain(matcher, batch_of_lines([raw], year=year, timezone=timezone, read_at=now))
         if output is Format.JSON:
             write_json([_record(description, verdicts)])

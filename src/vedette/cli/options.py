@@ -17,6 +17,9 @@ Data = Annotated[Path | None, typer.Option("--data", help="data folder, in place
 Output = Annotated[Format, typer.Option("--output", help="text or json")]
 RulePaths = Annotated[list[Path] | None, typer.Argument(help="rule files or folders; none: our packs")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="at most so many, newest first")]
+Pipelines = Annotated[
+    list[str] | None, typer.Option("--pipeline", help="a pySigma pipeline for the rules: one of ours, or a .yml file")
+]
 
 
 def duration(text: str, option: str) -> int:

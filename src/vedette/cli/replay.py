@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vedette.cli.options import Pipelines
 from vedette.cli.output import Format
 from vedette.cli.replaying import replay_files
 
@@ -16,6 +17,7 @@ def replay(
     files: Annotated[list[Path], typer.Argument(help="log files; .gz too; several are merged by time")],
     rules: Annotated[list[Path] | None, typer.Option("--rules", help="rule files or folders, too")] = None,
     no_packs: Annotated[bool, typer.Option("--no-packs", help="without our own packs")] = False,
+    pipeline: Pipelines = None,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="run what can be loaded of broken rules")] = False,
     format: Annotated[str, typer.Option("--format", help="auto, syslog, json, audit or access")] = "auto",  # noqa: A002
     timezone: Annotated[str, typer.Option("--timezone", help="zone of header times without one")] = "UTC",
@@ -28,6 +30,7 @@ def replay(
         files,
         rules=rules,
         no_packs=no_packs,
+        pipelines=pipeline,
         keep_going=keep_going,
         format=format,
         timezone=timezone,

@@ -28,6 +28,7 @@ def replay_files(
     *,
     rules: Sequence[Path] | None = None,
     no_packs: bool = False,
+    pipelines: Sequence[str] | None = None,
     keep_going: bool = False,
     format: str = "auto",  # noqa: A002
     timezone: str = "UTC",
@@ -37,13 +38,17 @@ def replay_files(
 ) -> None:
     """What `vedette replay` does, its options by name; SystemExit(2) where something cannot be used."""
     with errors_said():
-        _replay(list(files), list(rules or ()), not no_packs, keep_going, format, timezone, year, workers, output)
+        chain = list(pipelines or ())
+        _replay(
+            list(files), list(rules or ()), not no_packs, chain, keep_going, format, timezone, year, workers, output
+        )
 
 
 def _replay(
     paths: list[Path],
     rules: list[Path],
     packs: bool,
+    pipelines: list[str],
     keep_going: bool,
     record_format: str,
     timezone: str,
@@ -54,7 +59,7 @@ def _replay(
     began = time.monotonic()
     check_options(record_format, timezone, year)
     counter = Counters()
-    matcher = load_matcher(rules, packs=packs, keep_going=keep_going, counter=counter, say=note)
+    matcher = load_matcher(rules, packs=packs, pipelines=pipelines, keep_going=keep_going, counter=counter, say=note)
     correlator = Correlator(matcher.rules, counter=counter, evidence=evidence)
     if not gc.isenabled():
         # What was loaded stays, in the workers too; what is made from here on is plain data, hardly ever in a cycle.

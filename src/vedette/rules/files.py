@@ -1,14 +1,16 @@
-"""Which files are rules: those named, those in the folders named, and our packs.
+"""Which files are rules: those named, those in the folders named, and our packs; and which are pipelines.
 Counterpart: `loading` reads them; whoever asks whether any changed need not import what compiles them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vedette.model.errors import Location, RuleError
+from vedette.rules.problems import did_you_mean
 
 PACKS = Path(__file__).parent / "packs"
+PIPELINES = Path(__file__).parent / "pipelines"
 SUFFIXES = (".yml", ".yaml")
 
 
@@ -26,3 +28,21 @@ def iter_files(paths: Iterable[Path]) -> Iterator[Path]:
     """The files `load` would read for `paths`, in its order."""
     for path in paths:
         yield from rule_files(path)
+
+
+def pipeline_names() -> list[str]:
+    """The pipelines that come with the program."""
+    return sorted(file.stem for file in PIPELINES.glob("*.yml"))
+
+
+def pipeline_files(words: Sequence[str]) -> list[Path]:
+    """The file of each: one of ours by name, or a path ending in .yml or .yaml. RuleError where there is none."""
+    found = []
+    for word in words:
+        path = Path(word) if word.endswith(SUFFIXES) else PIPELINES / f"{word}.yml"
+        if not path.is_file():
+            known = pipeline_names()
+            hint = did_you_mean(word, known) or f"ours are {', '.join(known)}; others are files ending in .yml"
+            raise RuleError("no such pipeline", location=Location(word), hint=hint)
+        found.append(path)
+    return found

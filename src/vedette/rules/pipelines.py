@@ -21,11 +21,10 @@ from vedette.model.errors import Location, RuleError
 from vedette.model.rules import Correlate, LogSource
 from vedette.rules.conditions import Parts, failed
 from vedette.rules.documents import Document, Yaml, read_documents
+from vedette.rules.files import pipeline_files
 from vedette.rules.items import PYSIGMA_ERRORS, one_line
 from vedette.rules.problems import did_you_mean
 
-FOLDER = Path(__file__).parent / "pipelines"
-SUFFIXES = (".yml", ".yaml")
 ANY = "*"
 """What `change_logsource` writes for a word that a rule then does not ask for."""
 
@@ -33,28 +32,11 @@ _OUTSIDE = frozenset({"file_placeholders", "http_placeholders", "command_placeho
 _KEYS = ("name", "priority", "vars", "allowed_backends", "transformations", "postprocessing", "finalizers")
 
 
-def names() -> list[str]:
-    """The pipelines that come with the program."""
-    return sorted(file.stem for file in FOLDER.glob("*.yml"))
-
-
-def files_of(words: Sequence[str]) -> list[Path]:
-    """The file of each: one of ours by name, or a path ending in .yml or .yaml. RuleError where there is none."""
-    found = []
-    for word in words:
-        path = Path(word) if word.endswith(SUFFIXES) else FOLDER / f"{word}.yml"
-        if not path.is_file():
-            hint = did_you_mean(word, names()) or f"ours are {', '.join(names())}; others are files ending in .yml"
-            raise RuleError("no such pipeline", location=Location(word), hint=hint)
-        found.append(path)
-    return found
-
-
 def load_pipelines(words: Sequence[str]) -> Pipelines | None:
     """The pipelines in the order of their priority, ties as given; None for none. RuleError with file:line."""
     if not words:
         return None
-    read = [_read(file) for file in files_of(words)]
+    read = [_read(file) for file in pipeline_files(words)]
     whole = ProcessingPipeline()
     for one in sorted(read, key=lambda pipeline: pipeline.priority):
         whole = whole + one

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vedette.app.abilities import abilities
-from vedette.cli.options import Output, RulePaths
+from vedette.cli.options import Output, Pipelines, RulePaths
 from vedette.cli.output import FOUND, OK, WRONG, Format, errors_said, note, say, write_json
 from vedette.rules.lint import lint
 from vedette.rules.loading import load
@@ -18,13 +18,16 @@ from vedette.rules.problems import Problem, ProblemKind, Severity
 
 def lint_rules(
     paths: RulePaths = None,
+    pipeline: Pipelines = None,
     notes: Annotated[bool, typer.Option("--notes", help="also what is only worth knowing")] = False,
     kind: Annotated[list[ProblemKind] | None, typer.Option("--kind", help="only problems of this kind")] = None,
     output: Output = Format.TEXT,
 ) -> None:
     """What is wrong with rules, by file and line; exit 2 for errors, 1 for warnings, 0 for notes alone."""
     with errors_said():
-        problems = lint(load(paths or [], packs=not paths, keep_going=True, examples=True), abilities())
+        problems = lint(
+            load(paths or [], packs=not paths, keep_going=True, examples=True, pipelines=pipeline or ()), abilities()
+        )
         if kind:
             problems = [problem for problem in problems if problem.kind in kind]
         if output is Format.JSON:

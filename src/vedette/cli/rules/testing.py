@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vedette.app.detection import CaseEngine
-from vedette.cli.options import RulePaths
+from vedette.cli.options import Pipelines, RulePaths
 from vedette.cli.output import FOUND, OK, errors_said, note, say
 from vedette.model.errors import RuleError
 from vedette.rules import regression
@@ -20,6 +20,7 @@ from vedette.rules.loading import load
 def run_tests(
     paths: RulePaths = None,
     rules: Annotated[list[Path] | None, typer.Option("--rules", help="rules that the cases need besides")] = None,
+    pipeline: Pipelines = None,
     dialect: Annotated[str, typer.Option("--dialect", help="auto, ossec or wazuh")] = "auto",
 ) -> None:
     """Run the cases beside rules; every disagreement on its own line, last `N passed, N failed`."""
@@ -27,7 +28,7 @@ def run_tests(
         if dialect not in ("auto", "ossec", "wazuh"):
             raise typer.BadParameter("auto, ossec or wazuh", param_hint="--dialect")
         infos, others = regression.split(paths or [])
-        results, unreadable = _beside_rules(others, rules or []) if others or not paths else ([], [])
+        results, unreadable = _beside_rules(others, rules or [], pipeline or []) if others or not paths else ([], [])
         if infos:
             found = regression.read(infos, rules or [])
             for place in found.untested:
@@ -40,10 +41,12 @@ def run_tests(
         raise SystemExit(OK if len(lines) == 1 else FOUND)
 
 
-def _beside_rules(paths: list[Path], rules: list[Path]) -> tuple[list[CaseResult], list[RuleError]]:
+def _beside_rules(
+    paths: list[Path], rules: list[Path], pipelines: list[str]
+) -> tuple[list[CaseResult], list[RuleError]]:
     """The cases of our packs, or of rules in `paths`, and what could not be read."""
     # Cases of rules that need a setting are written for the example values their pack declares.
-    tested = load(paths, packs=not paths, keep_going=True, examples=True)
-    needed = load([*rules, *paths], packs=not paths, keep_going=True, examples=True)
+    tested = load(paths, packs=not paths, keep_going=True, examples=True, pipelines=pipelines)
+    needed = load([*rules, *paths], packs=not paths, keep_going=True, examples=True, pipelines=pipelines)
     results = run_cases(needed.rules, tested.cases, CaseEngine())
     return results, [problem.as_error() for problem in needed.errors]
