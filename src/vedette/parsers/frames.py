@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ _DEEPEST = 64
 _ITEMS = 4096
 """Values that one field of one record may have; what a list holds beyond is not looked at."""
 
-Part = tuple[Int64, list[Any]]
+Part = tuple[Int64, Sequence[Any]]
 """Rows, and a value for each of them."""
 
 
@@ -54,14 +53,15 @@ def look_up(value: Any, name: str, depth: int = 0) -> Any:
 
 
 class Shape:
-    """The members of objects that have the same ones, and what names lead to from there."""
+    """The members of objects that have the same ones in the same order, and what names lead to from there."""
 
-    __slots__ = ("heads", "keys", "picks")
+    __slots__ = ("_heads", "index", "keys", "picks")
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         self.keys = frozenset(keys)
-        self.heads: dict[str, tuple[tuple[str, str], ...]] = {}
+        self.index = {key: place for place, key in enumerate(keys)}
         self.picks: dict[int, dict[str, tuple[str, ...]]] = {}
+        self._heads: dict[str, tuple[tuple[str, str], ...]] = {}
 
     def leads(self, name: str) -> bool:
         """Whether `name` may lead somewhere."""
@@ -69,9 +69,9 @@ class Shape:
 
     def heads_of(self, name: str) -> tuple[tuple[str, str], ...]:
         """Ways to read `name` as a member that is there and the rest."""
-        known = self.heads.get(name)
+        known = self._heads.get(name)
         if known is None:
-            known = self.heads[name] = tuple(way for way in splits(name) if way[0] in self.keys)
+            known = self._heads[name] = tuple(way for way in splits(name) if way[0] in self.keys)
         return known
 
 
@@ -83,40 +83,40 @@ def shape_of(keys: tuple[str, ...]) -> Shape:
 
 
 class Group:
-    """Objects of one shape. rows: int64[n]."""
+    """Objects of one shape, taken apart. rows: int64[n]; members: per object the values in the shape's order."""
 
-    __slots__ = ("_children", "objects", "rows", "shape")
+    __slots__ = ("_children", "_columns", "members", "rows", "shape")
 
-    def __init__(self, shape: Shape, rows: Int64, objects: list[Json]) -> None:
+    def __init__(self, shape: Shape, rows: Int64, members: Sequence[tuple[Any, ...]]) -> None:
         self.shape = shape
         self.rows = rows
-        self.objects = objects
-        self._children: dict[str, tuple[Frame | None, Part | None]] = {}
+        self.members = members
+        self._columns: list[tuple[Any, ...]] | None = None
+        self._children: dict[str, tuple[list[Group], Part | None]] = {}
 
-    def values(self, name: str) -> list[Any]:
+    def values(self, name: str) -> Sequence[Any]:
         """A member, which all have."""
-        return list(map(itemgetter(name), self.objects))
+        if self._columns is None:
+            self._columns = list(zip(*self.members, strict=True))
+        return self._columns[self.shape.index[name]]
 
-    def child(self, name: str) -> tuple[Frame | None, Part | None]:
-        """What lies within a member: the objects, and the lists."""
+    def child(self, name: str) -> tuple[list[Group], Part | None]:
+        """What lies within a member: the objects by shape, and the lists."""
         known = self._children.get(name)
         if known is None:
             known = self._children[name] = self._child(name)
         return known
 
-    def _child(self, name: str) -> tuple[Frame | None, Part | None]:
+    def _child(self, name: str) -> tuple[list[Group], Part | None]:
+        objects = Collector()
+        some: list[int] = []
         values = self.values(name)
-        kinds = set(map(type, values))
-        if kinds == {dict}:
-            return Frame(self.rows, values), None
-        frame, lists = None, None
-        if dict in kinds:
-            some = [at for at, value in enumerate(values) if type(value) is dict]
-            frame = Frame(self.rows[some], [values[at] for at in some])
-        if list in kinds:
-            some = [at for at, value in enumerate(values) if type(value) is list]
-            lists = self.rows[some], [values[at] for at in some]
-        return frame, lists
+        for at, (row, value) in enumerate(zip(self.rows.tolist(), values, strict=True)):
+            if type(value) is dict:
+                objects.add(row, value)
+            elif type(value) is list:
+                some.append(at)
+        return objects.groups(), (self.rows[some], [values[at] for at in some]) if some else None
 
     def take(self, name: str) -> list[Part]:
         """The records that have `name`, directly or further down."""
@@ -126,23 +126,49 @@ class Group:
         if not heads:
             return []
         if len(heads) > 1:
-            return one_by_one(self.rows, self.objects, name)
+            return one_by_one(
+                self.rows, [dict(zip(self.shape.index, item, strict=True)) for item in self.members], name
+            )
         head, rest = heads[0]
-        frame, lists = self.child(head)
-        parts = frame.take(rest) if frame is not None else []
+        groups, lists = self.child(head)
+        parts = [part for group in groups for part in group.take(rest)]
         if lists is not None:
-            parts = [*parts, *one_by_one(*lists, rest)]
+            parts += one_by_one(*lists, rest)
         return parts
 
     def take_first(self, names: Sequence[str]) -> list[Part]:
         """For each record the first of `names` that it has."""
         parts = self.take(names[0])
         for name in names[1:]:
-            taken = sum(len(rows) for rows, _ in parts)
-            if taken == len(self.rows):
+            if sum(len(rows) for rows, _ in parts) == len(self.rows):
                 break
             parts = [*parts, *without([rows for rows, _ in parts], self.take(name))]
         return parts
+
+
+class Collector:
+    """Takes objects apart as they come, while they are in the processor's cache, and keeps their members by shape."""
+
+    __slots__ = ("_buckets",)
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[str, ...], tuple[list[int], list[tuple[Any, ...]]]] = {}
+
+    def add(self, row: int, value: Json) -> None:
+        """Take an object of a record."""
+        keys = tuple(value)
+        bucket = self._buckets.get(keys)
+        if bucket is None:
+            bucket = self._buckets[keys] = [], []
+        bucket[0].append(row)
+        bucket[1].append(tuple(value.values()))
+
+    def groups(self) -> list[Group]:
+        """What was taken, by shape."""
+        return [
+            Group(shape_of(keys), np.array(rows, dtype=np.int64), members)
+            for keys, (rows, members) in self._buckets.items()
+        ]
 
 
 def without(taken: Sequence[Int64], parts: list[Part]) -> list[Part]:
@@ -164,44 +190,6 @@ def one_by_one(rows: Int64, objects: Sequence[Any], name: str) -> list[Part]:
     """`look_up` in each object."""
     found = [(at, value) for at, item in enumerate(objects) if (value := look_up(item, name)) is not MISSING]
     return [(rows[[at for at, _ in found]], [value for _, value in found])] if found else []
-
-
-class Frame:
-    """Objects of some records, grouped by shape when first asked; rare shapes are groups of their own, too."""
-
-    __slots__ = ("_groups", "objects", "rows")
-
-    def __init__(self, rows: Int64, objects: list[Json]) -> None:
-        self.rows = rows
-        self.objects = objects
-        self._groups: list[Group] | None = None
-
-    def groups(self) -> list[Group]:
-        """The records by shape."""
-        if self._groups is None:
-            self._groups = self._group()
-        return self._groups
-
-    def _group(self) -> list[Group]:
-        shapes = list(map(tuple, self.objects))
-        seen = dict.fromkeys(shapes)
-        if len(seen) == 1:
-            return [Group(shape_of(shapes[0]), self.rows, self.objects)]
-        number = dict(zip(seen, range(len(seen)), strict=True))
-        codes = np.fromiter(map(number.__getitem__, shapes), dtype=np.int32, count=len(shapes))
-        counts = np.bincount(codes, minlength=len(number)).tolist()
-        order = np.argsort(codes, kind="stable")
-        rows, places = self.rows[order], order.tolist()
-        groups: list[Group] = []
-        end = 0
-        for keys, count in zip(number, counts, strict=True):
-            start, end = end, end + count
-            groups.append(Group(shape_of(keys), rows[start:end], [self.objects[at] for at in places[start:end]]))
-        return groups
-
-    def take(self, name: str) -> list[Part]:
-        """The records that have `name`, directly or further down."""
-        return [part for group in self.groups() for part in group.take(name)]
 
 
 # ---------------------------------------------------------------------------------------------- columns

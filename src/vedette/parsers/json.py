@@ -14,13 +14,13 @@ from vedette.model.batch import Batch, Int64, Trust
 from vedette.model.events import Column, Kinds, Table, Value, identity
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
-from vedette.parsers.frames import MISSING, Frame, Part, encoded, look_up, strings_of
+from vedette.parsers.frames import MISSING, Part, encoded, look_up, strings_of
 from vedette.parsers.instants import NO_TIME, column_of
 from vedette.parsers.kinds import family_of
-from vedette.parsers.lenses import lenses_of, names_of, spread_whole
-from vedette.parsers.objects import read_careful, read_objects
+from vedette.parsers.lenses import names_of, read_objects
+from vedette.parsers.objects import read_careful, read_object
 from vedette.parsers.recognise import Recogniser
-from vedette.parsers.windows import DERIVED
+from vedette.parsers.windows import DERIVED, name_within
 from vedette.text.addresses import canonical
 from vedette.text.escape import decode
 from vedette.text.times import rfc3339
@@ -39,8 +39,8 @@ class JsonParser:
         """The events of `batch`. `batch.timezone` must be a zone that exists."""
         events = Events(batch)
         if self._counter is not None:
-            if events.unreadable:
-                self._counter.add("records_unreadable", DropReason.JSON_UNREADABLE, events.unreadable)
+            if events.unread:
+                self._counter.add("records_unreadable", DropReason.JSON_UNREADABLE, len(events.unread))
             if events.duplicates:
                 self._counter.add("records_doubtful", DropReason.JSON_DUPLICATE_KEY, events.duplicates)
         return events.table()
@@ -54,11 +54,8 @@ class Events:
         self._n = len(batch)
         found = read_objects(batch)
         self.duplicates = found.duplicates
-        self.unreadable = self._n - len(found.rows)
-        rows = np.array(found.rows, dtype=np.int64)
-        self._objects = found.objects
-        self._lenses = lenses_of(Frame(rows, found.objects)) if found.objects else []
-        self._place_of = dict(zip(found.rows, range(len(found.rows)), strict=True)) if self.unreadable else None
+        self.unread = found.unread
+        self._lenses = found.lenses
         self._known: dict[str, Column | None] = {}
 
     # ------------------------------------------------------------------------------------------ columns
@@ -71,7 +68,7 @@ class Events:
             batch,
             time=time,
             kinds=Recogniser(n, self._plain).kinds(self._lenses),
-            unreadable=self.unreadable,
+            unreadable=len(self.unread),
             untimed=untimed,
         )
         providers: dict[str, Callable[[], Column]] = {
@@ -117,29 +114,23 @@ class Events:
         if type(value) is not dict:
             return None
         family = family_of(frozenset(value))
+        name_within(family.name, value)
         for number, place in enumerate(family.places):
-            inner = look_up(spread_whole(family, value), place.path) if place.path else value
+            inner = look_up(value, place.path) if place.path else value
             for candidate in names_of(family, number, name):
                 found = look_up(inner, candidate)
                 if found is not MISSING:
                     return found
         return None
 
-    def _object(self, row: int) -> Any:
-        place = self._place_of.get(row) if self._place_of is not None else row
-        return None if place is None else self._objects[place]
-
     def strings(self, rows: Sequence[int]) -> list[tuple[str, ...]]:
         """Every string value of the events of these rows; the whole text of one that is no JSON."""
         found = []
         for row in rows:
-            value = self._object(row)
-            found.append((decode(self._batch.raw(row)),) if value is None else strings_of(value))
+            raw = self._batch.raw(row)
+            value = read_object(raw)
+            found.append((decode(raw),) if value is None else strings_of(value))
         return found
-
-    def _unread(self) -> list[int]:
-        place_of = self._place_of
-        return [] if place_of is None else [row for row in range(self._n) if row not in place_of]
 
     def _original(self) -> Column:
         return Column.from_values([decode(self._batch.raw(row)) for row in range(self._n)])
@@ -147,7 +138,7 @@ class Events:
     def _message(self) -> Column:
         """The message that a record has; the whole of one that is no JSON."""
         column = self._plain("message")
-        unread = self._unread()
+        unread = self.unread
         if unread:
             parts: list[Part] = [(np.array(unread, dtype=np.int64), [decode(self._batch.raw(row)) for row in unread])]
             column = filled(column, encoded(self._n, parts, self._batch.raw))
@@ -183,7 +174,8 @@ class Events:
                         fresh = rows
                     else:
                         open_places = np.flatnonzero(time[rows] == NO_TIME)
-                        fresh, values = rows[open_places], [values[at] for at in open_places.tolist()]
+                        fresh = rows[open_places]
+                        values = [values[at] for at in open_places.tolist()]
                     if len(fresh):
                         time[fresh] = column_of(values, local)
                 left = int(np.count_nonzero(time[lens.rows] == NO_TIME))
@@ -249,7 +241,8 @@ def _single(value: Value) -> Value:
 
 def _moments(time: Int64) -> Column:
     values, codes = np.unique(time, return_inverse=True)
-    return Column(codes.astype(np.int32), [rfc3339(int(value)) for value in values])
+    texts = np.datetime_as_string(values.astype("datetime64[us]"), unit="us").tolist()
+    return Column(codes.astype(np.int32), [f"{text}Z" for text in texts])
 
 
 def _services(found: Kinds) -> Column:

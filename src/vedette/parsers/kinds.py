@@ -257,22 +257,10 @@ SAME: tuple[tuple[str, ...], ...] = (
 
 SYSTEM: Mapping[str, tuple[str, ...]] = {
     # Where the system part of a nested Windows event has what rules name otherwise.
-    "EventID": ("EventID.#text", "EventID.Value", "EventID"),
-    "Provider_Name": (
-        "Provider.#attributes.Name",
-        "Provider_attributes.Name",
-        "Provider.@Name",
-        "Provider.Name",
-        "Provider",
-    ),
+    "EventID": ("\0id",),
+    "Provider_Name": ("Provider_Name", "Provider"),
     "Provider_Guid": ("Provider.#attributes.Guid", "Provider_attributes.Guid", "Provider.@Guid", "Provider.Guid"),
-    "TimeCreated": (
-        "TimeCreated.#attributes.SystemTime",
-        "TimeCreated_attributes.SystemTime",
-        "TimeCreated.@SystemTime",
-        "TimeCreated.SystemTime",
-        "TimeCreated",
-    ),
+    "TimeCreated": ("\0time",),
     "UserID": (
         "Security.#attributes.UserID",
         "Security_attributes.UserID",

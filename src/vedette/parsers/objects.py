@@ -1,5 +1,5 @@
 """JSON text of records made objects: fast where it is plain, without loss where it is not.
-Counterpart: `parsers.frames` reads the objects by columns; `parsers.json` counts what was no JSON."""
+Counterpart: `parsers.lenses` takes the objects apart; `parsers.json` counts what was no JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 
-from vedette.model.batch import Batch
+from vedette.model.batch import Batch, Int64
 from vedette.text.escape import decode
 
 Json = dict[str, Any]
@@ -23,8 +22,9 @@ Json = dict[str, Any]
 _EXACT = 1 << 63
 _DEEPEST = 256
 # A member's name is followed by a colon, nearly always at once; inside a string the quote is escaped.
-_NAME, _SPACED, _ESCAPED = b'":', b'" :', b'\\":'
-_COLON, _SPACE, _QUOTE, _BACKSLASH = b': "\\'
+_NAME = int.from_bytes(b'":', "little")
+_ESCAPE = int.from_bytes(b"\\u", "little")
+_BACKSLASH = 0x5C
 _RESERVED = b"\xf4\x8f"
 _SURROGATE = re.compile(rb"\\u[dD][bB][fF][fF]")
 # The same characters written as escapes, after an even number of backslashes.
@@ -32,62 +32,33 @@ _PAIR = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[dD][bB][fF][fF]\\u[dD][fF]([0-9a-fA-
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(slots=True)
-class Objects:
-    """The objects of a batch. rows: which records they are, all others are no JSON object.
-
-    duplicates: records that name a member twice; the last one holds. Exact where names are followed by their colon at
-    once or after one space; other spellings of hand-written JSON may hide one from the count.
-    """
-
-    rows: list[int] = field(default_factory=list)
-    objects: list[Json] = field(default_factory=list)
-    duplicates: int = 0
-
-
-def read_objects(batch: Batch) -> Objects:
-    """Every record of `batch` that is one JSON object; never raises."""
-    block = batch.block
-    out = Objects()
-    rows, objects = out.rows, out.objects
-    loads, failure = orjson.loads, orjson.JSONDecodeError
-    careful = _may_need_care(block)
-    with _no_collection():
-        for row, (start, end) in enumerate(zip(batch.starts.tolist(), batch.ends.tolist(), strict=True)):
-            record = block[start:end]
-            try:
-                value = loads(record)
-            except failure:
-                value = read_careful(record)
-            else:
-                if careful and _needs_care(record):
-                    value = read_careful(record)
-            if type(value) is dict:
-                rows.append(row)
-                objects.append(value)
-    out.duplicates = _duplicates(batch, out)
-    return out
-
-
-def _may_need_care(block: bytes) -> bool:
+def may_need_care(block: bytes) -> bool:
     """Whether characters that stand for bytes that are no UTF-8 may be in a block, as such or escaped."""
     if not block.isascii() and _RESERVED in block:
         return True
-    return _pairs(block, b"\\u") > 0 and _needs_care(block)
+    places = _pairs(block, _ESCAPE)
+    if not len(places):
+        return False
+    raw = np.frombuffer(block, dtype=np.uint8)
+    places = places[places < len(raw) - 5]
+    fitting = np.ones(len(places), dtype=np.bool_)
+    for offset, letter in enumerate(b"dbff", 2):
+        fitting &= raw[places + offset] | 0x20 == letter
+    return bool(fitting.any())
 
 
-def _pairs(block: bytes, pair: bytes) -> int:
-    """How often two different bytes stand side by side."""
-    wanted = int.from_bytes(pair, "little")
-    found = 0
+def _pairs(raw: bytes, wanted: int) -> Int64:
+    """Where two bytes, told as one little-endian word, stand side by side; in no order."""
+    halves = []
     for shift in (0, 1):
-        words = np.frombuffer(block, dtype="<u2", count=max(len(block) - shift, 0) // 2, offset=min(shift, len(block)))
-        found += int(np.count_nonzero(words == wanted))
+        words = np.frombuffer(raw, dtype="<u2", count=max(len(raw) - shift, 0) // 2, offset=min(shift, len(raw)))
+        halves.append(2 * np.flatnonzero(words == wanted) + shift)
+    found: Int64 = np.concatenate(halves)
     return found
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Without cyclic garbage collection: thousands of new objects would set it off, and none of them is garbage."""
     was = gc.isenabled()
     gc.disable()
@@ -105,12 +76,13 @@ def read_object(record: bytes) -> Json | None:
     except orjson.JSONDecodeError:
         value = read_careful(record)
     else:
-        if _needs_care(record):
+        if needs_care(record):
             value = read_careful(record)
     return value if type(value) is dict else None
 
 
-def _needs_care(record: bytes) -> bool:
+def needs_care(record: bytes) -> bool:
+    """Whether a record holds such a character."""
     return _RESERVED in record or _SURROGATE.search(record) is not None
 
 
@@ -128,10 +100,11 @@ def read_careful(record: bytes) -> object:
 
 
 def _integer(digits: str) -> int | str:
-    try:
-        return int(digits)
-    except ValueError:  # more digits than Python converts: the text says the same
+    """Beyond 64 bits its digits as text: the same to every test, and nothing on the way must know such numbers."""
+    if len(digits) > 20:
         return digits
+    number = int(digits)
+    return number if -_EXACT <= number < 2 * _EXACT else digits
 
 
 def _repaired(value: object, depth: int) -> object:
@@ -178,39 +151,31 @@ def json_text(value: object) -> str:
             return ""
 
 
-def _duplicates(batch: Batch, found: Objects) -> int:
-    """How many records name a member twice: names written against names kept, ever closer where they differ."""
-    block = batch.block
-    if len(found.rows) == len(batch) and _pairs(block, _NAME) == sum(map(len, found.objects)):
-        return 0
-    # Names by record; an object within an object has names that `len` does not count, so those are written anew.
-    raw = np.frombuffer(block, dtype=np.uint8)
-    colons = np.flatnonzero(raw == _COLON)
-    before, earlier = raw[np.maximum(colons - 1, 0)], raw[np.maximum(colons - 2, 0)]
-    spaced = (before == _SPACE) & (earlier == _QUOTE)
-    names = colons[((before == _QUOTE) & (earlier != _BACKSLASH)) | spaced]
-    rows = np.array(found.rows, dtype=np.int64)
-    written = np.searchsorted(names, batch.ends[rows]) - np.searchsorted(names, batch.starts[rows])
-    flat = np.fromiter(map(len, found.objects), dtype=np.int64, count=len(found.objects))
-    unsure = np.flatnonzero(written != flat)
-    nested = [found.objects[place] for place in unsure.tolist()]
-    if int(written[unsure].sum()) == _names_kept(nested):
-        return 0
-    return sum(_twice(batch.raw(found.rows[place]), found.objects[place]) for place in unsure.tolist())
+def names_in(raw: bytes) -> int:
+    """How many names of members a JSON text has: quotes with a colon behind them that are not within a string.
+
+    Exact where each colon follows its name at once; of others none is counted.
+    """
+    return len(_name_places(raw))
 
 
-def _names_kept(objects: list[Json]) -> int:
-    """Names of these objects and of all within."""
-    try:
-        text = orjson.dumps(objects)
-    except orjson.JSONEncodeError:
-        text = json_text(objects).encode("utf-8", "replace")
-    return _pairs(text, _NAME) - (text.count(_ESCAPED) if _ESCAPED in text else 0)
+def _name_places(raw: bytes) -> Int64:
+    """Where the colons are, in no order."""
+    found = _pairs(raw, _NAME)
+    before = np.frombuffer(raw, dtype=np.uint8)[np.maximum(found - 1, 0)]
+    places: Int64 = found[(before != _BACKSLASH) | (found == 0)]
+    return places
 
 
-def _twice(raw: bytes, value: Json) -> bool:
-    if raw.count(_NAME) + raw.count(_SPACED) - raw.count(_ESCAPED) == _names_kept([value]):
-        return False
+def names_by_record(batch: Batch) -> Int64:
+    """int64[n]: `names_in` each record."""
+    places = np.sort(_name_places(batch.block))
+    found: Int64 = np.searchsorted(places, batch.ends) - np.searchsorted(places, batch.starts)
+    return found
+
+
+def names_twice(raw: bytes) -> bool:
+    """Whether an object of a JSON text has a name twice; slow and exact."""
     twice = False
 
     def count(pairs: list[tuple[str, object]]) -> None:
@@ -218,7 +183,7 @@ def _twice(raw: bytes, value: Json) -> bool:
         twice |= len(pairs) > len({name for name, _ in pairs})
 
     try:
-        json.loads(decode(raw), object_pairs_hook=count)
+        json.loads(decode(raw.removeprefix(_BYTE_ORDER_MARK)), object_pairs_hook=count)
     except (ValueError, RecursionError):
         return False
     return twice

@@ -78,14 +78,13 @@ class Recogniser:
         yield rows, [found[at] for at in inverse.tolist()]
         if not unnamed:
             return
-        data = next((at for at, place in enumerate(lens.family.places) if "ata" in place.path), 0)
         blank = np.array(
             [not told[0][1][told[0][0][at]] and not told[1][1][told[1][0][at]] for at in firsts.tolist()],
             dtype=np.bool_,
         )[inverse]
         at_row = np.full(self._n, -1, dtype=np.int64)
         at_row[rows[blank]] = np.flatnonzero(blank)
-        for group in lens.at(data):
+        for group in (group for place in range(len(lens.family.places)) for group in lens.at(place)):
             mine = at_row[group.rows]
             here = group.rows[mine >= 0]
             if not len(here):

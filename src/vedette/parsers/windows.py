@@ -27,23 +27,52 @@ def _named(item: Any) -> tuple[str, Any] | None:
     return name, next((item[key] for key in _TEXTS if key in item), None)
 
 
-def spread(event: Json) -> Json:
-    """An `Event` (or `event_data`) whose data stand in lists or one level down as one with members by name.
+def name_within(family: str, value: Json) -> None:
+    """Give data that stand in lists or one level down members of their names, in place.
 
     `EventData.Data: [{Name, #text}]` becomes members of EventData beside it; what is unnamed stays `Data`. The data of
-    `UserData` stand within one more object there.
+    `UserData` stand within one more object there. `System` has provider, id and time also as plain members.
     """
+    event = value.get("Event") if family == "evtx" else value if family == "evtx-bare" else None
+    if type(event) is not dict:
+        return
     data = event.get("EventData")
-    if type(data) is dict and type(data.get("Data")) in (list, dict):
-        event = {**event, "EventData": _spread(data)}
+    if type(data) is dict:
+        if "Data" in data and type(data["Data"]) in (list, dict):
+            event["EventData"] = _spread(data)
     elif type(data) is list:
-        event = {**event, "EventData": _spread({"Data": data})}
+        event["EventData"] = _spread({"Data": data})
     user = event.get("UserData")
     if type(user) is dict:
-        inner = [value for key, value in user.items() if type(value) is dict and not key.startswith(("#", "@"))]
+        inner = [item for key, item in user.items() if type(item) is dict and not key.startswith(("#", "@"))]
         if len(inner) == 1:
-            event = {**event, "UserData": {**user, **inner[0]}}
-    return event
+            event["UserData"] = {**user, **inner[0]}
+    system = event.get("System")
+    if type(system) is dict:
+        _plain(system, "Provider", "Name", "Provider_Name")
+        _plain(system, "TimeCreated", "SystemTime", TIME)
+        if type(system.get("EventID")) is dict:
+            system[EVENT_ID] = next((system["EventID"][key] for key in _TEXTS if key in system["EventID"]), None)
+
+
+TIME, EVENT_ID = "\0time", "\0id"
+"""Members that are added under names of their own, so that no other is lost."""
+
+
+def _plain(system: Json, name: str, attribute: str, plain: str) -> None:
+    holder = system.get(name)
+    if type(holder) is not dict:
+        holder = system.get(f"{name}_attributes")
+        if type(holder) is not dict:
+            return
+    within = holder.get("#attributes")
+    if type(within) is dict:
+        holder = within
+    found = holder.get(attribute)
+    if found is None:
+        found = holder.get(f"@{attribute}")
+    if found is not None and plain not in system:
+        system[plain] = found
 
 
 def _spread(data: Json) -> Json:
