@@ -167,10 +167,20 @@ def test_a_child_of_a_correlation_is_refused() -> None:
 
 def test_the_prefilter_proposes_every_record_that_holds_the_atom() -> None:
     raws = [Raw("error.[1]"), Raw("kick", cased=True), Raw("x"), Raw("st*straße")]
-    keywords = {number: (raw, atoms_of(raw) or ()) for number, raw in enumerate(raws)}
+    keywords = {number: atoms_of(raw) or () for number, raw in enumerate(raws)}
     batch = batch_of(["an ERROR.[1] here", "nothing", "\u212aick and kick", "error.[1] kick", "ﬆ STRASSE"])
-    found = {raws[number].pattern: rows.tolist() for number, rows in Prefilter(keywords).candidates(batch).items()}
-    assert found == {"error.[1]": [0, 2, 3, 4], "kick": [2, 3], "x": [0, 1, 2, 3, 4], "st*straße": [2, 4]}
+    proposed, unread = Prefilter(keywords).candidates(batch)
+    found = {raws[number].pattern: rows.tolist() for number, rows in proposed.items()}
+    assert found == {"error.[1]": [0, 3], "kick": [2, 3], "x": [0, 1, 2, 3, 4], "st*straße": [4]}
+    assert unread.tolist() == [2, 4]
+
+
+def test_the_prefilter_cannot_read_letters_written_as_numbers() -> None:
+    keywords = {number: atoms_of(Raw(text)) or () for number, text in enumerate(["kick", 'a"bcd'])}
+    lines = [r'{"a":"k\u0069ck"}', r'{"a":"C:\\user"}', r'{"a":"C:\\\u006bick"}', r'{"a":"A\"BCD KICK"}']
+    proposed, unread = Prefilter(keywords, json=True).candidates(batch_of(lines))
+    assert {number: rows.tolist() for number, rows in proposed.items()} == {0: [3], 1: [3]}
+    assert unread.tolist() == [0, 2]
 
 
 def test_windows_use_the_time_of_reading_where_clocks_disagree() -> None:

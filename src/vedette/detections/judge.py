@@ -67,6 +67,7 @@ class Judge:
         self._leaves = leaves
         self._known: dict[int, Known] = {}
         self._folded: dict[str, dict[int, str]] = {}
+        self._strings: dict[int, Sequence[str]] = {}
         self._groups: dict[str, tuple[Int64, Int64]] = {}
         self._covered: dict[LogSource, Bool | None] = {}
 
@@ -110,7 +111,7 @@ class Judge:
                 verdict = judge.holds(value)
         elif isinstance(leaf, Raw):
             assert judge is not None
-            verdict = any(map(judge, self._texts(code)))
+            verdict = any(map(judge, self.texts(code)))
         else:
             verdict = self._refers(leaf, code)
         known.verdicts[code] = verdict
@@ -123,12 +124,18 @@ class Judge:
             text = folded[code] = fold(value)
         return text
 
-    def _texts(self, row: int) -> Sequence[str]:
-        table = self.table
-        if table.strings_given:
-            return table.strings([row])[0]
-        starts, ends = table.message
-        return (decode(table.batch.block[int(starts[row]) : int(ends[row])]),)
+    def texts(self, row: int) -> Sequence[str]:
+        """What keywords look at in the record `row`."""
+        texts = self._strings.get(row)
+        if texts is None:
+            table = self.table
+            if table.strings_given:
+                texts = table.strings([row])[0]
+            else:
+                starts, ends = table.message
+                texts = (decode(table.batch.block[int(starts[row]) : int(ends[row])]),)
+            self._strings[row] = texts
+        return texts
 
     def _refers(self, test: Test, row: int) -> bool:
         """Whether the field stands to one of the fields that `test` names (to all of them) as it says."""

@@ -17,7 +17,7 @@ from vedette.detections.matches import Matches, checks, narrow
 from vedette.detections.prefilter import Prefilter
 from vedette.detections.scan import FieldScan
 from vedette.detections.tree import children_of, looks_at_records
-from vedette.model.batch import Batch, Int64, Trust
+from vedette.model.batch import Batch, Int64, RecordFormat, Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError
 from vedette.model.events import Column, RecordKind, Table
@@ -91,7 +91,7 @@ class Matcher:
             self._look_for(index, clause)
         self._scans = {name: FieldScan(wanted.atoms) for name, wanted in self._wanted.items()}
         self._keyword_scan = FieldScan(self._keywords.atoms)
-        self._prefilter: Prefilter | None = None
+        self._prefilters: dict[bool, Prefilter] = {}
         self._by_source: dict[LogSource, list[int]] = {}
         for index in self._roots:
             self._by_source.setdefault(self.rules[index].logsource, []).append(index)
@@ -252,36 +252,44 @@ class Matcher:
 
     def _search_keywords(self, judge: Judge, plan: _Plan, pieces: dict[int, list[Int64]]) -> None:
         table = judge.table
-        if table.strings_given:
-            self._keyword_scan.prepare()
-            found = self._keyword_scan.find_in(table.strings(range(len(table))))
-            hits = self._hit_leaves(judge, self._keywords.postings, found, set())
-        else:
-            hits = {}
-            if self._prefilter is None:
-                self._prefilter = Prefilter({leaf: self._atoms_of_keyword(leaf) for leaf in self._keyword_leaves})
-            for leaf, proposed in self._prefilter.candidates(table.batch).items():
-                hits[leaf] = proposed.tolist()
+        hits: dict[int, list[int]] = {}
+        unread: Sequence[int] = range(len(table))
+        json = table.batch.format is RecordFormat.JSON
+        if json or not table.strings_given:
+            # What is written as it is can be looked for in the block, all records at once.
+            proposed, rows = self._prefilter(json).candidates(table.batch)
+            for leaf, found in proposed.items():
+                hits[leaf] = found.tolist()
                 verdicts = judge.searched(leaf).verdicts
                 for row in hits[leaf]:
                     verdicts[row] = UNKNOWN
-        for leaf, found_rows in hits.items():
-            if not found_rows:
+            unread = rows.tolist()
+        if unread:
+            self._keyword_scan.prepare()
+            texts = table.strings(unread) if table.strings_given else [tuple(judge.texts(row)) for row in unread]
+            places = {atom: [unread[at] for at in held] for atom, held in self._keyword_scan.find_in(texts).items()}
+            for leaf, more in self._hit_leaves(judge, self._keywords.postings, places, set()).items():
+                hits.setdefault(leaf, []).extend(more)
+        for leaf, held in hits.items():
+            owners = self._rules_of.get(leaf)
+            if owners is None or not held:
                 continue
-            rows_of = np.array(sorted(found_rows), dtype=np.int64)
-            for index in self._rules_of[leaf]:
+            found_rows = np.array(sorted(set(held)), dtype=np.int64)
+            for index in owners:
                 if index in plan.rules:
-                    pieces.setdefault(index, []).append(rows_of)
+                    pieces.setdefault(index, []).append(found_rows)
 
-    def _atoms_of_keyword(self, leaf: int) -> tuple[Raw, tuple[Atom, ...]]:
-        raw = self.leaves.leaves[leaf]
-        assert isinstance(raw, Raw)
+    def _prefilter(self, json: bool) -> Prefilter:
+        prefilter = self._prefilters.get(json)
+        if prefilter is None:
+            keywords = {leaf: self._atoms_of_keyword(leaf) for leaf in self._keyword_leaves}
+            prefilter = self._prefilters[json] = Prefilter(keywords, json=json)
+        return prefilter
+
+    def _atoms_of_keyword(self, leaf: int) -> tuple[Atom, ...]:
         wanted = self._keywords
-        return raw, tuple(
-            wanted.atoms[place]
-            for place, posting in enumerate(wanted.postings)
-            if any(one == leaf for one, _ in posting)
-        )
+        places = (place for place, posting in enumerate(wanted.postings) if any(one == leaf for one, _ in posting))
+        return tuple(wanted.atoms[place] for place in places)
 
     def _held(self, judge: Judge, index: int, rows: Int64) -> Int64:
         """Those of `rows` for which the condition of rule `index` holds."""

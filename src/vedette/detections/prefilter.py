@@ -12,7 +12,6 @@ import numpy as np
 
 from vedette.detections.atoms import Atom
 from vedette.model.batch import Batch, Int64
-from vedette.model.rules import Raw
 
 # Shorter literals hit nearly every record, so that scanning for them only costs.
 _SHORTEST = 3
@@ -22,38 +21,41 @@ class Prefilter:
     """The atoms of keywords in one automaton. Not safe for use by two threads at once (one scratch).
 
     keywords: by a number of the caller's each keyword with its atoms, of which one must occur in the folded text.
+    json: the block holds text as JSON writes it.
     """
 
-    def __init__(self, keywords: Mapping[int, tuple[Raw, Sequence[Atom]]]) -> None:
+    def __init__(self, keywords: Mapping[int, Sequence[Atom]], *, json: bool = False) -> None:
+        self._json = json
         self.without_atom: list[int] = []
-        self._caseless: set[int] = set()
         self._owners: list[int] = []
         expressions: list[bytes] = []
-        for number, (raw, atoms) in keywords.items():
-            literals = ["" if atom.pattern else _ascii_literal(atom.text) for atom in atoms]
+        for number, atoms in keywords.items():
+            literals = ["" if atom.pattern else _plain_literal(atom.text, _JSON if json else _ASCII) for atom in atoms]
             if not literals or not all(literals):
                 self.without_atom.append(number)
                 continue
-            if not raw.cased:
-                self._caseless.add(number)
             for literal in literals:
                 self._owners.append(number)
                 expressions.append(_escape(literal))
         self._database: hyperscan.Database | None = None
         if expressions:
+            flags = [hyperscan.HS_FLAG_CASELESS] * len(expressions)
+            if json:
+                expressions.append(_NUMBERED)
+                flags.append(hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_DOTALL)
             self._database = hyperscan.Database()
-            self._database.compile(
-                expressions=expressions,
-                ids=list(range(len(expressions))),
-                flags=[hyperscan.HS_FLAG_CASELESS] * len(expressions),
-            )
+            self._database.compile(expressions=expressions, ids=list(range(len(expressions))), flags=flags)
 
-    def candidates(self, batch: Batch) -> dict[int, Int64]:
-        """Per keyword the sorted rows that may hold it; a keyword without an atom may be in any."""
+    def candidates(self, batch: Batch) -> tuple[dict[int, Int64], Int64]:
+        """Per keyword the sorted rows that may hold it, and the rows that hold text this scan cannot read.
+
+        A keyword without an atom may be in any row.
+        """
         everywhere = np.arange(len(batch), dtype=np.int64)
         found: dict[int, Int64] = dict.fromkeys(self.without_atom, everywhere)
+        unread: list[int] = []
         if self._database is None or not len(batch):
-            return found
+            return found, _rows_of(batch, unread)
         hits: dict[int, list[int]] = {}
 
         def on_match(identifier: int, _start: int, end: int, _flags: int, _context: object) -> None:
@@ -62,20 +64,27 @@ class Prefilter:
         self._database.scan(batch.block, match_event_handler=on_match)
         ends: dict[int, list[int]] = {}
         for identifier, of in hits.items():
-            ends.setdefault(self._owners[identifier], []).extend(of)
+            if identifier < len(self._owners):
+                ends.setdefault(self._owners[identifier], []).extend(of)
+            else:
+                unread += of
         if not batch.block.isascii():
-            folding = [match.end() for match in _folds_to_ascii().finditer(batch.block)]
-            for number in self._caseless if folding else ():
-                ends.setdefault(number, []).extend(folding)
+            unread += [match.end() for match in _folds_to_ascii().finditer(batch.block)]
         for number, of in ends.items():
             found[number] = _rows_of(batch, of)
-        return found
+        return found, _rows_of(batch, unread)
 
 
-def _ascii_literal(text: str) -> str:
-    """The longest ASCII run of a folded literal: beyond it the scan's idea of case differs from ours."""
-    runs = "".join(character if character.isascii() else "\n" for character in text).split("\n")
-    longest = max(runs, key=len)
+# Beyond ASCII the scan's idea of case differs from ours; JSON has other ways to write the rest.
+_ASCII = re.compile("[\x00-\x7f]+")
+_JSON = re.compile(r"[ !#-.0-\[\]-~]+")
+# A letter written as its number; the backslash before the u is not itself one that was escaped.
+_NUMBERED = rb"[^\\](?:\\\\)*\\u[0-9a-f]{4}"
+
+
+def _plain_literal(text: str, plain: re.Pattern[str]) -> str:
+    """The longest run of a folded literal that stands in the block as it is."""
+    longest: str = max(plain.findall(text), key=len, default="")
     return longest if len(longest) >= _SHORTEST else ""
 
 
@@ -83,7 +92,7 @@ def _ascii_literal(text: str) -> str:
 def _folds_to_ascii() -> re.Pattern[bytes]:
     """The characters beyond ASCII that fold to text with an ASCII letter in it (long s, Kelvin sign, ligatures, ...).
 
-    An ASCII scan cannot see them as such, so the records that hold one are proposed for every caseless keyword.
+    An ASCII scan cannot see them as such.
     """
     found = (chr(code) for code in range(0x80, 0x20000) if not 0xD800 <= code < 0xE000)
     return re.compile(
