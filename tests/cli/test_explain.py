@@ -3,14 +3,17 @@ Counterpart: vedette.cli.explain."""
 
 from __future__ import annotations
 
+import json
+import re
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 from tests.cli.parts import HARMFUL, HOSTILE, vedette
 
 from vedette.app.counters import Counters
-from vedette.app.detection import load_matcher
-from vedette.parsers.registry import PatternSet
+from vedette.app.detection import load_matcher, parser_of
+from vedette.model.rules import LogSource
 from vedette.text.escape import encode
 
 A = "203.0.113.7"
@@ -67,15 +70,12 @@ LINES = {
 def _loaded_once(monkeypatch: pytest.MonkeyPatch):
     """Patterns and rules are the same for every line of this file."""
     monkeypatch.setattr("vedette.cli.explain.load_matcher", lambda rules, **_: _matcher())
-    monkeypatch.setattr(PatternSet, "load", staticmethod(_patterns))
-
-
-_load_patterns = PatternSet.load
+    monkeypatch.setattr("vedette.cli.explain.parser_of", lambda *_: _parser())
 
 
 @lru_cache
-def _patterns() -> PatternSet:
-    return _load_patterns()
+def _parser():
+    return parser_of([LogSource()], Counters())
 
 
 @lru_cache
@@ -110,8 +110,20 @@ def test_whose_text_it_is_and_what_the_rule_asked_is_said():
     assert f"field     source.ip = '{A}'\n" in text
     assert "counts for " in text
     assert "yes event.action" in text
-    assert "other log source" not in text
-    assert "other log source" in vedette("explain", LINES["sudo"][0], "--verbose").out
+    assert ": other log source " not in text
+    assert ": other log source " in vedette("explain", LINES["sudo"][0], "--all").out
+
+
+def test_rules_nothing_was_found_of_are_counted_and_shown_when_asked_for():
+    text = vedette("explain", LINES["failed password"][0]).out
+    assert "rule      ssh-root-login:" not in text
+    assert re.search(r"rules     not looked at: \d+ nothing of theirs is in it, \d+ of other log sources", text)
+    everything = vedette("explain", LINES["failed password"][0], "--all").out
+    assert "rule      ssh-root-login: no " in everything
+    assert "not looked at" not in everything
+    record = vedette("explain", LINES["failed password"][0], "--output", "json").records[0]
+    assert {one["rule.id"] for one in record["rules"]} >= {"ssh-guess"}
+    assert record["rules_not_looked_at"]["of other log sources"] > 0
 
 
 def test_a_line_without_a_header_is_said_to_have_none():
@@ -143,3 +155,106 @@ def test_standard_input_gives_bytes_that_no_argument_can():
 def test_what_cannot_be_used_is_exit_2(words: tuple[object, ...]):
     ran = vedette("explain", "x", *words)
     assert (ran.code, ran.out) == (2, "")
+
+
+# ---------------------------------------------------------------------------------------------- other formats
+
+SYSMON = {
+    "Event": {
+        "System": {
+            "Provider": {"#attributes": {"Name": "Microsoft-Windows-Sysmon"}},
+            "EventID": 1,
+            "TimeCreated": {"#attributes": {"SystemTime": "2026-03-01T10:00:00.5Z"}},
+            "Channel": "Microsoft-Windows-Sysmon/Operational",
+            "Computer": "pc1",
+        },
+        "EventData": {
+            "Image": "C:\\Windows\\cmd.exe",
+            "CommandLine": "cmd /c \x1b[2J\u202ewhoami",
+            "User": "PC1\\eve",
+        },
+    }
+}
+RULES = """title: A shell asks who it is
+id: shell-whoami
+level: high
+logsource: {product: windows, category: process_creation}
+detection:
+  shell: {Image|endswith: \\cmd.exe, CommandLine|contains: whoami}
+  fine: {User|startswith: 'NT AUTHORITY\\'}
+  condition: shell and not fine
+vedette: {groups: [shells]}
+---
+title: By eve
+id: shell-whoami-eve
+level: high
+logsource: {product: windows, category: process_creation}
+detection: {eve: {User|endswith: \\eve}, condition: eve}
+vedette: {parents: [shells]}
+---
+title: By eve, of nothing
+id: shell-other-eve
+level: high
+logsource: {product: windows, category: process_creation}
+detection: {eve: {User|endswith: \\eve}, condition: eve}
+vedette: {parents: [shell-other]}
+---
+title: Another shell
+id: shell-other
+level: high
+logsource: {product: windows, category: process_creation}
+detection: {other: {Image|endswith: \\pwsh.exe}, condition: other}
+"""
+
+
+@pytest.fixture
+def shells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("vedette.cli.explain.load_matcher", load_matcher)
+    (tmp_path / "rules.yml").write_text(RULES)
+    return tmp_path / "rules.yml"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_event_on_one_line_or_many(shells: Path, indent: int | None):
+    raw = json.dumps(SYSMON, indent=indent).encode() + b"\n" + json.dumps(SYSMON).encode()
+    ran = vedette("explain", "-", "--rules", shells, "--no-packs", stdin=raw)
+    assert ran.code == 0
+    assert "format    json\ntime      2026-03-01T10:00:00.500000Z\n" in ran.out
+    assert "source    product windows; category process_creation; service sysmon" in ran.out
+    assert r"field     CommandLine = 'cmd /c \x1b[2J\u{202e}whoami'" in ran.out
+    assert not [one for one in HARMFUL if one in ran.out]
+    assert "blame     no-address" in ran.out
+    assert "rule      shell-whoami-eve: MATCHES, high, up to page" in ran.out
+    assert "no  not: User startswith 'NT AUTHORITY" in ran.out
+    assert "asks for no block" in ran.out
+
+
+def test_a_child_whose_parent_did_not_match_does_not_match(shells: Path):
+    ran = vedette("explain", "-", "--rules", shells, "--no-packs", "--all", stdin=json.dumps(SYSMON).encode())
+    assert "rule      shell-other-eve: no " in ran.out
+    assert "its condition holds, but none of its parents matched: shell-other" in ran.out
+    json_out = vedette(
+        "explain", "-", "--rules", shells, "--no-packs", "--all", "--output", "json", stdin=json.dumps(SYSMON).encode()
+    )
+    (record,) = json_out.records
+    found = {one["rule.id"]: (one["matched"], one["parent_missing"]) for one in record["rules"]}
+    assert found["shell-whoami-eve"] == (True, False)
+    assert found["shell-other-eve"] == (False, True)
+    assert found["shell-other"] == (False, False)
+    assert record["fields"]["EventID"] == 1
+    assert (record["product"], record["categories"]) == ("windows", ["process_creation"])
+    assert "CommandLine" in record["attacker_text"]
+    (test,) = [
+        test for one in record["rules"] if one["rule.id"] == "shell-whoami" for test in one["tests"] if test["negated"]
+    ]
+    assert test["held"] is False
+
+
+def test_whom_a_matching_rule_asks_to_block():
+    line = SSH + f"Accepted password for root from {A} port 5 ssh2"
+    assert "asks for no block" in vedette("explain", line).out
+
+
+def test_nothing_on_standard_input_is_a_line_without_a_header():
+    ran = vedette("explain", "-", stdin=b"")
+    assert "header    could not be read" in ran.out
