@@ -3,6 +3,7 @@ Counterpart: `scan` asks once per distinct value, and only for values that a lit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,8 @@ from vedette.model.errors import RuleError
 from vedette.model.events import Scalar, Value
 from vedette.model.rules import Op, Raw, Test
 from vedette.text.addresses import contains, parse_network
+
+_NUMBER = re.compile(r"[ \t\n\r\f\v]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\r\f\v]*", re.ASCII)
 
 TextJudge = Callable[[str], bool]
 
@@ -44,12 +47,11 @@ def as_number(value: Scalar) -> float | None:
         return None
     if isinstance(value, (int, float)):
         return float(value)
-    try:
-        number = float(value)
-    except ValueError:
+    # float() also takes "nan", "inf", "1_000" and the digits of other scripts, which no log means as numbers.
+    if not _NUMBER.fullmatch(value):
         return None
-    # float() also takes "nan", "inf" and "1_000", which no log means as numbers.
-    return number if np.isfinite(number) and "_" not in value else None
+    number = float(value)
+    return number if np.isfinite(number) else None
 
 
 def _contains_any(texts: tuple[str, ...]) -> TextJudge:
