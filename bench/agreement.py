@@ -70,7 +70,8 @@ def flat(event: Mapping[str, Any]) -> Event:
     system, data = inner["System"], inner.get("EventData") or inner.get("UserData") or {}
     row: Event = {name: system[name] for name in _SYSTEM if name in system}
     row["Provider_Name"] = system["Provider"]["#attributes"]["Name"]
-    row.update({name: value for name, value in data.items() if not isinstance(value, dict | list)})
+    # Some providers write names with blanks, which rules leave out.
+    row.update({name.replace(" ", ""): value for name, value in data.items() if not isinstance(value, dict | list)})
     return row
 
 
