@@ -15,6 +15,7 @@ from vedette.alerts.routing import Router
 from vedette.alerts.settings import AlertsSettings
 from vedette.app import own
 from vedette.app.counters import Counters
+from vedette.app.knowing import Knowing
 from vedette.app.pipeline import Pipeline
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
@@ -38,6 +39,7 @@ from vedette.model.rules import (
     Threshold,
 )
 from vedette.respond.allowlist import Entry, Guard
+from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
 from vedette.respond.settings import RespondSettings
 from vedette.testing.clock import FakeClock
@@ -56,6 +58,7 @@ BRUTE = Rule(
         CorrelationKind.EVENT_COUNT, ("failed",), ("source.ip",), 10 * MINUTE, (Threshold(Comparison.GTE, 3),)
     ),
     response=Response(lease=HOUR),
+    tags=("attack.t1110.001",),
 )
 STOPPED = Rule(
     "stopped",
@@ -73,7 +76,8 @@ STARTED = Rule(
     key=("host.name",),
     clears="stopped",
 )
-RULES = (FAILED, BRUTE, STOPPED, STARTED)
+LOGIN = Rule("login", "Login", Level.INFORMATIONAL, when=Test("event.action", Op.EQUALS, ("accepted",)), silent=True)
+RULES = (FAILED, BRUTE, STOPPED, STARTED, LOGIN)
 
 
 class RefusableState(MemoryState):
@@ -175,14 +179,17 @@ class Rig:
         matcher = Matcher(self._rules, PairParser(), skew_limit=self._skew_limit)
         correlator = Correlator(self._rules, counter=self.counters, track=True)
         correlator.restore(self.state.correlation())
+        known = KnownLogins(self._responding.known_logins, self._rules)
+        known.restore(self.state.correlation(), self.clock.now())
+        knowing = Knowing(known, self._rules, LOGIN.id, lambda _source: False)
         receivers = {"mail": ReceiverKind.MAIL, "pager": ReceiverKind.PAGE}
         self.router = Router(self._alerts, receivers, self.counters)
         self.pipeline = Pipeline(
-            Engine(matcher, correlator, self.counters),
+            Engine(matcher, correlator, self.counters, watch=knowing.see),
             self.state,
             self._rules,
             self.router,
-            Policy(self._responding, self._rules, self.guard, HOST),
+            Policy(self._responding, self._rules, self.guard, HOST, known),
             self.enforcers,
             clock=self.clock,
             counter=self.counters,
@@ -191,6 +198,7 @@ class Rig:
             guard_changed=self._guard_changed,
             woken=self._wake,
             retention=self._retention,
+            known=known,
         )
 
     def _guard_changed(self, now: int) -> bool:

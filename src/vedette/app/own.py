@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vedette.model.events import Scalar
 from vedette.model.findings import Evidence, Finding, finding_id
 from vedette.model.levels import Level
-from vedette.model.rules import Rule, RuleKind
+from vedette.model.rules import LogSource, Op, Rule, RuleKind, Test
 from vedette.text.escape import terminal
 
 FUSE_BLOWN = Rule(
@@ -40,6 +40,15 @@ CLOCK_SKEWED = Rule(
     key=("vedette.source",),
     advice="Windows use the time of reading meanwhile. Set the clock (NTP), or the source's `timezone`.",
 )
+LOGIN = Rule(
+    id="vedette-login",
+    name="Somebody logged in",
+    level=Level.INFORMATIONAL,
+    when=Test("event.action", Op.EQUALS, ("ssh-login-succeeded",)),
+    logsource=LogSource(product="linux", service="sshd"),
+    silent=True,
+)
+"""What `app.knowing` looks for; silent, and no rule counts it."""
 RULES = (FUSE_BLOWN, ENFORCER_FAILED, ENFORCER_MENDED, CLOCK_SKEWED)
 
 

@@ -22,6 +22,7 @@ from vedette.model.findings import Continuation, Finding, key_text
 from vedette.model.protocols import Counter, Enforcer
 from vedette.model.retention import Kept
 from vedette.model.rules import Rule
+from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Outcome as Decided
 from vedette.respond.policy import Policy
 from vedette.store.queries import AlertFilter
@@ -75,6 +76,7 @@ class Pipeline:
         guard_changed: Callable[[int], bool],
         woken: Callable[[], None],
         retention: Mapping[Kept, int] | None = None,
+        known: KnownLogins | None = None,
     ) -> None:
         self._engine = engine
         self._state = state
@@ -91,10 +93,13 @@ class Pipeline:
         # What was decided under another floor or allowlist (before a reload, or while we were down) is looked at first.
         self._to_lift = True
         self._woken = woken
+        self._known = known
         self._cursors: dict[str, str] = {}
         self._correlation: dict[tuple[str, str], bytes | None] = {}
         self._findings: list[Finding] = []
         self._continuations: list[Continuation] = []
+        self._again: list[Finding] = []
+        """Findings that were held back for a known login, and are not any more."""
         self._bytes = 0
         self._oldest = 0
         self._refused = False
@@ -153,7 +158,9 @@ class Pipeline:
         self._oldest = self._oldest or now
         if outcome.skewed:
             self._note_skew(batch, outcome.skewed, now)
-        if self._findings or self._bytes >= COMMIT_BYTES or now - self._oldest >= COMMIT_AFTER:
+        if self._known is not None:
+            self._again += self._known.ripe(now)
+        if self._findings or self._again or self._bytes >= COMMIT_BYTES or now - self._oldest >= COMMIT_AFTER:
             self.commit(now)
         self.last_alive = now
 
@@ -201,7 +208,7 @@ class Pipeline:
         """The commit point: all of it or nothing. False where the disk refuses; it is tried again later."""
         if self._refused and now < self._not_before:
             return False
-        if self._findings:
+        if self._findings or self._again:
             # An entry written before these findings were made holds for them.
             self._to_lift |= self._guard_changed(now)
         # `changes` forgets what it gives, so it is kept here until it is committed.
@@ -210,7 +217,6 @@ class Pipeline:
             with self._state.transaction() as tx:
                 for source, cursor in self._cursors.items():
                     tx.save_cursor(source, cursor)
-                tx.save_correlation(self._correlation)
                 changes = lifecycle.apply(
                     self._findings,
                     self._continuations,
@@ -223,10 +229,13 @@ class Pipeline:
                 if quiet:
                     changes += lifecycle.resolve_quiet(tx, now, self._quiet_period)
                 alert_ids = {one: change.alert.id for change in changes for one in change.alert.finding_ids}
-                if self._findings:
-                    decided = self._policy.decide(self._findings, tx, now, alert_ids)
+                if self._findings or self._again:
+                    decided = self._policy.decide([*self._findings, *self._again], tx, now, alert_ids)
                 else:
                     decided = self._policy.expire(tx, now) if quiet else Decided()
+                if self._known is not None:
+                    self._correlation.update(self._known.changes())
+                tx.save_correlation(self._correlation)
                 if self._set_back_by:
                     self._router.set_back(tx, self._set_back_by)
                 items = self._router.plan(changes, tx, now)
@@ -246,6 +255,7 @@ class Pipeline:
         self._correlation.clear()
         self._findings = []
         self._continuations = []
+        self._again = []
         self._bytes = self._oldest = self._set_back_by = 0
         self._next_due = next_due
         # Committed BEFORE it is enforced: a block nobody knows of could never be lifted. Enforced after what was

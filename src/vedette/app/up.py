@@ -23,6 +23,7 @@ from vedette.app.counters import Counters
 from vedette.app.detection import load_rules, matcher_of, warm_up
 from vedette.app.guarding import GuardWatch
 from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, Lock, drop_privileges, host_id, prepare_folder
+from vedette.app.knowing import Knowing
 from vedette.app.pager import on_pager_event
 from vedette.app.pipeline import Pipeline
 from vedette.app.reading import Reading, plan_sources
@@ -42,6 +43,7 @@ from vedette.notify.pagerduty_webhook import PagerDutyListener
 from vedette.notify.receivers import build
 from vedette.respond.allowlist import Guard
 from vedette.respond.enforcers import make_enforcers, make_guard
+from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
 from vedette.store.state import State
 from vedette.system.priority import LOOK_EVERY, Priority
@@ -159,17 +161,20 @@ class Up:
         # A batch of a source that was cancelled may still lie there, and is read again after a reload.
         self._queue = queue.SimpleQueue()
         reading = plan_sources(settings.sources, me.host_id, clock, counters, state.cursors())
-        matcher = matcher_of(rules, counter=counters, skew_limit=SKEW_LIMIT)
+        matcher = matcher_of([*rules, own.LOGIN], counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
         correlator = Correlator(matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True)
         correlator.restore(state.correlation())
         router = Router(settings.alerts, receiver_kinds(settings.notify), counters)
-        policy = Policy(settings.responding, rules, guard, me.host_id)
+        known = KnownLogins(settings.blocking.known_logins, rules)
+        known.restore(state.correlation(), clock.now())
+        knowing = Knowing(known, matcher.rules, own.LOGIN.id, reading.accept_forgeable)
+        policy = Policy(settings.responding, rules, guard, me.host_id, known)
         watch = GuardWatch(guard, settings.responding, [settings.data_folder() / ALLOWLIST_FILE], clock.now())
         notifiers = build(settings.notify, clock, counters)
         outbox = Outbox(state, notifiers, settings.notify, clock, counters, random=random.random)
         pipeline = Pipeline(
-            Engine(matcher, correlator, counters),
+            Engine(matcher, correlator, counters, watch=knowing.see),
             state,
             rules,
             router,
@@ -182,6 +187,7 @@ class Up:
             guard_changed=watch.changed,
             woken=outbox.wake,
             retention=settings.retention.ages(),
+            known=known,
         )
         pipeline.warm_up()
         self._announce(settings, reading, rules)

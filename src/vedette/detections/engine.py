@@ -24,6 +24,8 @@ class Engine:
     matcher: Matcher
     correlator: Correlator
     counter: Counter
+    watch: Callable[[Batch, Matches], None] | None = None
+    """Sees what matched before it is correlated."""
 
     def process(self, batch: Batch) -> Outcome:
         """Judge `batch`, which must follow the one before it in ingest order."""
@@ -33,6 +35,8 @@ class Engine:
             self.counter.add("records_dropped", DropReason.HEADER_UNREADABLE, matches.unreadable)
         for reason, n in batch.dropped.items():
             self.counter.add("records_dropped", reason, n)
+        if self.watch is not None:
+            self.watch(batch, matches)
         outcome = self.correlator.process(stretch_of(batch, matches))
         outcome.skewed = matches.skewed
         if matches.skewed:

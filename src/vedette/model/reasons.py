@@ -46,6 +46,8 @@ class RefusalReason(StrEnum):
     RECORD_TOO_OLD = "record-too-old"
     FUSE_BLOWN = "fuse-blown"
     ALREADY_ACTIVE = "already-active"
+    KNOWN_LOGIN = "known-login"
+    """Somebody logged in from there lately, so that more failures are needed, or it is a prefix around them."""
     RULE_OBSERVES = "rule-observes"
     RULE_SIMULATES = "rule-simulates"
 

@@ -16,6 +16,7 @@ from vedette.model.reasons import BlameReason, RefusalReason
 from vedette.model.rules import Response, Rule
 from vedette.respond.active import ActiveIndex, network_of, target_of, wide_of
 from vedette.respond.allowlist import Entry, Guard
+from vedette.respond.known_logins import KnownLogins
 from vedette.respond.ladder import Fuse, FuseBlown, FuseLimit, lease_of, rung_of
 from vedette.respond.settings import RespondSettings
 from vedette.text.addresses import Network, parse_network
@@ -71,8 +72,16 @@ class Policy:
     (another process wrote decisions), they are read again at the next call. One call per transaction.
     """
 
-    def __init__(self, settings: RespondSettings, rules: Iterable[Rule], guard: Guard, host_id: str) -> None:
+    def __init__(
+        self,
+        settings: RespondSettings,
+        rules: Iterable[Rule],
+        guard: Guard,
+        host_id: str,
+        known: KnownLogins | None = None,
+    ) -> None:
         self.guard = guard
+        self._known = known
         self._host_id = host_id
         self._enforced = ActiveIndex()
         self._simulated = ActiveIndex()
@@ -186,6 +195,8 @@ class Policy:
         lease = lease_of(response, offence)
         if finding.time + lease <= now:
             return refuse(RefusalReason.RECORD_TOO_OLD)
+        if self._known is not None and self._is_known(finding, network, now, self._known):
+            return refuse(RefusalReason.KNOWN_LOGIN)
         if not enforced and finding.blame is BlameReason.ALLOWED:
             refuse(RefusalReason.RULE_SIMULATES)
         if longest is not None and longest.expires_at >= now + lease:
@@ -198,7 +209,8 @@ class Policy:
             self._blow(limit, finding.rule_id, text, now, outcome)
             return refuse(RefusalReason.FUSE_BLOWN)
         replaced: set[Network] = set()
-        if wide is not None and self.guard.refuses(wide) is None:
+        spared = wide is None or self.guard.refuses(wide) is not None
+        if wide is not None and not spared and not (self._known and self._known.covers(wide, now)):
             neighbours = index.neighbours(wide)
             if len(neighbours | {network}) >= self._settings.widen_at:
                 network, replaced = wide, neighbours
@@ -228,6 +240,12 @@ class Policy:
             self._fuse.count(now)
             self._fuse.blown = False
         return None
+
+    @staticmethod
+    def _is_known(finding: Finding, network: Network, now: int, known: KnownLogins) -> bool:
+        if network.prefixlen < network.max_prefixlen:
+            return known.covers(network, now)
+        return known.holds_back(finding, str(network.network_address), now)
 
     def _blow(self, limit: FuseLimit, rule_id: str, target: str, now: int, outcome: Outcome) -> None:
         if not self._fuse.blown:

@@ -58,6 +58,15 @@ class HostsDenySettings(_Settings):
     service: str = Field(default="sshd", pattern=r"^[A-Za-z0-9_.@-]+$")
 
 
+class KnownLoginSettings(_Settings):
+    """What a successful login changes for that user and address: their own failures weigh less for a while."""
+
+    window: DurationText = "7d"
+    """How long after the login."""
+    factor: int = Field(default=3, ge=1, le=10)
+    """How many of their failures count as one; 1 forgets logins."""
+
+
 class RespondSettings(_Settings):
     """Everything about blocking. rungs: what `respond: {RULE-ID: observe|simulate|enforce}` says."""
 
@@ -71,6 +80,7 @@ class RespondSettings(_Settings):
     """Files with one network a line, `#` begins a comment; what `denyhosts` import and `block` write."""
     override_longest: DurationText = "1h"
     """Longest lease of a person's block that passes the allowlist."""
+    known_logins: KnownLoginSettings = KnownLoginSettings()
     widen_at: int = Field(default=2, ge=2, le=1000)
     """Distinct IPv6 offenders within one /64 at which the /64 is blocked instead."""
     nftables: NftablesSettings = NftablesSettings()
