@@ -182,11 +182,12 @@ def holds(node: Node, fields: Fields, strings: str | Sequence[str]) -> bool:
             if op is Op.NULL:
                 return value is None or value == ()
             own = one_by_one(value)
-            if op is Op.FIELDREF:
+            if op in _REFERENCES:
                 others = [one_by_one(fields.get(text(name))) for name in values]
-                results = [any(compare(Op.EQUALS, a, b, cased=cased) for a in own for b in theirs) for theirs in others]
+                how = _REFERENCES[op]
+                results = [any(compare(how, a, b, cased=cased) for a in own for b in theirs) for theirs in others]
             else:
-                results = [any(compare(op, one, wanted, cased=cased) for one in own) for wanted in values]
+                results = [any(compare(op, one, wanted, cased=cased, part=part) for one in own) for wanted in values]
             return all(results) if every else any(results)
     raise AssertionError(f"the reference does not know {node}")
 

@@ -266,7 +266,7 @@ def _anchored(value: SigmaType, anchors: set[str]) -> SigmaType:
         return value
     first = "\\A" if "startswith" in anchors else ""
     last = "\\z" if "endswith" in anchors else ""
-    value.regexp = SigmaString.from_str(f"{first}(?:{value.regexp}){last}")
+    value.regexp = SigmaString(f"{first}(?:{value.regexp}){last}", escape=False)
     value.compile()
     return value
 
