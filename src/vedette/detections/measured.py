@@ -172,26 +172,29 @@ class ClosingWindow(KeyWindow):
         """When the engine's clock has passed this, the first window may be judged: late records have come too."""
         return max(self.entries[0].time, self.cards[0].opened) + plan.horizon
 
-    def close(self, plan: WindowPlan) -> tuple[Fired | None, Entry, Card]:
+    def close(self, plan: WindowPlan, *, over: bool = True) -> tuple[Fired | None, Entry, Card]:
         """Judge the window the first entry begins; that entry and its card, which a finding is about.
 
-        Where no event followed the first one within the timespan, the empty window after it is judged too.
+        Where no event followed the first one within the timespan, the empty window after it is judged too. over:
+        the window has closed; if not, it is judged because the key has more entries than it may.
         """
         first, card = self.entries[0], self.cards[0]
         end = first.time + plan.timespan
         window = self.entries[: bisect_right(self.entries, end, key=time_of)]
-        begun = bisect_right(window, first.time, key=time_of)
+        begun = bisect_right(window, first.time, key=time_of) if over else 1
         lasting = self.fired and first.time - self.last <= plan.timespan
-        self.last = self.judged = first.time
+        self.last = first.time
         self.fired = False
         fired: Fired | None = None
         if holds_over(plan, window, first.time):
             fired = self._judged(plan, window, lasting, sum(one.repeat for one in window))
             if lasting:
                 self.continued += sum(one.repeat for one in window[:begun])
-        if len(window) == begun and plan.empty and not self.fired and fired is None:
+        if over and len(window) == begun and plan.empty and not self.fired and fired is None:
             fired = self._judged(plan, window, False, 0)
         del self.entries[:begun], self.cards[:begun]
+        if not self.entries or self.entries[0].time > first.time:
+            self.judged = first.time
         return fired, first, card
 
     def _judged(self, plan: WindowPlan, window: list[Entry], lasting: bool, count: int) -> Fired | None:

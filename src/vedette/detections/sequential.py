@@ -216,7 +216,7 @@ class EventRun(RuleRun):
             counter.add("records_dropped", DropReason.LATE)
             return
         while len(window.entries) > self.plan.keep:
-            self._judge(event.key, window, event.place, event.due, entry.time)
+            self._judge(event.key, window, event.place, event.due, entry.time, over=False)
         if window.entries and window.entries[0].time != first:
             self.state.expect(event.key, window)
 
@@ -235,8 +235,8 @@ class EventRun(RuleRun):
             if window.entries:
                 self.state.expect(key, window, moment)
 
-    def _judge(self, key: Key, window: ClosingWindow, place: int, due: int, moment: int) -> None:
-        fired, first, card = window.close(self.plan)
+    def _judge(self, key: Key, window: ClosingWindow, place: int, due: int, moment: int, *, over: bool = True) -> None:
+        fired, first, card = window.close(self.plan, over=over)
         if fired is not None:
             first = first._replace(time=moment)
             self.firings.append(Firing(-1, self.state.index, self._named(key), fired, card, first, place, due))
