@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import typer
 
+from vedette.cli.rules.beginning import new_rule
 from vedette.cli.rules.covering import rules_coverage
 from vedette.cli.rules.linting import lint_rules
 from vedette.cli.rules.listing import list_rules
@@ -16,5 +17,6 @@ app.command("list")(list_rules)
 app.command("test")(run_tests)
 app.command("lint")(lint_rules)
 app.command("coverage")(rules_coverage)
+app.command("new")(new_rule)
 app.command("promote")(promote)
 app.command("demote")(demote)

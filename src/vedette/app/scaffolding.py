@@ -1,0 +1,154 @@
+"""Sample lines to a rule that is proven before anybody sees it: it loads, lint has no quarrel, its cases hold.
+Counterpart: `rules.scaffold` drafts it, `cli.rules.beginning` prints it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from vedette.app.abilities import abilities
+from vedette.app.counters import Counters
+from vedette.app.detection import CaseEngine, batch_of_lines, routed_parser
+from vedette.app.records import Records
+from vedette.model.batch import RecordFormat
+from vedette.model.errors import VedetteError
+from vedette.model.events import Scalar
+from vedette.model.findings import Finding
+from vedette.model.levels import Level
+from vedette.model.rules import Rule
+from vedette.rules.cases import report, run_cases
+from vedette.rules.lint import lint
+from vedette.rules.loading import load
+from vedette.rules.problems import Severity
+from vedette.rules.scaffold import Draft, Sample, ScaffoldError, document, draft, writable
+
+SAMPLES_LIMIT = 10_000
+YEAR = 2026
+"""That of cases whose lines have none; any will do, as long as it is the one of `CaseEngine`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A rule file, and the draft it was written from."""
+
+    text: str
+    draft: Draft
+
+
+def read_samples(given: Sequence[str], option: str = "") -> list[tuple[bytes, str]]:
+    """Records and their places: each of `given` is a file of lines, or a line. VedetteError for what is unreadable."""
+    found: list[tuple[bytes, str]] = []
+    for number, one in enumerate(given, 1):
+        path = Path(one)
+        try:
+            is_file = len(one) < 4096 and "\n" not in one and path.is_file()
+        except (OSError, ValueError):
+            is_file = False
+        if not is_file:
+            found.append((one.encode("utf-8", "surrogateescape"), f"{option} {number}".strip()))
+            continue
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise VedetteError(f"cannot read {path}: {error.strerror}") from None
+        lines = data.splitlines()
+        found += [(line, f"{path}:{at}") for at, line in enumerate(lines, 1) if line.strip()]
+    if len(found) > SAMPLES_LIMIT:
+        raise ScaffoldError(f"more than {SAMPLES_LIMIT} samples", hint="a few of each kind say as much")
+    return found
+
+
+def begin(
+    wanted: Sequence[tuple[bytes, str]],
+    unwanted: Sequence[tuple[bytes, str]],
+    *,
+    rule_id: str = "",
+    title: str = "",
+    level: Level = Level.LOW,
+) -> Made:
+    """A rule for `wanted` and against `unwanted`; ScaffoldError where there can be none."""
+    drafted = draft(_samples(wanted), _samples(unwanted), rule_id=rule_id, title=title, level=level)
+    engine = CaseEngine(YEAR)
+    # Written twice: what its findings are keyed by is what the engine says, not what is guessed.
+    probe = _loaded(document(drafted, [{} for _ in drafted.firing]))
+    drafted.firing, found = _fired(engine, probe, drafted)
+    drafted.quiet = [raw for raw in drafted.quiet if writable(raw)] or _unlike(engine, probe, drafted)
+    text = document(drafted, [_expected(one) for one in found])
+    _prove(text)
+    return Made(text, drafted)
+
+
+def _samples(given: Sequence[tuple[bytes, str]]) -> list[Sample]:
+    out: list[Sample] = []
+    parser = routed_parser([Rule("all", "All", Level.LOW)], Counters())
+    by_format: dict[RecordFormat, list[tuple[bytes, str]]] = {}
+    for raw, place in given:
+        by_format.setdefault(batch_of_lines([raw], year=YEAR).format, []).append((raw, place))
+    for records in by_format.values():
+        read = Records(parser, batch_of_lines([raw for raw, _ in records], year=YEAR))
+        out += [Sample(raw, read.fields(row), read.kind(row), place) for row, (raw, place) in enumerate(records)]
+    return out
+
+
+def _loaded(text: str) -> Rule:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rule.yml"
+        path.write_text(text, "utf-8")
+        return load([path]).rules[0]
+
+
+def _fired(engine: CaseEngine, rule: Rule, drafted: Draft) -> tuple[list[Sample], list[Finding]]:
+    """The samples on which the rule fires once, and its findings."""
+    samples, findings = [], []
+    for sample in drafted.firing:
+        found = engine([rule], [sample.raw])
+        if len(found) == 1:
+            samples.append(sample)
+            findings.append(found[0])
+    if not samples:
+        raise ScaffoldError("the rule that was drafted does not fire on its samples", hint="give other samples")
+    return samples, findings
+
+
+def _expected(finding: Finding) -> dict[str, Scalar]:
+    return dict(finding.key)
+
+
+_NOTHING = "nothing of the kind"
+
+
+def _unlike(engine: CaseEngine, rule: Rule, drafted: Draft) -> list[bytes]:
+    """A record like the first sample, but for what the rule asks: where nobody gave one that must not fire."""
+    sample = drafted.firing[0]
+    text = sample.raw.decode()
+    tries = []
+    for test in drafted.asked:
+        value = sample.fields.get(test.field)
+        written = orjson.dumps(value).decode()[1:-1] if isinstance(value, str) else ""
+        if written and written in text:
+            tries.append(text.replace(written, re.sub(r"[^\\/]+$", "another", written)))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            tries.append(re.sub(rf"\b{value}\b", "1", text))
+    if sample.message and text.endswith(sample.message):
+        tries.insert(0, text.removesuffix(sample.message) + _NOTHING)
+    tries.append(_NOTHING)
+    return next(([one.encode()] for one in tries if not engine([rule], [one.encode()])), [])
+
+
+def _prove(text: str) -> None:
+    """ScaffoldError where what was written is not what was meant."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rule.yml"
+        path.write_text(text, "utf-8")
+        loaded = load([path], keep_going=True)
+        wrong = [problem for problem in lint(loaded, abilities()) if problem.severity is not Severity.NOTE]
+        if wrong:
+            raise ScaffoldError(f"the draft would be wrong: {wrong[0].message}", hint=wrong[0].hint)
+        lines = report(run_cases(loaded.rules, loaded.cases, CaseEngine(YEAR)))
+        if len(lines) > 1:
+            raise ScaffoldError(f"the draft would not do what it says: {lines[0].removeprefix(str(path))}")

@@ -1,0 +1,125 @@
+"""`vedette rules new`: what it writes passes lint and test as it stands.
+Counterpart: vedette.cli.rules.beginning and vedette.app.scaffolding."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.cli.parts import vedette
+
+from vedette.app.scaffolding import begin
+from vedette.parsers.registry import PatternSet
+
+SSH = "Mar  1 10:00:00 web1 sshd[812]: "
+PASSWORD = SSH + "Accepted password for svc-web from 203.0.113.5 port 4022 ssh2"
+KEY = SSH + "Accepted publickey for alice from 203.0.113.5 port 4022 ssh2: ED25519 SHA256:a"
+EVENT = {
+    "EventID": 1,
+    "Channel": "Microsoft-Windows-Sysmon/Operational",
+    "UtcTime": "2026-03-01 10:00:00.000",
+    "Computer": "pc1",
+    "Image": "C:\\Users\\eve\\evil.exe",
+    "CommandLine": "evil.exe * ?",
+}
+
+
+def passes(file: Path) -> None:
+    linted = vedette("rules", "lint", file, "--notes")
+    assert linted.code == 0, linted.out
+    tested = vedette("rules", "test", file)
+    assert (tested.code, tested.out.splitlines()[-1].split(", ")[1]) == (0, "0 failed"), tested.out
+    assert int(tested.out.split()[0]) >= 2
+
+
+def test_what_is_written_passes_lint_and_test(tmp_path: Path):
+    file = tmp_path / "rule.yml"
+    ran = vedette(
+        "rules", "new", "--from", PASSWORD, "--not", KEY, "--id", "svc-login", "--title", "Service login",
+        "--level", "high", "--write", file,
+    )  # fmt: skip
+    assert (ran.code, ran.out) == (0, "")
+    passes(file)
+    tree = yaml.safe_load(file.read_text())
+    assert (tree["id"], tree["title"], tree["level"]) == ("svc-login", "Service login", "high")
+    assert tree["detection"]["selection"] == {"event.action": "ssh-login-succeeded", "vedette.ssh.method": "password"}
+    assert tree["vedette"]["key"] == ["source.ip"]
+    assert [case["expect"] for case in tree["vedette"]["cases"]] == [[{"source.ip": "203.0.113.5"}], []]
+    (listed,) = vedette("rules", "list", file, "--output", "json").records
+    assert listed["step"] == "store"
+    again = vedette("rules", "new", "--from", PASSWORD, "--write", file)
+    assert again.code == 2
+    assert "is there already" in again.err
+
+
+def test_files_of_lines_and_a_negative_made_up_where_none_is_given(tmp_path: Path):
+    samples, file = tmp_path / "samples.log", tmp_path / "rule.yml"
+    samples.write_text(PASSWORD + "\n\n" + PASSWORD.replace("svc-web", "svc-db") + "\n")
+    ran = vedette("rules", "new", "--from", samples, "--output", "json")
+    (record,) = ran.records
+    assert (record["samples"], record["fields"], record["key"]) == (2, ["event.action"], ["source.ip"])
+    file.write_text(record["yaml"])
+    passes(file)
+
+
+def test_a_json_event(tmp_path: Path):
+    other = {**EVENT, "Image": "C:\\Windows\\good.exe"}
+    samples, others, file = tmp_path / "evil.jsonl", tmp_path / "good.jsonl", tmp_path / "rule.yml"
+    samples.write_text(json.dumps(EVENT) + "\n")
+    others.write_text(json.dumps(other) + "\n")
+    for words in (("--not", others), ()):
+        ran = vedette("rules", "new", "--from", samples, *words)
+        assert ran.code == 0, ran.err
+        file.write_text(ran.out)
+        passes(file)
+        tree = yaml.safe_load(ran.out)
+        assert tree["logsource"] == {"product": "windows", "category": "process_creation"}
+        assert tree["detection"]["selection"] == {"Image|endswith": "\\evil.exe"}
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--from", PASSWORD, "--not", PASSWORD), "nothing tells --not 1 from --from 1"),
+        (("--from", '{"a": 1}'), "no log source can be named"),
+        (("--from", PASSWORD, "--id", "No Slug"), "no slug"),
+        (("--from", PASSWORD, "--level", "enormous"), "unknown level"),
+        (("--from", PASSWORD, "--write", "/nowhere/at/all.yml"), "cannot write"),
+        ((), "Missing option"),
+    ],
+)
+def test_what_cannot_be_is_exit_2(words: tuple[object, ...], why: str):
+    ran = vedette("rules", "new", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert why in ran.err
+
+
+def test_hostile_samples_are_left_out_of_cases():
+    hostile = SSH + "Accepted password for eve\x1b[2J from 203.0.113.5 port 4022 ssh2"
+    assert vedette("rules", "new", "--from", hostile).code == 2
+    ran = vedette("rules", "new", "--from", PASSWORD, "--from", hostile)
+    assert ran.code == 0
+    assert "x1b" not in ran.out
+
+
+@pytest.mark.slow
+def test_every_pattern_of_ours_makes_a_rule_against_the_others():
+    """A rule for what one pattern matches, against a sample of each other pattern of that program."""
+    failed = []
+    for file in PatternSet.load().files:
+        program = file.programs[0]
+        lines = {
+            pattern.id: [f"Mar  1 10:00:00 web1 {program}[812]: ".encode() + one.message for one in pattern.samples]
+            for pattern in file.patterns
+        }
+        for pattern, own in lines.items():
+            others = [theirs[0] for name, theirs in lines.items() if name != pattern and theirs]
+            if not own:
+                continue
+            try:
+                begin([(line, pattern) for line in own], [(line, "other") for line in others])
+            except Exception as error:  # noqa: BLE001 (all of them are told at once)
+                failed.append(f"{pattern}: {error}")
+    assert not failed
