@@ -40,6 +40,7 @@ def texts(leaf: Test | Raw) -> list[str] | None:
         (Test("x", Op.REGEX, ("a?b*",)), None),
         (Test("x", Op.REGEX, (r"\w+`\w+`",)), ["`"]),
         (Test("x", Op.REGEX, (r"\s[a-f]{4}\s",)), [r"/\s[a-f]{4}\s/"]),
+        (Test("x", Op.REGEX, (r"\s[a-f]{4}\s", r"[^a]"), all=True), [r"/\s[a-f]{4}\s/"]),
         (Test("x", Op.REGEX, (r"\s[a-f]{4,}",)), None),
         (Test("x", Op.REGEX, (r"^[a-f]{4}\s",)), None),
         (Test("x", Op.REGEX, (r"\s[^a-f]{4}\s",)), None),

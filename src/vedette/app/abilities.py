@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from vedette.detections.atoms import literals_of
-from vedette.detections.clauses import clause_of
+from vedette.detections.clauses import looked_for
 from vedette.model.events import RecordKind
 from vedette.model.rules import Rule
 from vedette.parsers import kinds
@@ -24,8 +23,7 @@ def abilities() -> Abilities:
 
 def atoms_of_rule(rule: Rule) -> Sequence[str]:
     """What the scan looks for on behalf of a rule; nothing where it looks at every record."""
-    clause = clause_of(rule.when)
-    return tuple(literals_of(clause.atoms())) if clause is not None else ()
+    return looked_for(rule.when)
 
 
 def given_kinds() -> Iterator[RecordKind]:

@@ -86,7 +86,7 @@ def load_matcher(
 
 def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0) -> Matcher:
     """A matcher over `rules` that parses what they look at."""
-    return Matcher(rules, routed_parser(rules, counter), skew_limit=skew_limit)
+    return Matcher(rules, routed_parser(rules, counter), skew_limit=skew_limit, cache=kept.folder())
 
 
 def routed_parser(rules: Sequence[Rule], counter: Counter) -> RoutingParser:

@@ -3,12 +3,13 @@ Counterpart: `match` asks for candidate rows only; `judge` holds what is known o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from vedette.detections.judge import UNKNOWN, Judge
+from vedette.detections.leaves import Leaves
 from vedette.model.batch import Bool, Int64
 from vedette.model.rules import All, Any, Node, Not, Op, Raw, Test
 
@@ -115,17 +116,17 @@ class _Not:
         return ~self._part.many(judge, rows)
 
 
-def compile_condition(node: Node, numbers: Mapping[Test | Raw, int]) -> Condition:
-    """`node` over leaves that have these numbers; parts that cost little are asked first, which changes no verdict."""
+def compile_condition(node: Node, leaves: Leaves) -> Condition:
+    """`node` over numbered leaves; parts that cost little are asked first, which changes no verdict."""
     match node:
         case All(parts):
-            return _All([compile_condition(part, numbers) for part in sorted(parts, key=_effort)])
+            return _All([compile_condition(part, leaves) for part in sorted(parts, key=_effort)])
         case Any(parts):
-            return _Any([compile_condition(part, numbers) for part in sorted(parts, key=_effort)])
+            return _Any([compile_condition(part, leaves) for part in sorted(parts, key=_effort)])
         case Not(part):
-            return _Not(compile_condition(part, numbers))
+            return _Not(compile_condition(part, leaves))
         case _:
-            return _Leaf(numbers[node])
+            return _Leaf(leaves.add(node))
 
 
 _EFFORT = {Op.EQUALS: 1, Op.ENDSWITH: 2, Op.STARTSWITH: 2, Op.NULL: 1, Op.EXISTS: 1, Op.REGEX: 20, Op.LIKE: 15}

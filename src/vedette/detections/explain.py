@@ -54,7 +54,6 @@ def explain(matcher: Matcher, batch: Batch) -> list[RuleVerdict]:
             continue
         covering = judge.covered(rule.logsource)
         covered = covering is None or bool(covering[0])
-        clause = matcher.clause(index)
         reached = not rule.parents or any(
             holding[at] for at, other in enumerate(matcher.rules) if {other.id, *other.groups} & set(rule.parents)
         )
@@ -67,7 +66,7 @@ def explain(matcher: Matcher, batch: Batch) -> list[RuleVerdict]:
                 matched=holding[index] and reached,
                 parent_missing=holding[index] and not reached,
                 tests=tuple(_tested(matcher, judge, leaf) for leaf in leaves) if covered else (),
-                atoms=tuple(literals_of(clause.atoms())) if clause else (),
+                atoms=atoms_of_rule(matcher, index),
                 feeds=tuple(
                     other.id
                     for other in matcher.rules
@@ -81,7 +80,11 @@ def explain(matcher: Matcher, batch: Batch) -> list[RuleVerdict]:
 def atoms_of_rule(matcher: Matcher, index: int) -> tuple[str, ...]:
     """What is looked for on behalf of a rule, `^` and `$` at what must begin or end a value; () = every record is."""
     clause = matcher.clause(index)
-    return tuple(literals_of(clause.atoms())) if clause else ()
+    return (
+        tuple(text for leaf in clause.leaves for text in literals_of(matcher.leaves.atoms(leaf) or ()))
+        if clause
+        else ()
+    )
 
 
 def _holding(matcher: Matcher, judge: Judge) -> list[bool]:
@@ -95,7 +98,7 @@ def _holding(matcher: Matcher, judge: Judge) -> list[bool]:
 
 
 def _tested(matcher: Matcher, judge: Judge, leaf: Test | Raw) -> TestVerdict:
-    number = matcher.leaves.numbers[leaf]
+    number = matcher.leaves.add(leaf)
     known = judge.known(number)
     code = 0 if known.codes is None else int(known.codes[0])
     verdict = known.verdicts[code]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vedette.detections.comparisons import judge_reference
-from vedette.detections.predicates import Predicate, TextJudge, as_text, compile_keyword, fold
+from vedette.detections.leaves import Leaves
+from vedette.detections.predicates import Predicate, as_text, fold
 from vedette.model.batch import Bool, Int32, Int64
 from vedette.model.events import Column, Table, Value
-from vedette.model.rules import FIELDREFS, LogSource, Op, Raw, Test
+from vedette.model.rules import LogSource, Op, Raw, Test
 from vedette.text.escape import decode
 
 UNKNOWN = 2
@@ -30,28 +31,6 @@ class Known:
 
     verdicts: bytearray
     codes: Int32 | None
-
-
-class Leaves:
-    """Every leaf of a set of rules, numbered, each compiled once however many rules have it."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[Test | Raw, int] = {}
-        self.leaves: list[Test | Raw] = []
-        self.judges: list[Predicate | TextJudge | None] = []
-
-    def add(self, leaf: Test | Raw) -> int:
-        """The number of `leaf`; RuleError where it cannot be used."""
-        number = self.numbers.get(leaf)
-        if number is None:
-            if isinstance(leaf, Raw):
-                judge: Predicate | TextJudge | None = compile_keyword(leaf)
-            else:
-                judge = None if leaf.op in FIELDREFS else Predicate(leaf)
-            number = self.numbers[leaf] = len(self.leaves)
-            self.leaves.append(leaf)
-            self.judges.append(judge)
-        return number
 
 
 class Judge:
@@ -89,7 +68,7 @@ class Judge:
         return known
 
     def _begin(self, number: int, verdict: int) -> Known:
-        leaf, judge = self._leaves.leaves[number], self._leaves.judges[number]
+        leaf, judge = self._leaves.leaves[number], self._leaves.judge(number)
         if not isinstance(judge, Predicate):
             if isinstance(leaf, Test) and (equal := self._equal_rows(leaf)) is not None:
                 return Known(bytearray(equal), None)
@@ -102,7 +81,7 @@ class Judge:
 
     def decide(self, number: int, known: Known, code: int) -> int:
         """Judge the leaf on one distinct value (or row) and remember the verdict."""
-        leaf, judge = self._leaves.leaves[number], self._leaves.judges[number]
+        leaf, judge = self._leaves.leaves[number], self._leaves.judge(number)
         if isinstance(judge, Predicate):
             value = self.table.column(judge.test.field).values[code]
             if type(value) is str:

@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
+from pathlib import Path
 
 import numpy as np
 
 from vedette.detections.atoms import Atom
-from vedette.detections.clauses import Clause, Leaf, beside, clause_of
+from vedette.detections.clauses import Clause, beside, clause_of
 from vedette.detections.conditions import Condition, compile_condition
-from vedette.detections.judge import UNKNOWN, Judge, Leaves
+from vedette.detections.judge import UNKNOWN, Judge
+from vedette.detections.leaves import Leaves
 from vedette.detections.matches import Matches, checks, narrow
 from vedette.detections.prefilter import Prefilter
 from vedette.detections.scan import FieldScan
@@ -69,18 +71,24 @@ class Matcher:
     """Compiled rules over parsed batches; pure, so that workers may each have one.
 
     skew_limit: microseconds by which event time and `event.created` may differ before windows use the
-    latter; 0 switches the check off (replay). RuleError names the rule's place where a test cannot be used.
+    latter; 0 switches the check off (replay). cache: a folder to keep automata in. RuleError names the
+    rule's place where a test cannot be used.
     """
 
-    def __init__(self, rules: Sequence[Rule], parser: Parser, *, skew_limit: int = 0) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], parser: Parser, *, skew_limit: int = 0, cache: Path | None = None
+    ) -> None:
         self.rules = list(rules)
         self._parser = parser
         self._skew_limit = skew_limit
+        self._cache = cache
         self.leaves = Leaves()
         self._conditions: list[Condition | None] = [self._compiled(rule) for rule in self.rules]
         self._children = children_of(self.rules)
         self._roots = [index for index, rule in enumerate(self.rules) if looks_at_records(rule) and not rule.parents]
-        self._clauses: dict[int, Clause | None] = {index: clause_of(self.rules[index].when) for index in self._roots}
+        self._clauses: dict[int, Clause | None] = {
+            index: clause_of(self.rules[index].when, self.leaves) for index in self._roots
+        }
         self._wanted: dict[str, _Wanted] = {}
         self._fields_of: dict[int, frozenset[str]] = {}
         self._rules_of: dict[int, list[int]] = {}
@@ -105,34 +113,34 @@ class Matcher:
                 self.leaves.add(leaf)
         except RuleError as error:
             raise RuleError(f"rule {rule.id}: {error.message}", location=rule.origin) from None
-        return compile_condition(rule.when, self.leaves.numbers) if looks_at_records(rule) else None
+        return compile_condition(rule.when, self.leaves) if looks_at_records(rule) else None
 
     def _look_for(self, index: int, clause: Clause | None) -> None:
         fields = set()
-        for leaf, atoms in clause.leaves if clause else ():
-            number = self._find(leaf, atoms)
+        for number in clause.leaves if clause else ():
+            self._find(number)
             self._rules_of.setdefault(number, []).append(index)
-            if isinstance(leaf, Test):
+            if isinstance(leaf := self.leaves.leaves[number], Test):
                 fields.add(leaf.field)
-        for leaf, atoms in beside(self.rules[index].when, clause) if clause else ():
+        for number in beside(self.rules[index].when, clause, self.leaves) if clause else ():
             # In a field nothing else asks for, finding costs more than asking.
-            if isinstance(leaf, Test) and leaf.field in self._wanted:
-                self._find(leaf, atoms)
+            if isinstance(leaf := self.leaves.leaves[number], Test) and leaf.field in self._wanted:
+                self._find(number)
         self._fields_of[index] = frozenset(fields)
 
-    def _find(self, leaf: Leaf, atoms: Sequence[Atom]) -> int:
-        """Have `leaf` looked for; its number."""
-        number = self.leaves.numbers[leaf]
-        if number not in self._found:
-            self._found.add(number)
-            if isinstance(leaf, Raw):
-                wanted = self._keywords
-                self._keyword_leaves.add(number)
-            else:
-                wanted = self._wanted.setdefault(leaf.field, _Wanted())
-            for atom in atoms:
-                wanted.add(atom, number)
-        return number
+    def _find(self, number: int) -> None:
+        """Have a leaf looked for."""
+        if number in self._found:
+            return
+        self._found.add(number)
+        leaf = self.leaves.leaves[number]
+        if isinstance(leaf, Raw):
+            wanted = self._keywords
+            self._keyword_leaves.add(number)
+        else:
+            wanted = self._wanted.setdefault(leaf.field, _Wanted())
+        for atom in self.leaves.atoms(number) or ():
+            wanted.add(atom, number)
 
     # ------------------------------------------------------------------------------------------------ one batch
 
@@ -217,7 +225,7 @@ class Matcher:
         if not len(column.values):
             return
         scan = self._scans[name]
-        scan.prepare()
+        scan.prepare(self._cache)
         found, odd = scan.find(column.values)
         judge.scanned.add(name)
         for leaf, codes in self._hit_leaves(judge, self._wanted[name].postings, found, odd).items():
@@ -265,7 +273,7 @@ class Matcher:
                     verdicts[row] = UNKNOWN
             unread = rows.tolist()
         if unread:
-            self._keyword_scan.prepare()
+            self._keyword_scan.prepare(self._cache)
             texts = table.strings(unread) if table.strings_given else [tuple(judge.texts(row)) for row in unread]
             places = {atom: [unread[at] for at in held] for atom, held in self._keyword_scan.find_in(texts).items()}
             for leaf, more in self._hit_leaves(judge, self._keywords.postings, places, set()).items():
@@ -282,14 +290,9 @@ class Matcher:
     def _prefilter(self, json: bool) -> Prefilter:
         prefilter = self._prefilters.get(json)
         if prefilter is None:
-            keywords = {leaf: self._atoms_of_keyword(leaf) for leaf in self._keyword_leaves}
+            keywords = {leaf: self.leaves.atoms(leaf) or () for leaf in self._keyword_leaves}
             prefilter = self._prefilters[json] = Prefilter(keywords, json=json)
         return prefilter
-
-    def _atoms_of_keyword(self, leaf: int) -> tuple[Atom, ...]:
-        wanted = self._keywords
-        places = (place for place, posting in enumerate(wanted.postings) if any(one == leaf for one, _ in posting))
-        return tuple(wanted.atoms[place] for place in places)
 
     def _held(self, judge: Judge, index: int, rows: Int64) -> Int64:
         """Those of `rows` for which the condition of rule `index` holds."""

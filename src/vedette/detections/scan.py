@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
 
 import hyperscan
 import numpy as np
@@ -12,6 +15,7 @@ import numpy as np
 from vedette.detections.atoms import AFTER, BEFORE, PATTERN_FLAGS, Atom
 from vedette.detections.predicates import as_text, fold
 from vedette.model.events import Value
+from vedette.system import kept
 
 _SEPARATOR = AFTER + BEFORE
 
@@ -21,6 +25,11 @@ _KEPT = 8_192
 _KEPT_LENGTH = 512
 # ... unless, after so many, fewer than one in four was seen before.
 _TRIAL = 4_096
+
+# Automata of at least so many atoms are kept between runs: compiling fewer takes no time.
+_WORTH_KEEPING = 100
+_KEPT_AUTOMATA = 64
+_NAME, _VERSION = "vedette-automaton", 1
 
 Found = dict[int, list[int]]
 """Per atom (its place among the atoms given) the places of the values that hold it."""
@@ -48,22 +57,27 @@ class FieldScan:
         self._known: dict[str, tuple[int, ...]] | None = {}
         self._asked = self._seen = 0
 
-    def prepare(self, kept: hyperscan.Database | None = None) -> hyperscan.Database | None:
-        """Compile the automaton, or take one that was; gives it back to be kept, None where there is none."""
-        if self._scanned and self._database is None:
-            self._database = kept or self._compiled()
-        return self._database
-
-    def expressions(self) -> list[bytes]:
-        """What the automaton is compiled of, in order."""
-        return [_literal(self.atoms[place]) for place in self._scanned]
-
-    def _compiled(self) -> hyperscan.Database:
-        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        expressions = self.expressions()
+    def prepare(self, where: Path | None = None) -> None:
+        """Make the automaton, or take the one kept in the folder `where`; once, later calls do nothing."""
+        if not self._scanned or self._database is not None:
+            return
+        expressions = [_literal(self.atoms[place]) for place in self._scanned]
         flags = [PATTERN_FLAGS if self.atoms[place].pattern else 0 for place in self._scanned]
-        database.compile(expressions=expressions, ids=self._scanned, flags=flags)
-        return database
+        if where is None or len(expressions) < _WORTH_KEEPING:
+            self._database = _compiled(expressions, self._scanned, flags)
+            return
+        about = (_NAME, _VERSION, metadata.version("hyperscan"), expressions, self._scanned, flags)
+        name = f"{kept.key_of((), *about)}.automaton"
+        head = f"{_NAME} {_VERSION}\n".encode()
+        data = kept.read(name, where) or b""
+        if data.startswith(head):
+            # The library refuses what was made for another processor or by another version of its own.
+            with suppress(hyperscan.HyperscanError, ValueError):
+                self._database = hyperscan.loadb(data[len(head) :], hyperscan.HS_MODE_BLOCK)
+                self._database.scratch = hyperscan.Scratch(self._database)
+                return
+        self._database = _compiled(expressions, self._scanned, flags)
+        kept.write(name, head + hyperscan.dumpb(self._database), where, most=_KEPT_AUTOMATA)
 
     def find(self, values: Sequence[Value], places: Iterable[int] | None = None) -> tuple[Found, set[int]]:
         """Which atoms are found in which of `values` (those at `places`, all if None), and which places are odd."""
@@ -114,22 +128,21 @@ class FieldScan:
                 if piece in whole:
                     for atom in whole[piece]:
                         found.setdefault(atom, []).append(at)
-        self._propose_beyond_ascii(block, texts, found)
+        self._propose_beyond_ascii(texts, found)
         self._hits(block, texts, found)
 
-    def _propose_beyond_ascii(self, block: bytes, texts: Sequence[str], found: Found) -> None:
+    def _propose_beyond_ascii(self, texts: Sequence[str], found: Found) -> None:
         """Beyond ASCII a scan of folded text is not to be trusted with a pattern: the pattern itself is asked."""
-        if self._patterns and not block.isascii():
-            beyond = [at for at, text in enumerate(texts) if not text.isascii()]
-            for atom in self._patterns if beyond else ():
-                found.setdefault(atom, []).extend(beyond)
+        beyond = [at for at, text in enumerate(texts) if not text.isascii()] if self._patterns else []
+        for atom in self._patterns if beyond else ():
+            found.setdefault(atom, []).extend(beyond)
 
     def find_in(self, rows: Sequence[tuple[str, ...]]) -> Found:
         """Which atoms are found in which of `rows`, each of them several texts. Only for atoms that may be anywhere."""
         found: Found = {}
         texts = list(map(_SEPARATOR.join, rows))
         block = folded(BEFORE + _SEPARATOR.join(texts) + AFTER)
-        self._propose_beyond_ascii(block, texts, found)
+        self._propose_beyond_ascii(texts, found)
         self._hits(block, texts, found)
         return found
 
@@ -199,6 +212,12 @@ def folded(text: str) -> bytes:
         for letter in letters:
             text = text.replace(letter, fold(letter))
     return text.encode("utf-8", "surrogatepass").lower()
+
+
+def _compiled(expressions: list[bytes], numbers: list[int], flags: list[int]) -> hyperscan.Database:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(expressions=expressions, ids=numbers, flags=flags)
+    return database
 
 
 def _literal(atom: Atom) -> bytes:

@@ -1,0 +1,73 @@
+"""Every leaf of a set of rules, numbered: each is compiled once, however many rules have it, and when first asked.
+Counterpart: `clauses` and `conditions` name leaves by number; `judge` keeps what is known of each on one batch."""
+
+from __future__ import annotations
+
+from vedette.detections.atoms import Atom, atoms_of, commonness
+from vedette.detections.predicates import Predicate, TextJudge, compile_keyword
+from vedette.model.rules import FIELDREFS, Op, Raw, Test
+
+Leaf = Test | Raw
+LeafJudge = Predicate | TextJudge | None
+"""A test's predicate, a keyword's search; None for what compares two fields of one record."""
+
+# What can be no mistake of whoever wrote the rule is compiled when it is first asked.
+_ALWAYS_RIGHT = frozenset({Op.EQUALS, Op.CONTAINS, Op.STARTSWITH, Op.ENDSWITH, Op.LIKE, Op.NULL, Op.EXISTS} | FIELDREFS)
+
+
+class Leaves:
+    """The leaves of all rules of one matcher."""
+
+    def __init__(self) -> None:
+        self.leaves: list[Leaf] = []
+        self._numbers: dict[Leaf, int] = {}
+        # Hashing a test with many values costs more than all else that is done with it here.
+        self._by_identity: dict[int, int] = {}
+        self._kept: list[Leaf] = []
+        self._judges: dict[int, LeafJudge] = {}
+        self._atoms: dict[int, tuple[Atom, ...] | None] = {}
+        self._costs: dict[int, float] = {}
+
+    def add(self, leaf: Leaf) -> int:
+        """The number of `leaf`; RuleError where it cannot be used."""
+        number = self._by_identity.get(id(leaf))
+        if number is not None:
+            return number
+        number = self._numbers.get(leaf)
+        if number is None:
+            number = self._numbers[leaf] = len(self.leaves)
+            self.leaves.append(leaf)
+            plain = not leaf.regex if isinstance(leaf, Raw) else leaf.op in _ALWAYS_RIGHT and leaf.part is None
+            if not plain:
+                self.judge(number)
+        self._by_identity[id(leaf)] = number
+        self._kept.append(leaf)  # an identity must not be given to another object
+        return number
+
+    def judge(self, number: int) -> LeafJudge:
+        """What decides the leaf."""
+        if number not in self._judges:
+            leaf = self.leaves[number]
+            if isinstance(leaf, Raw):
+                self._judges[number] = compile_keyword(leaf)
+            else:
+                self._judges[number] = None if leaf.op in FIELDREFS else Predicate(leaf)
+        return self._judges[number]
+
+    def atoms(self, number: int) -> tuple[Atom, ...] | None:
+        """As `atoms_of`."""
+        if number not in self._atoms:
+            self._atoms[number] = atoms_of(self.leaves[number])
+        return self._atoms[number]
+
+    def cost(self, number: int) -> float:
+        """How many hits a value may be expected to have with the leaf's atoms; the leaf must have some."""
+        cost = self._costs.get(number)
+        if cost is None:
+            cost = self._costs[number] = commonness(self.atoms(number) or ())
+        return cost
+
+    @property
+    def undecided(self) -> int:
+        """How many values could not be decided within the match limit."""
+        return sum(judge.undecided for judge in self._judges.values() if isinstance(judge, Predicate))
