@@ -55,16 +55,20 @@ def load_rules(
         pass  # what cannot be read is told by `load`, with its place
     else:
         known = cache.kept(key, where)
-        if known is not None:
-            return known
+        if known is not None and (keep_going or not known[1]):
+            rules, left_out = known
+            for words in left_out:
+                say(words)
+            return rules
     # What compiles rules takes longer to import than a short replay lasts.
     from vedette.rules.loading import load
 
     result = load(paths, packs=packs, keep_going=keep_going, settings=settings, pipelines=pipelines)
-    for problem in result.errors:
-        say(f"left out: {problem.as_error()}")
-    if key and not result.errors:
-        cache.keep(key, result.rules, where)
+    left_out = [f"left out: {problem.as_error()}" for problem in result.errors]
+    for words in left_out:
+        say(words)
+    if key:
+        cache.keep(key, result.rules, left_out, where)
     return list(result.rules)
 
 

@@ -38,7 +38,7 @@ from vedette.model.rules import (
 )
 from vedette.system import kept as keeping
 
-_NAME, _VERSION = "vedette-rules", 4
+_NAME, _VERSION = "vedette-rules", 5
 _KEPT = 32
 """Files kept in the folder; each is one set of rules somebody ran."""
 
@@ -48,20 +48,23 @@ def key_of(files: Iterable[Path], *about: object) -> str:
     return keeping.key_of(files, _NAME, _VERSION, __version__, about)
 
 
-def kept(key: str, where: Path) -> list[Rule] | None:
-    """The rules kept under `key`; None where there are none, or where the folder is not ours alone."""
+def kept(key: str, where: Path) -> tuple[list[Rule], list[str]] | None:
+    """The rules kept under `key`, and what was said of those left out.
+
+    None where there are none, or where the folder is not ours alone.
+    """
     data = keeping.read(f"{key}.json", where)
     try:
-        name, version, rules = msgspec.json.decode(data or b"")
-        return [_rule(one) for one in rules] if (name, version) == (_NAME, _VERSION) else None
+        name, version, rules, left_out = msgspec.json.decode(data or b"")
+        return ([_rule(one) for one in rules], left_out) if (name, version) == (_NAME, _VERSION) else None
     except (msgspec.MsgspecError, ValueError, TypeError, KeyError):
         return None
 
 
-def keep(key: str, rules: Sequence[Rule], where: Path) -> None:
-    """Keep `rules`; a folder that cannot be written is no reason to stop anybody."""
+def keep(key: str, rules: Sequence[Rule], left_out: Sequence[str], where: Path) -> None:
+    """Keep `rules` and what is to be said of those left out; a folder that cannot be written is no reason to stop anybody."""
     plain = [_plain(rule) for rule in rules]
-    keeping.write(f"{key}.json", msgspec.json.encode([_NAME, _VERSION, plain]), where, most=_KEPT)
+    keeping.write(f"{key}.json", msgspec.json.encode([_NAME, _VERSION, plain, list(left_out)]), where, most=_KEPT)
 
 
 def _plain(rule: Rule) -> dict[str, Any]:
