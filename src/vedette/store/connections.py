@@ -36,8 +36,8 @@ _HINTS = {
 }
 
 
-def _hint(error: DBAPIError) -> str:
-    name = getattr(error.orig, "sqlite_errorname", "") or ""
+def _hint(error: BaseException | None) -> str:
+    name = getattr(error, "sqlite_errorname", "") or ""
     return next((hint for prefix, hint in _HINTS.items() if name.startswith(prefix)), "")
 
 
@@ -48,9 +48,10 @@ def in_our_words(place: str) -> Iterator[None]:
         yield
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-        raise StateError(f"state in {place}: {said[0]}", hint=_hint(error)) from error
-    except sqlite3.Error as error:  # of a question put to the driver itself
-        raise StateError(f"state in {place}: {error}", hint="look at the disk (kernel log)") from error
+        raise StateError(f"state in {place}: {said[0]}", hint=_hint(error.orig)) from error
+    except sqlite3.Error as error:  # of a statement given to the driver itself
+        hint = _hint(error) or "look at the disk (kernel log)"
+        raise StateError(f"state in {place}: {error}", hint=hint) from error
     except msgspec.DecodeError as error:
         raise StateError(
             f"state in {place} holds a row that cannot be read: {error}",

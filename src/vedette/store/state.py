@@ -3,6 +3,7 @@ Counterpart: `model.protocols.StateStore`; `testing.state` keeps the same promis
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -87,7 +88,7 @@ class State:
                 try:
                     with self._connection.begin():
                         yield self._connection
-                except SQLAlchemyError:
+                except (SQLAlchemyError, sqlite3.Error):
                     # Whatever the database did to it, the next transaction starts on a fresh connection.
                     self._drop_connection()
                     raise

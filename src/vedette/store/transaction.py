@@ -19,6 +19,7 @@ from vedette.model.notifications import GroupState, NotificationKind, OutboxItem
 from vedette.model.retention import Kept
 from vedette.model.rules import RuleKind
 from vedette.store.pruning import prune
+from vedette.store.running import Compiler, Row, Runner
 from vedette.store.tables import (
     ALERT_GROUPS,
     ALERTS,
@@ -32,7 +33,6 @@ from vedette.store.tables import (
 )
 
 T = TypeVar("T")
-Row = dict[str, Any]
 
 # SQLite takes 32,766 parameters a statement; small chunks keep compiled statements few and alike.
 CHUNK = 500
@@ -82,6 +82,7 @@ class Statements:
     """Every statement that writing needs, built once a store so that each is compiled once."""
 
     def __init__(self, dialect: str) -> None:
+        self.compiler = Compiler()
         self._insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         self.save_cursor = self._upsert(CURSORS)
         self.save_correlation = self._upsert(CORRELATION)
@@ -97,6 +98,7 @@ class Statements:
         self.insert_refusal = self._insert(REFUSALS)
 
         ids: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
+        self.known_finding = select(FINDINGS.c.id).where(FINDINGS.c.id == bindparam("id"))
         self.known_findings = select(FINDINGS.c.id).where(FINDINGS.c.id.in_(ids))
         self.findings = select(FINDINGS.c.body).where(FINDINGS.c.id.in_(ids))
         self.alert = select(ALERTS.c.body).where(ALERTS.c.id == bindparam("id"))
@@ -177,6 +179,7 @@ class StateTransaction:
 
     def __init__(self, connection: Connection, statements: Statements) -> None:
         self._connection: Connection | None = connection
+        self._runner = Runner(connection, statements.compiler)
         self._statements = statements
 
     def end(self) -> None:
@@ -189,26 +192,33 @@ class StateTransaction:
             raise RuntimeError("this transaction has ended")
         return self._connection
 
+    @property
+    def _run(self) -> Runner:
+        if self._connection is None:
+            raise RuntimeError("this transaction has ended")
+        return self._runner
+
     # ---------------------------------------------------------------- cursors and correlation state
     def save_cursor(self, source: str, cursor: str) -> None:
-        self._open.execute(self._statements.save_cursor, {"source": source, "cursor": column_text(cursor)})
+        self._run.write(self._statements.save_cursor, [{"source": source, "cursor": column_text(cursor)}])
 
     def save_correlation(self, changes: Mapping[tuple[str, str], bytes | None]) -> None:
         kept = [
             {"rule_id": rule, "key": key, "state": state} for (rule, key), state in changes.items() if state is not None
         ]
         gone = [{"of_rule": rule, "of_key": key} for (rule, key), state in changes.items() if state is None]
-        if kept:
-            self._open.execute(self._statements.save_correlation, kept)
-        if gone:
-            self._open.execute(self._statements.drop_correlation, gone)
+        self._run.write(self._statements.save_correlation, kept)
+        self._run.write(self._statements.drop_correlation, gone)
 
     # ---------------------------------------------------------------- findings and alerts
     def save_findings(self, findings: Sequence[Finding]) -> Sequence[Finding]:
         first = {finding.id: finding for finding in reversed(findings)}
         known: set[str] = set()
         for run in chunks(list(first)):
-            known.update(self._open.execute(self._statements.known_findings, {"ids": run}).scalars())
+            if len(run) == 1:
+                known.update(self._run.column(self._statements.known_finding, {"id": run[0]}))
+            else:
+                known.update(self._run.column(self._statements.known_findings, {"ids": run}))
         new: list[Finding] = []
         for finding in findings:
             if finding.id not in known:
@@ -226,7 +236,7 @@ class StateTransaction:
                 }
                 for f in new
             ]
-            self._open.execute(self._statements.insert_finding, rows)
+            self._run.write(self._statements.insert_finding, rows)
         return new
 
     def unresolved_alert(self, key: str) -> Alert | None:
@@ -238,7 +248,7 @@ class StateTransaction:
     def alerts(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
         found: dict[str, str] = {}
         for run in chunks(alert_ids):
-            found.update((row.id, row.body) for row in self._open.execute(self._statements.alerts, {"ids": run}))
+            found.update((row[0], row[1]) for row in self._run.rows(self._statements.alerts, {"ids": run}))
         return [ALERT.decode(found[alert_id]) for alert_id in alert_ids if alert_id in found]
 
     def unresolved_alerts(self) -> Sequence[Alert]:
@@ -258,7 +268,7 @@ class StateTransaction:
             "last_event_at": alert.last_event_at,
             "body": body_of(alert),
         }
-        self._open.execute(self._statements.save_alert, row)
+        self._run.write(self._statements.save_alert, [row])
 
     def quiet_alerts(self, before: int) -> Sequence[Alert]:
         return self._many(ALERT, self._statements.quiet_alerts, {"before": before})
@@ -273,7 +283,7 @@ class StateTransaction:
             "ends_at": silence.ends_at,
             "body": body_of(silence),
         }
-        self._open.execute(self._statements.save_silence, row)
+        self._run.write(self._statements.save_silence, [row])
 
     # ---------------------------------------------------------------- groups and outbox
     def group(self, key: str) -> GroupState | None:
@@ -286,37 +296,36 @@ class StateTransaction:
             "body": body_of(group),
             "last_notified_at": group.last_notified_at,
         }
-        self._open.execute(self._statements.save_group, row)
+        self._run.write(self._statements.save_group, [row])
 
     def due_groups(self, now: int) -> Sequence[GroupState]:
         return self._many(GROUP, self._statements.due_groups, {"now": now})
 
     def next_due(self) -> int:
-        return int(self._open.execute(self._statements.next_due).scalar() or 0)
+        return int(self._run.value(self._statements.next_due) or 0)
 
     def enqueue(self, item: OutboxItem) -> None:
-        self._open.execute(self._statements.save_item, outbox_row(item))
+        self._run.write(self._statements.save_item, [outbox_row(item)])
 
     def supersede(self, order_key: str) -> Sequence[OutboxItem]:
-        rows = self._open.execute(self._statements.pending_triggers, {"order_key": order_key}).scalars().all()
+        rows = self._run.column(self._statements.pending_triggers, {"order_key": order_key})
         changed = []
         for body in rows:
             item = ITEM.decode(body)
             item.state = OutboxState.SUPERSEDED
             changed.append(outbox_row(item))
-        if changed:
-            self._open.execute(self._statements.save_item, changed)
+        self._run.write(self._statements.save_item, changed)
         return [ITEM.decode(body) for body in rows]
 
     def save_outbox(self, item: OutboxItem) -> None:
         """As `StateStore.save_outbox`, inside this transaction."""
-        stored = self._open.execute(self._statements.item_state, {"id": item.id}).scalar()
+        stored = self._run.value(self._statements.item_state, {"id": item.id})
         row = outbox_row(item)
         if stored == OutboxState.SUPERSEDED.value and item.state is not OutboxState.DELIVERED:
             kept = ITEM.decode(row["body"])
             kept.state = OutboxState.SUPERSEDED
             row = outbox_row(kept)
-        self._open.execute(self._statements.save_item, row)
+        self._run.write(self._statements.save_item, [row])
 
     # ---------------------------------------------------------------- decisions
     def active_decisions(self, now: int) -> Sequence[Decision]:
@@ -338,7 +347,7 @@ class StateTransaction:
             "expires_at": decision.expires_at,
             "body": body_of(decision),
         }
-        self._open.execute(self._statements.save_decision, row)
+        self._run.write(self._statements.save_decision, [row])
 
     def save_refusals(self, refusals: Sequence[Refusal], at: int) -> None:
         rows = [
@@ -351,16 +360,15 @@ class StateTransaction:
             }
             for refusal in refusals
         ]
-        if rows:
-            self._open.execute(self._statements.insert_refusal, rows)
+        self._run.write(self._statements.insert_refusal, rows)
 
     # ---------------------------------------------------------------- retention
     def prune(self, kind: Kept, before: int, limit: int) -> int:
         return prune(self._open, kind, before, limit)
 
     def _one(self, decoder: msgspec.json.Decoder[T], statement: Any, parameters: Row) -> T | None:
-        body = self._open.execute(statement, parameters).scalar()
+        body = self._run.value(statement, parameters)
         return None if body is None else decoder.decode(body)
 
     def _many(self, decoder: msgspec.json.Decoder[T], statement: Any, parameters: Row) -> list[T]:
-        return [decoder.decode(body) for body in self._open.execute(statement, parameters).scalars()]
+        return [decoder.decode(body) for body in self._run.column(statement, parameters)]
