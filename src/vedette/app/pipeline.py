@@ -41,6 +41,8 @@ PRUNE_ROWS = 100
 SYNC_EVERY = 10 * SECOND
 """How often what the enforcers hold is compared with what is in force."""
 RETRY_AFTER = SECOND
+QUIET_AFTER = 10 * SECOND
+"""How long no batch must have come before the wall clock stands in for the records': windows close then too."""
 AHEAD = 5 * MINUTE
 """How far a record's time may be ahead of ours before it is our clock that was set back."""
 WAITING_LIMIT = 10_000
@@ -108,6 +110,7 @@ class Pipeline:
         self._foreign = state.foreign_version()
         self._nudged = False
         self._foreign_at = self._sync_at = self._quiet_at = 0
+        self._taken_at = clock.now()
         self._broken: dict[str, str] = {}
         self._failed_before = _failed_enforcers(state)
         self._skew_said: dict[str, int] = {}
@@ -149,7 +152,7 @@ class Pipeline:
         """Judge a batch; commit at once where that made a finding."""
         self._now()
         outcome = self._engine.process(batch)
-        now = self._now()
+        self._taken_at = now = self._now()
         if batch.cursor:
             self._cursors[batch.origin.source] = batch.cursor
         self._findings += outcome.findings
@@ -171,6 +174,7 @@ class Pipeline:
             self._set_back_by += self._latest - now
             self._engine.correlator.set_back(now)
             self._foreign_at = self._sync_at = self._quiet_at = 0
+            self._taken_at = min(self._taken_at, now)
             self._prune_at = now + PRUNE_AFTER
             self._oldest, self._not_before = min(self._oldest, now), min(self._not_before, now)
             self._skew_said = {source: min(at, now) for source, at in self._skew_said.items()}
@@ -189,6 +193,8 @@ class Pipeline:
         if now - self._foreign_at >= FOREIGN_EVERY:
             self._foreign_at = now
             self._look_outside(now)
+        if now - self._taken_at >= QUIET_AFTER:
+            self._miss_records(now)
         if (self._oldest and now - self._oldest >= COMMIT_AFTER) or (self._next_due and now >= self._next_due):
             self.commit(now)
         if now >= self._sync_at:
@@ -203,6 +209,16 @@ class Pipeline:
         due = [self._foreign_at + FOREIGN_EVERY]
         due += [at for at in (self._next_due, self._oldest and self._oldest + COMMIT_AFTER) if at]
         return max(min(due) - now, 0) / SECOND if not self._refused else 0.1
+
+    def _miss_records(self, now: int) -> None:
+        """Judge the windows that have closed although no record came: that of a heartbeat that stopped is one."""
+        outcome = self._engine.correlator.advance(now)
+        self._findings += outcome.findings
+        self._continuations += outcome.continuations
+        if outcome.continuations:
+            self._oldest = self._oldest or now
+        if outcome.findings:
+            self.commit(now)
 
     def commit(self, now: int, *, quiet: bool = False) -> bool:
         """The commit point: all of it or nothing. False where the disk refuses; it is tried again later."""

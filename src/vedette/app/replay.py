@@ -23,7 +23,7 @@ from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
 from vedette.detections.match import Matcher
 from vedette.detections.matches import Matches
-from vedette.detections.stretch import Stretch
+from vedette.detections.stretch import Outcome, Stretch
 from vedette.detections.wire import Answer, join, pack, unpack
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Int64, Origin, RecordFormat, Trust, split_lines
 from vedette.model.clock import BEGINNING
@@ -186,9 +186,15 @@ class Replay:
             ]
             stretches = readers[0].stretches() if len(readers) == 1 else merged(readers)
             for stretch in stretches:
-                outcome = self._correlator.process(stretch)
-                self.progress.findings += len(outcome.findings)
-                yield from outcome.findings
+                yield from self._found(self._correlator.process(stretch))
+            # Windows that close by themselves are judged up to the last record; what lasts beyond it, nobody can know.
+            yield from self._found(
+                self._correlator.advance(max((reader.high for reader in readers), default=BEGINNING))
+            )
+
+    def _found(self, outcome: Outcome) -> list[Finding]:
+        self.progress.findings += len(outcome.findings)
+        return outcome.findings
 
     def _work(self, data: bytes) -> bytes:
         """One job, in a worker: read, parse, match."""
