@@ -129,14 +129,14 @@ _RECORDS = st.dictionaries(st.sampled_from("fg"), _VALUES | st.none())
 
 
 @given(_CONDITIONS, st.lists(_RECORDS, max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_record_satisfies_what_is_called_dead(condition: Node, records: list[dict[str, object]]):
     if judge(condition, one).dead:
         assert not [record for record in records if holds(condition, record, "")]
 
 
 @given(_tests(), _tests(), st.lists(_RECORDS, max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_is_implied_holds(first: Test, second: Test, records: list[dict[str, object]]):
     if implies(first, second):
         assert all(holds(second, record, "") for record in records if holds(first, record, ""))

@@ -5,20 +5,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from vedette.detections.clauses import looked_for
 from vedette.model.events import RecordKind
 from vedette.model.rules import Rule
+from vedette.parsers import cache as pattern_cache
 from vedette.parsers import kinds
 from vedette.parsers.events import log_sources_of
-from vedette.parsers.registry import PatternSet
 from vedette.rules.lint import Abilities
+from vedette.system import kept
 
 
 def abilities() -> Abilities:
     """Of this installation."""
-    given = list(given_kinds())
-    return Abilities(covered=lambda source: any(source.covers(kind) for kind in given), atoms=atoms_of_rule)
+    return Abilities(covered=lambda source: any(source.covers(kind) for kind in given_kinds()), atoms=atoms_of_rule)
 
 
 def atoms_of_rule(rule: Rule) -> Sequence[str]:
@@ -26,7 +27,8 @@ def atoms_of_rule(rule: Rule) -> Sequence[str]:
     return looked_for(rule.when)
 
 
-def given_kinds() -> Iterator[RecordKind]:
+@lru_cache
+def given_kinds() -> tuple[RecordKind, ...]:
     """One kind a product, of every category and service that some parser of ours can give its records."""
     categories: dict[str, set[str]] = defaultdict(set)
     services: dict[str, set[str]] = defaultdict(set)
@@ -34,12 +36,14 @@ def given_kinds() -> Iterator[RecordKind]:
         categories[kind.product] |= kind.categories
         services[kind.product] |= kind.services
     # Records whose product nobody can tell are covered by rules that name none; others by those as well.
-    for product in sorted(categories):
-        yield RecordKind(product, frozenset(categories[product]), frozenset(services[product]))
+    return tuple(
+        RecordKind(product, frozenset(categories[product]), frozenset(services[product]))
+        for product in sorted(categories)
+    )
 
 
 def _known() -> Iterator[RecordKind]:
-    for file in PatternSet.load().files:
+    for file in pattern_cache.load(kept.folder()).files:
         yield RecordKind("linux", services=log_sources_of(file.service))
     yield from (family.kind for family in kinds.FAMILIES)
     yield from kinds.ECS_DATASETS.values()

@@ -75,7 +75,7 @@ def begin(
     drafted = draft(_samples(wanted), _samples(unwanted), rule_id=rule_id, title=title, level=level)
     engine = CaseEngine(YEAR)
     # Written twice: what its findings are keyed by is what the engine says, not what is guessed.
-    probe = _loaded(document(drafted, [{} for _ in drafted.firing]))
+    probe = [_loaded(document(drafted, [{} for _ in drafted.firing]))]
     drafted.firing, found = _fired(engine, probe, drafted)
     drafted.quiet = [raw for raw in drafted.quiet if writable(raw)] or _unlike(engine, probe, drafted)
     text = document(drafted, [_expected(one) for one in found])
@@ -102,11 +102,11 @@ def _loaded(text: str) -> Rule:
         return load([path]).rules[0]
 
 
-def _fired(engine: CaseEngine, rule: Rule, drafted: Draft) -> tuple[list[Sample], list[Finding]]:
+def _fired(engine: CaseEngine, rules: Sequence[Rule], drafted: Draft) -> tuple[list[Sample], list[Finding]]:
     """The samples on which the rule fires once, and its findings."""
     samples, findings = [], []
     for sample in drafted.firing:
-        found = engine([rule], [sample.raw])
+        found = engine(rules, [sample.raw])
         if len(found) == 1:
             samples.append(sample)
             findings.append(found[0])
@@ -122,7 +122,7 @@ def _expected(finding: Finding) -> dict[str, Scalar]:
 _NOTHING = "nothing of the kind"
 
 
-def _unlike(engine: CaseEngine, rule: Rule, drafted: Draft) -> list[bytes]:
+def _unlike(engine: CaseEngine, rules: Sequence[Rule], drafted: Draft) -> list[bytes]:
     """A record like the first sample, but for what the rule asks: where nobody gave one that must not fire."""
     sample = drafted.firing[0]
     text = sample.raw.decode()
@@ -137,7 +137,7 @@ def _unlike(engine: CaseEngine, rule: Rule, drafted: Draft) -> list[bytes]:
     if sample.message and text.endswith(sample.message):
         tries.insert(0, text.removesuffix(sample.message) + _NOTHING)
     tries.append(_NOTHING)
-    return next(([one.encode()] for one in tries if not engine([rule], [one.encode()])), [])
+    return next(([one.encode()] for one in tries if not engine(rules, [one.encode()])), [])
 
 
 def _prove(text: str) -> None:

@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "up": Entry("vedette.cli.up", "up", "Watch this host: read, judge, tell people, block."),
     "replay": Entry("vedette.cli.replay", "replay", "Run detections over files."),
-    "explain": Entry("vedette.cli.explain", "explain_line", "Show a line on its way through every stage."),
+    "explain": Entry("vedette.cli.explain", "explain_line", "Show a record on its way through every stage."),
     "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint, coverage, new, promote, demote."),
     "alerts": Entry("vedette.cli.alerts", "app", "Alerts: list, show, ack, resolve, silence."),
     "block": Entry("vedette.cli.block", "app", "Blocks: list, add, remove, allow, stats, import."),

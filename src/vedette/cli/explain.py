@@ -81,9 +81,9 @@ def explain_line(
     ] = False,
     output: Annotated[Format, typer.Option("--output", help="text or json")] = Format.TEXT,
 ) -> None:
-    """Show a record on its way through every stage: syslog, JSON, audit or access log.
+    """Show a record on its way through every stage.
 
-    Header, parser, fields, atoms, rules, verdict, and whom it may blame.
+    Of syslog, JSON, audit or an access log: header, parser, fields, atoms, rules, verdict, and whom it may blame.
     """
     with errors_said():
         check_options("auto", timezone, year)
