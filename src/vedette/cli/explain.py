@@ -88,15 +88,7 @@ def explain_line(
     with errors_said():
         check_options("auto", timezone, year)
         raw = _one_record(sys.stdin.buffer.read(_LARGEST) if line == "-" else line.encode("utf-8", "surrogateescape"))
-        # Rules that are broken are told, and do not hide the others.
-        matcher = load_matcher(
-            rules or [],
-            packs=not no_packs,
-            keep_going=True,
-            pipelines=pipeline or (),
-            counter=Counters(),
-            say=note,
-        )
+        matcher = load_matcher(rules or [], packs=not no_packs, pipelines=pipeline or (), counter=Counters(), say=note)
         batch = batch_of_lines([raw], year=year, timezone=timezone, read_at=SystemClock().now())
         explained = _explained(batch, explain(matcher, batch), raw, timezone, year)
         if output is Format.JSON:

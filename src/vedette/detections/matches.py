@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.model.batch import Bool, Int32, Int64, UInt8
-from vedette.model.events import Column
+from vedette.model.events import Column, LateValues
 
 UInt32 = npt.NDArray[np.uint32]
 
@@ -56,7 +56,9 @@ def narrow(column: Column, rows: Int64, wanted: Bool | None = None) -> Column:
     kept = np.flatnonzero(used)
     renumber = np.full(len(column.values) + 1, -1, dtype=np.int32)
     renumber[kept] = np.arange(len(kept), dtype=np.int32)
-    return Column(renumber[codes], [column.values[index] for index in kept.tolist()])
+    values, places = column.values, kept.tolist()
+    some = values.some(places) if isinstance(values, LateValues) else [values[place] for place in places]
+    return Column(renumber[codes], some)
 
 
 # Odd multipliers of 64-bit mixing; which ones does not matter, that they stay does (checks are kept over restarts).
@@ -70,16 +72,22 @@ def checks(block: bytes, starts: Int64, ends: Int64) -> UInt32:
     mixed = lengths.astype(np.uint64) * np.uint64(_MIX[1])
     if len(block) >= 8 and len(starts):
         words: npt.NDArray[np.uint64] = np.ndarray(len(block) - 7, dtype="<u8", buffer=block, strides=(1,))
-        rows = np.arange(len(starts))
-        for word in range(min(int(lengths.max()) // 8, _CHECK_WORDS)):
-            if word:
-                rows = rows[lengths[rows] >= 8 * (word + 1)]
-            elif int(lengths.min()) < 8:
-                rows = rows[lengths[rows] >= 8]
-            mixed[rows] = (mixed[rows] ^ words[starts[rows] + 8 * word]) * np.uint64(_MIX[0])
+        # Longest first: the records that have a word at some place are then the first so many.
+        order = np.argsort(-lengths, kind="stable")
+        sizes = lengths[order]
+        counts = np.searchsorted(-sizes, -8 * np.arange(1, _CHECK_WORDS + 1), side="right").tolist()
+        some, place = mixed[order], starts[order]
+        for count in counts:
+            if not count:
+                break
+            front = some[:count]
+            front ^= words[place[:count]]
+            front *= np.uint64(_MIX[0])
+            place[:count] += 8
         # The bytes after the last whole word, together with some before them.
-        rows = np.flatnonzero((lengths >= 8) & (lengths % 8 != 0))
-        mixed[rows] = (mixed[rows] ^ words[ends[rows] - 8]) * np.uint64(_MIX[0])
+        rows = np.flatnonzero((sizes >= 8) & (sizes % 8 != 0))
+        some[rows] = (some[rows] ^ words[ends[order[rows]] - 8]) * np.uint64(_MIX[0])
+        mixed[order] = some
     # What is shorter than a word or longer than the words looked at is checked byte by byte.
     for row in np.flatnonzero((lengths < 8) | (lengths >= 8 * (_CHECK_WORDS + 1))).tolist():
         mixed[row] = np.uint64(zlib.crc32(block[int(starts[row]) : int(ends[row])]) << 32)

@@ -21,6 +21,14 @@ def identity(value: Value) -> Hashable:
     return value, tuple(map(type, value)) if isinstance(value, tuple) else type(value)
 
 
+class LateValues(Sequence[Value]):
+    """Values that are made when looked at; many at once cost less."""
+
+    def some(self, places: Sequence[int]) -> list[Value]:
+        """The values at these places."""
+        return [self[place] for place in places]
+
+
 class Column:
     """One field over all `n` records: `codes[i]` indexes `values`, -1 means the record has no such field.
 

@@ -40,6 +40,11 @@ def keep(n: int) -> np.uint64:
     return np.uint64((1 << 8 * min(n, 8)) - 1)
 
 
+def kept_bytes(lengths: Int64) -> UInt64:
+    """For each word the mask of so many of its first bytes; 0 where less than one, all where more than eight."""
+    return _KEEP[np.clip(lengths, 0, 8)]
+
+
 def not_digits(words: UInt64) -> tuple[UInt64, UInt64]:
     """The words with `0`..`9` made 0..9, and the high bit of every byte that is no ASCII digit."""
     values = words ^ _ZEROS

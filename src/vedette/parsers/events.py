@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vedette.model.batch import Batch, Bool, Int32, Int64, Trust
-from vedette.model.events import Column, Kinds, RecordKind, Table, Value
+from vedette.model.events import Column, Kinds, LateValues, RecordKind, Table, Value
 from vedette.model.fields import FIELDS, FieldType
 from vedette.parsers.columns import Block, distinct, keep, merged, word_of
 from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS, value_of
 from vedette.parsers.groups import NONE, Match
-from vedette.parsers.headers import Headers
+from vedette.parsers.headers import LIGHT, Headers
 from vedette.parsers.registry import BEGINNINGS, CANDIDATES, PatternSet
 from vedette.parsers.shapes import Matcher, Outcome
 from vedette.parsers.syslog import ABSENT
@@ -263,13 +263,18 @@ class Events:
         hidden = outcome.unsourced | outcome.ambiguous.keys()
         if hidden:
             ids[list(hidden)] = NONE
-        # Not every address that was read is told.
-        number = np.full(len(self._matcher.addresses) + 1, NONE, dtype=np.int32)
+        names = self._matcher.addresses
+        if self._n <= LIGHT:
+            told: dict[int, int] = {}
+            codes = [NONE if number == NONE else told.setdefault(number, len(told)) for number in ids.tolist()]
+            return Column(np.array(codes, dtype=np.int32), [names[number] for number in told])
+        # Not every address that was ever read is told.
+        number = np.full(len(names) + 1, NONE, dtype=np.int32)
         number[ids] = 0
         used = np.flatnonzero(number[:-1] == 0)
         number[used] = np.arange(len(used), dtype=np.int32)
         number[-1] = NONE
-        return Column(number[ids], [self._matcher.addresses[place] for place in used.tolist()])
+        return Column(number[ids], [names[place] for place in used.tolist()])
 
     def _captured(self, *fields: str) -> list[tuple[Int64, Int64, Int64, Bool]]:
         """Rows, spans, and whether they come from the address field, of every match that captured one of `fields`."""
@@ -301,12 +306,12 @@ class Events:
     def _prefix(self, table: Table, v4: int, v6: int) -> Column:
         """The network around source.ip; v4 0: none for IPv4."""
         source = table.column("source.ip")
-        values = [
-            None if not isinstance(value, str) or (not v4 and ":" not in value) else _prefix(value, v4, v6)
-            for value in source.values
-        ]
-        rows = np.flatnonzero(source.codes >= 0)
-        return merged(self._n, [(rows, source.codes[rows], values)])
+        seen: dict[Value, int] = {}
+        meaning = np.full(len(source.values) + 1, -1, dtype=np.int32)
+        for code, value in enumerate(source.values):
+            if isinstance(value, str) and (v4 or ":" in value):
+                meaning[code] = seen.setdefault(_prefix(value, v4, v6), len(seen))
+        return Column(meaning[source.codes], list(seen))
 
     def _connection(self, table: Table) -> Column:
         """host, process id and peer port of what sshd says."""
@@ -330,7 +335,7 @@ class Events:
         return Column(everywhere, _Connections(triples, host.values, port.values))
 
 
-class _Connections(Sequence[Value]):
+class _Connections(LateValues):
     """Texts of connections, written when looked at: there are about as many as records, and few are."""
 
     def __init__(self, triples: list[tuple[int, int, int]], hosts: Sequence[Value], ports: Sequence[Value]) -> None:
@@ -348,8 +353,13 @@ class _Connections(Sequence[Value]):
     def __getitem__(self, place: int | slice) -> Value | list[Value]:
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
-        host, process, port = self._triples[place]
-        return f"{self._hosts[host - 1] if host else ''}[{process}]:{self._ports[port]}"
+        return self.some([place])[0]
+
+    def some(self, places: Sequence[int]) -> list[Value]:
+        """The texts at these places."""
+        triples, ports = self._triples, self._ports
+        hosts = ["", *self._hosts]
+        return [f"{hosts[host]}[{process}]:{ports[port]}" for host, process, port in [triples[at] for at in places]]
 
 
 @lru_cache(maxsize=1 << 16)

@@ -14,13 +14,14 @@ from vedette.model.fields import is_attacker_text
 from vedette.model.protocols import Counter
 from vedette.model.reasons import BlameReason, DropReason
 from vedette.model.rules import LogSource
+from vedette.parsers.addresses import AddressTable
 from vedette.parsers.columns import SPACE, Block
 from vedette.parsers.events import Constants, Events, Services, log_sources_of
 from vedette.parsers.formats import given_by, readings, value_of
 from vedette.parsers.groups import NONE
 from vedette.parsers.headers import LIGHT, given_headers, read_headers
 from vedette.parsers.registry import PatternFile, PatternSet
-from vedette.parsers.shapes import AddressMemo, Matcher, Router
+from vedette.parsers.shapes import Matcher, Router
 from vedette.text.escape import decode
 
 PATTERN = "vedette.pattern"
@@ -56,7 +57,7 @@ class SyslogParser:
         self._light = light
         self._routers: dict[tuple[str, bool], Router] = {}
         self._fields = patterns.fields
-        self._memo = AddressMemo()
+        self._table = AddressTable()
         self._constants = Constants(patterns)
 
     def parse(self, batch: Batch) -> Table:
@@ -68,7 +69,9 @@ class SyslogParser:
             headers = read_headers(batch, block, light=self._light)
         services = Services(self.patterns, batch, block, headers)
         starts = _unindented(block, headers.start, headers.end)
-        matcher = Matcher(self.patterns, self._memo, block, starts, headers.end)
+        if self._table.full:
+            self._table = AddressTable()
+        matcher = Matcher(self.patterns, self._table, block, starts, headers.end)
         for router, rows in self._routes(services):
             if len(rows) <= self._light:
                 matcher.light(router, rows.tolist())
@@ -158,7 +161,7 @@ class SyslogParser:
         services = Services(self.patterns, batch, block, headers)
         starts = _unindented(block, headers.start, headers.end)
         message = record[int(starts[0]) : int(headers.end[0])]
-        matcher = Matcher(self.patterns, self._memo, block, starts, headers.end)
+        matcher = Matcher(self.patterns, self._table, block, starts, headers.end)
         found: list[Reading] = []
         owner, module = services.owners[services.codes[0]] if services.codes[0] >= 0 else None, services.modules[0]
         if owner or module:

@@ -3,13 +3,14 @@ Counterpart: `parsers.formats` means the same for one message, and is asked wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from vedette.model.batch import Int32, Int64
+from vedette.parsers.addresses import AddressTable
 from vedette.parsers.columns import Block, UInt64, distinct, keep, word_of
 from vedette.parsers.formats import (
     Shape,
@@ -150,38 +151,16 @@ def addresses(shape: Shape, found: Sequence[tuple[Span, ...]], message: bytes) -
 # ------------------------------------------------------------------------------------------------ many messages
 
 
-class AddressMemo:
-    """Which address a word is; remembers so many words that an attack's addresses fit, and no more."""
-
-    LIMIT = 1 << 16
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, str | None] = {}
-
-    def get(self, word: bytes) -> str | None:
-        """The canonical address, or None."""
-        try:
-            return self._known[word]
-        except KeyError:
-            if len(self._known) >= self.LIMIT:
-                self._known.clear()
-            found = self._known[word] = address_of(word)
-            return found
-
-
 class Matcher:
     """Runs the shapes over the messages of one batch."""
 
-    def __init__(self, patterns: PatternSet, memo: AddressMemo, block: Block, starts: Int64, ends: Int64) -> None:
+    def __init__(self, patterns: PatternSet, table: AddressTable, block: Block, starts: Int64, ends: Int64) -> None:
         self._patterns = patterns
-        self._memo = memo
+        self._table = table
         self._block = block
         self._starts = starts
         self._ends = ends
-        self.addresses: list[str] = []
-        self._ids: dict[str, int] = {}
+        self.addresses = table.names
         self._named = np.full(len(starts), NONE, dtype=np.int32)
         self._occurrences: dict[bytes, Int64] = {}
         self.outcome = Outcome(shape=np.full(len(starts), NONE, dtype=np.int32))
@@ -230,21 +209,42 @@ class Matcher:
     def _run_group(self, router: Router, place: int, rows: Int64) -> None:
         group = self._group(rows)
         wanted = router.wanted[place]
-        if wanted is not None:
-            kept = self._having(group, wanted, rows)
-            if not len(kept):
-                return
-            if len(kept) < len(rows):
-                rows = rows[kept]
-                group = self._group(rows)
-        left = len(rows)
+        if wanted is None:
+            self._run_shapes(router, place, {}, (group, rows), (group, rows))
+            return
+        # Whatever else a message may be matters only where somebody looks at it.
+        matches: dict[int, Match] = {}
+        kept = self._having(group, wanted, rows, matches)
+        if not len(kept):
+            return
+        some = rows if len(kept) == len(rows) else rows[kept]
+        others = group if some is rows else self._group(some)
+        self._run_shapes(router, place, dict.fromkeys(wanted) | matches, (group, rows), (others, some))
+
+    def _run_shapes(
+        self,
+        router: Router,
+        place: int,
+        known: Mapping[int, Match | None],
+        first: tuple[Group, Int64],
+        rest: tuple[Group, Int64],
+    ) -> None:
+        """Match shapes in order: what is `known` was matched among the first rows, the others are among the rest."""
+        left = len(rest[1])
         for number in router.lists[place]:
             flat = self._patterns.shapes[number]
             if left == 0 and (flat.pattern.rest or not flat.shape.gives_address):
                 continue
-            left -= self._run_shape(group, number, flat, rows)
-        if group.odd is not None:
-            self.light(router, rows[group.odd].tolist())
+            if number in known:
+                left -= self._run_shape(*first, number, flat, known[number])
+            else:
+                left -= self._run_shape(*rest, number, flat, rest[0].match(number, flat))
+        odd: set[int] = set()
+        for group, rows in (first, rest):
+            if group.odd is not None:
+                odd.update(rows[group.odd].tolist())
+        if odd:
+            self.light(router, sorted(odd))
 
     def _group(self, rows: Int64) -> Group:
         return Group(
@@ -256,19 +256,20 @@ class Matcher:
             occurrences=self.occurrences,
         )
 
-    def _having(self, group: Group, numbers: Sequence[int], rows: Int64) -> Int64:
-        """Which of a group's rows have one of these shapes, or cannot be told here."""
+    def _having(self, group: Group, numbers: Sequence[int], rows: Int64, matches: dict[int, Match]) -> Int64:
+        """Which of a group's rows have one of these shapes, or cannot be told here; matches are put in `matches`."""
         having = np.zeros(len(rows), dtype=bool)
         for number in numbers:
             flat = self._patterns.shapes[number]
             match = group.match(number, flat)
             if match is None:
                 continue
+            matches[number] = match
             found = match.rows
             if flat.shape.texts > 1:
                 messages = ((row, self._block.raw[begin:end]) for row, begin, end in self._standing(found, rows))
                 held = [row for row, message in messages if readings(flat.shape, message)[0]]
-                found = np.array(held, dtype=np.int64)
+                found = match.rows = np.array(held, dtype=np.int64)
             having[found] = True
         if group.odd is not None:
             having[group.odd] = True
@@ -279,11 +280,10 @@ class Matcher:
         own = rows[some]
         return zip(some.tolist(), self._starts[own].tolist(), self._ends[own].tolist(), strict=True)
 
-    def _run_shape(self, group: Group, number: int, flat: FlatShape, rows: Int64) -> int:
-        """Match one shape; how many rows had none before."""
+    def _run_shape(self, group: Group, rows: Int64, number: int, flat: FlatShape, match: Match | None) -> int:
+        """Take up the match of one shape; how many rows had none before."""
         shape = flat.shape
-        match = group.match(number, flat)
-        if match is None:
+        if match is None or not len(match.rows):
             return 0
         here = match.rows = rows if match.rows is group.everyone else rows[match.rows]
         if shape.texts > 1:
@@ -335,7 +335,7 @@ class Matcher:
             if known != NONE:
                 named.add(self.addresses[known])
             elif named:
-                self._named[row] = self._id_of(min(named))
+                self._named[row] = self._table.number_of(min(named))
             if too_many or len(named) > 1 or (unsourced and named):
                 outcome.ambiguous.setdefault(row, set()).update(named)
             if unsourced:
@@ -348,19 +348,9 @@ class Matcher:
             outcome.matches.append(Match(number, np.array(at_rows, dtype=np.int64), spans=at_spans))
         return len(at_rows)
 
-    def _id_of(self, name: str) -> int:
-        known = self._ids.get(name)
-        if known is None:
-            known = self._ids[name] = len(self.addresses)
-            self.addresses.append(name)
-        return known
-
     def ids_of(self, starts: Int64, ends: Int64) -> Int32:
         """For each span the number of the address it is, -1 where it is none."""
-        codes, words = self._block.encode(starts, ends)
-        known, id_of = self._memo.get, self._id_of
-        ids = np.array([NONE if (name := known(word)) is None else id_of(name) for word in words] or [NONE], np.int32)
-        return ids[codes]
+        return self._table.numbers(self._block, starts, ends)
 
     def finish(self) -> Outcome:
         """The outcome, once every row was matched: a source that is not told is named as a candidate."""

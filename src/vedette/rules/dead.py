@@ -5,27 +5,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from math import ceil, floor, inf, nextafter
 
 from vedette.model.fields import FIELDS
-from vedette.model.rules import (
-    All,
-    Clause,
-    Comparison,
-    Correlate,
-    CorrelationKind,
-    LogSource,
-    Rule,
-    Threshold,
-    tests_of,
-)
+from vedette.model.rules import All, Comparison, Correlate, CorrelationKind, LogSource, Rule, Threshold, tests_of
 from vedette.rules.contradictions import Single, Verdict, can_hold_together, judge
 from vedette.rules.problems import Problem, ProblemKind, Severity
 from vedette.rules.schemas import single
 
 _SEVERAL = frozenset({"vedette.source.candidates"})
-_TEMPORAL = frozenset({CorrelationKind.TEMPORAL, CorrelationKind.TEMPORAL_ORDERED})
-_MEASURES = frozenset({CorrelationKind.VALUE_SUM, CorrelationKind.VALUE_AVG, CorrelationKind.VALUE_PERCENTILE})
+_FROM_ALL = frozenset({CorrelationKind.TEMPORAL, CorrelationKind.TEMPORAL_ORDERED})
 
 
 def find_dead(rules: Sequence[Rule]) -> Iterator[Problem]:
@@ -85,19 +73,12 @@ def _cut_off(rule: Rule, named: dict[str, list[Rule]], dead: dict[str, str]) -> 
         return ""
     if why := _never(correlate):
         return why
-    low, _ = _range(correlate)
-    lost = [name for name in correlate.of if all(other.id in dead for other in named.get(name, ()))]
-    if not lost or (low <= 0 and not correlate.clauses and correlate.threshold):
-        # A condition that holds of nothing needs no match.
-        return ""
-    if correlate.kind in _TEMPORAL:
-        ways = correlate.clauses or (() if correlate.threshold else (Clause(correlate.of),))
-        cut = all(set(way.needs) & set(lost) for way in ways) if ways else len(correlate.of) - len(lost) < low
-    else:
-        cut = len(lost) == len(correlate.of)
-    if not cut:
-        return ""
-    return f"it counts {lost[0]!r}, which {'can never fire' if lost[0] in named else 'is no rule'}"
+    counted = [(name, [other.id for other in named.get(name, ()) if other.id not in dead]) for name in correlate.of]
+    lost = [name for name, alive in counted if not alive]
+    if lost and (len(lost) == len(counted) or correlate.kind in _FROM_ALL):
+        gone = "is no rule" if lost[0] not in named else "can never fire"
+        return f"it counts {lost[0]!r}, which {gone}"
+    return ""
 
 
 def _child(rule: Rule, parent: Rule, dead: dict[str, str]) -> str:
@@ -133,35 +114,28 @@ def _shadowed(rule: Rule, named: dict[str, list[Rule]]) -> str:
 
 
 def _never(correlate: Correlate) -> str:
-    """Why no measure satisfies the thresholds; "" where one does."""
-    low, high = _range(correlate)
-    return "no count satisfies its condition" if low > high else ""
-
-
-def _range(correlate: Correlate) -> tuple[float, float]:
-    """The least and the greatest measure that satisfy the thresholds; the first above the second where none does."""
-    whole = correlate.kind not in _MEASURES
-    low, high = (0.0 if whole else -inf), inf
+    """Why no number of matches satisfies the thresholds; "" where one does."""
+    low, high = 0.0, float("inf")
     for one in correlate.threshold:
-        low, high = _narrowed(one, low, high, whole)
-    return low, high
+        low, high = _narrowed(one, low, high)
+    counts = correlate.kind in (CorrelationKind.EVENT_COUNT, CorrelationKind.VALUE_COUNT)
+    if low > high or (counts and high < 0):
+        return "no count satisfies its condition"
+    return ""
 
 
-def _narrowed(threshold: Threshold, low: float, high: float, whole: bool) -> tuple[float, float]:
+def _narrowed(threshold: Threshold, low: float, high: float) -> tuple[float, float]:
     value = threshold.value
-    # Counts are whole numbers; of other measures the next one above or below is meant.
-    above, below = (floor(value) + 1, ceil(value) - 1) if whole else (nextafter(value, inf), nextafter(value, -inf))
-    least, most = (ceil(value), floor(value)) if whole else (value, value)
     match threshold.comparison:
         case Comparison.GTE:
-            return max(low, least), high
+            return max(low, value), high
         case Comparison.GT:
-            return max(low, above), high
+            return max(low, value + 1), high
         case Comparison.LTE:
-            return low, min(high, most)
+            return low, min(high, value)
         case Comparison.LT:
-            return low, min(high, below)
+            return low, min(high, value - 1)
         case Comparison.EQ:
-            return max(low, least), min(high, most)
-        case Comparison.NEQ:
+            return max(low, value), min(high, value)
+        case _:
             return low, high
