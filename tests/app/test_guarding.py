@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from vedette.app.guarding import FLOOR_EVERY, GuardWatch
+from vedette.app.guarding import FLOOR_EVERY, TELL_AGAIN, GuardWatch
+from vedette.model.errors import EnforcementError
 from vedette.model.reasons import RefusalReason
 from vedette.respond import enforcers
 from vedette.respond.enforcers import make_guard
@@ -76,3 +77,32 @@ def test_an_address_this_host_gets_is_on_the_floor(host):
     assert watch.changed(FLOOR_EVERY)
     assert watch._guard.refuses(ADDRESS) is RefusalReason.HARD_FLOOR
     assert not watch.changed(FLOOR_EVERY + 1)
+
+
+def test_whoever_else_looks_at_the_allowlist_is_told_at_first_and_of_changes(tmp_path):
+    path, told = tmp_path / "list", []
+    settings = RespondSettings()
+    watch = GuardWatch(make_guard(settings, [path]), settings, [path], 0, lambda entries: told.append(list(entries)))
+    watch.changed(1)
+    watch.changed(2)
+    path.write_text("198.51.100.7\n")
+    watch.changed(3)
+    watch.changed(4)
+    assert [[str(one.network) for one in entries] for entries in told] == [[], ["198.51.100.7/32"]]
+
+
+def test_what_could_not_be_told_is_said_once_and_tried_again(tmp_path):
+    failures, told = [EnforcementError("gone"), EnforcementError("gone")], []
+
+    def tell(entries):
+        if failures:
+            raise failures.pop()
+        told.append(entries)
+
+    settings = RespondSettings()
+    watch = GuardWatch(make_guard(settings), settings, [], 0, tell)
+    with capture_logs() as logs:
+        for now in range(0, 4 * TELL_AGAIN, TELL_AGAIN // 2):
+            watch.changed(now)
+    assert len(logs) == 1
+    assert told == [[]]

@@ -23,6 +23,8 @@ LONGEST = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
         {"verb": "add", "id": 1, "now": 1 << 62, "entries": []},
         {"verb": "remove", "id": 1, "targets": ["192.0.2.1"] * (ENTRIES_PER_FRAME + 1)},
         {"verb": "remove", "id": 1, "targets": [7]},
+        {"verb": "add", "id": 1, "now": 0, "entries": [], "override": ["192.0.2.1"]},
+        {"verb": "allow", "id": 1, "networks": [7]},
         ["ping", 1],
     ],
 )
@@ -42,7 +44,7 @@ def test_any_bytes_are_a_verb_or_an_error(data):
 
 def test_the_largest_frames_fit():
     entries = [(LONGEST, 1 << 60)] * ENTRIES_PER_FRAME
-    assert len(msgspec.msgpack.encode(Add(1 << 62, 1 << 60, entries))) < FRAME_LIMIT
+    assert len(msgspec.msgpack.encode(Add(1 << 62, 1 << 60, entries, [*range(ENTRIES_PER_FRAME)]))) < FRAME_LIMIT
     counted = [(LONGEST, 1 << 63, 1 << 63)] * ENTRIES_PER_FRAME
     assert len(msgspec.msgpack.encode(Reply(1 << 62, counted=counted, total=(1 << 63, 1 << 63)))) < FRAME_LIMIT
 

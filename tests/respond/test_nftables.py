@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -469,6 +470,32 @@ def test_the_helper_checks_every_address_itself(net):
         with pytest.raises(EnforcementError, match="refused by the kernel helper"):
             helper._ask(Add, now(), [(text, now() + HOUR)])
     assert list(helper.blocked()) == [ATTACKER]
+
+
+def test_the_helper_knows_the_allowlist_and_keeps_it_when_its_worker_dies(net):
+    helper = net.helper(override_longest=HOUR)
+    customers = [f"10.1.{n // 250}.{n % 250 + 1}" for n in range(1000)]
+    helper.allow([*customers, "203.0.113.0/24"])
+    for _ in range(2):
+        with pytest.raises(EnforcementError, match=r"10\.1\.3\.250 is on the allowlist"):
+            helper.add([block(customers[-1]), block(ATTACKER)], now())
+        with pytest.raises(EnforcementError, match="on the allowlist"):
+            helper.sync([block("203.0.113.9"), block(ATTACKER)], now())
+        assert list(helper.blocked()) == [ATTACKER]
+        killed = worker_of(helper)
+        os.kill(killed, signal.SIGKILL)
+        until("another worker", lambda killed=killed: worker_of(helper) not in (0, killed))
+        with pytest.raises(EnforcementError, match="started again"):
+            helper.ping()
+    # A person's override passes, for a short time.
+    own = replace(block("203.0.113.9"), override=True)
+    helper.add([replace(own, expires_at=now() + HOUR)], now())
+    with pytest.raises(EnforcementError, match="on the allowlist"):
+        helper.add([replace(own, expires_at=now() + 2 * HOUR)], now())
+    assert sorted(helper.blocked()) == [ATTACKER, "203.0.113.9"]
+    helper.allow([])
+    helper.add([block(customers[-1])], now())
+    assert customers[-1] in helper.blocked()
 
 
 @pytest.mark.parametrize("frame", [b"x" * 70_000, msgspec.msgpack.encode({"verb": "run", "id": 1, "argv": ["sh"]})])

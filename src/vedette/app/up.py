@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -42,7 +43,7 @@ from vedette.notify.outbox import Outbox
 from vedette.notify.pagerduty_webhook import PagerDutyListener
 from vedette.notify.receivers import build
 from vedette.respond.allowlist import Guard
-from vedette.respond.enforcers import make_enforcers, make_guard
+from vedette.respond.enforcers import make_enforcers, make_guard, tell_allowlist
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
 from vedette.store.state import State
@@ -170,7 +171,13 @@ class Up:
         known.restore(state.correlation(), clock.now())
         knowing = Knowing(known, matcher.rules, own.LOGIN.id, reading.accept_forgeable)
         policy = Policy(settings.responding, rules, guard, me.host_id, known)
-        watch = GuardWatch(guard, settings.responding, [settings.data_folder() / ALLOWLIST_FILE], clock.now())
+        watch = GuardWatch(
+            guard,
+            settings.responding,
+            [settings.data_folder() / ALLOWLIST_FILE],
+            clock.now(),
+            partial(tell_allowlist, held.enforcers),
+        )
         notifiers = build(settings.notify, clock, counters)
         outbox = Outbox(state, notifiers, settings.notify, clock, counters, random=random.random)
         pipeline = Pipeline(

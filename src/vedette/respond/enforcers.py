@@ -6,18 +6,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from vedette.model.errors import EnforcementError
 from vedette.model.protocols import Enforcer
 from vedette.respond.allowlist import Entry, Guard, host_floor, read_allowlist
 from vedette.respond.helper_enforcer import HelperEnforcer
 from vedette.respond.hosts_deny import HostsDenyEnforcer
 from vedette.respond.settings import RespondSettings
 from vedette.text.addresses import parse_network
+from vedette.text.times import parse_duration
 
 
 def _nftables(settings: RespondSettings) -> Enforcer:
-    return HelperEnforcer(
-        floor=settings.floor, size=settings.nftables.size, end_connections=settings.nftables.end_connections
+    allowlist = [str(entry.network) for entry in allowlist_of(settings)]
+    made = HelperEnforcer(
+        floor=settings.floor,
+        size=settings.nftables.size,
+        end_connections=settings.nftables.end_connections,
+        override_longest=parse_duration(settings.override_longest),
     )
+    try:
+        made.allow(allowlist)
+    except EnforcementError:
+        made.close()
+        raise
+    return made
 
 
 def _hosts_deny(settings: RespondSettings) -> Enforcer:
@@ -56,6 +68,14 @@ def allowlist_of(settings: RespondSettings, more: Iterable[Path] = ()) -> list[E
     for path in (*map(Path, settings.allowlist_files), *more):
         entries.extend(read_allowlist(path))
     return entries
+
+
+def tell_allowlist(enforcers: Iterable[Enforcer], entries: Iterable[Entry]) -> None:
+    """Have those that look at it too know the allowlist; EnforcementError where one cannot be told."""
+    networks = [str(entry.network) for entry in entries]
+    for enforcer in enforcers:
+        if isinstance(enforcer, HelperEnforcer):
+            enforcer.allow(networks)
 
 
 def refresh_floor(guard: Guard, settings: RespondSettings) -> bool:

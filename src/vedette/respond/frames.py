@@ -14,6 +14,10 @@ TEXT_LIMIT = 64
 
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_LIMIT)]
 Time = Annotated[int, msgspec.Meta(ge=0, le=1 << 60)]
+Texts = Annotated[list[Text], msgspec.Meta(max_length=ENTRIES_PER_FRAME)]
+Places = Annotated[
+    list[Annotated[int, msgspec.Meta(ge=0, lt=ENTRIES_PER_FRAME)]], msgspec.Meta(max_length=ENTRIES_PER_FRAME)
+]
 Entries = Annotated[list[tuple[Text, Time]], msgspec.Meta(max_length=ENTRIES_PER_FRAME)]
 
 
@@ -21,26 +25,42 @@ class _Verb(msgspec.Struct, frozen=True, tag_field="verb", forbid_unknown_fields
     id: Annotated[int, msgspec.Meta(ge=1, le=1 << 62)]
 
 
+class Allow(_Verb, frozen=True, tag="allow"):
+    """The allowlist is these networks from now on. `first` begins a list; with `more` it goes on in the next frame."""
+
+    networks: Texts
+    first: bool = True
+    more: bool = False
+
+
 class Add(_Verb, frozen=True, tag="add"):
-    """Drop packets from each address or network until its time (microseconds). now: the caller's time."""
+    """Drop packets from each address or network until its time (microseconds). now: the caller's time.
+
+    override: places in `entries` of those that a person wants blocked though the allowlist has them.
+    """
 
     now: Time
     entries: Entries
+    override: Places = []
 
 
 class Remove(_Verb, frozen=True, tag="remove"):
     """Let these through again."""
 
-    targets: Annotated[list[Text], msgspec.Meta(max_length=ENTRIES_PER_FRAME)]
+    targets: Texts
 
 
 class Sync(_Verb, frozen=True, tag="sync"):
-    """Make the set exactly these. `first` begins a list; with `more` it goes on in the next frame."""
+    """Make the set exactly these. `first` begins a list; with `more` it goes on in the next frame.
+
+    override: as in Add.
+    """
 
     now: Time
     entries: Entries
     first: bool = True
     more: bool = False
+    override: Places = []
 
 
 class List(_Verb, frozen=True, tag="list"):
@@ -63,7 +83,7 @@ class Close(_Verb, frozen=True, tag="close"):
     """End; what is blocked stays blocked."""
 
 
-Verb = Add | Remove | Sync | List | Count | Ping | Close
+Verb = Allow | Add | Remove | Sync | List | Count | Ping | Close
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -86,7 +106,10 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class HelperConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The helper's one argument, as JSON. uid, gid: whom to become when started as root; parent: who started it."""
+    """The helper's one argument, as JSON. uid, gid: whom to become when started as root; parent: who started it.
+
+    override_longest: microseconds a block that passes the allowlist may last.
+    """
 
     parent: int
     floor: list[str] = []
@@ -94,3 +117,4 @@ class HelperConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end_connections: bool = True
     uid: int = 65_534
     gid: int = 65_534
+    override_longest: int = 3_600_000_000

@@ -20,6 +20,7 @@ from vedette.respond.frames import (
     ENTRIES_PER_FRAME,
     FRAME_LIMIT,
     Add,
+    Allow,
     Close,
     Count,
     HelperConfig,
@@ -62,14 +63,19 @@ class HelperEnforcer:
         end_connections: bool = True,
         uid: int = 65_534,
         gid: int = 65_534,
+        override_longest: int = 3_600_000_000,
         prefix: Sequence[str] = (),
     ) -> None:
         """Start the helper and wait until its table stands; EnforcementError with a hint where it cannot.
 
         floor: networks besides the host's own addresses, which the helper reads itself. uid, gid: whom it
-        becomes when started by root. prefix: argument vector put before, `ip netns exec NAME` for example.
+        becomes when started by root. override_longest: microseconds of a block that passes the allowlist, at most.
+        prefix: argument vector put before, `ip netns exec NAME` for example.
         """
-        self._config = HelperConfig(os.getpid(), [*floor], size, end_connections, uid, gid)
+        self._config = HelperConfig(os.getpid(), [*floor], size, end_connections, uid, gid, override_longest)
+        self._allowlist: list[str] = []
+        self._told = True
+        """Whether the helper knows the allowlist; one that was started (again) does not."""
         self._prefix = list(prefix)
         self._decoder = msgspec.msgpack.Decoder(Reply)
         self._encoder = msgspec.msgpack.Encoder()
@@ -90,13 +96,30 @@ class HelperEnforcer:
         """The helper's process id, 0 where there is none."""
         return self._pid
 
+    def allow(self, networks: Iterable[str]) -> None:
+        """What is never blocked without a person's override from now on; EnforcementError where it cannot be told."""
+        self._allowlist, self._told = list(networks), False
+        self._tell()
+
+    def _tell(self) -> None:
+        pages = list(_pages(self._allowlist)) or [[]]
+        # Set first: what it asks is asked in the same way.
+        self._told = True
+        try:
+            for number, page in enumerate(pages):
+                self._ask(Allow, page, first=not number, more=number < len(pages) - 1)
+        except EnforcementError:
+            self._told = False
+            raise
+
     def add(self, decisions: Sequence[Decision], now: int) -> None:
         """See `Enforcer`. A decision that the helper refuses does not keep others back."""
         entries = [(network_text(network), end) for network, end in wanted_of(decisions, now).items()]
+        override = _overriding(decisions)
         failures: list[EnforcementError] = []
         for page in _pages(entries):
             try:
-                self._ask(Add, now, page)
+                self._ask(Add, now, page, override=_places(page, override))
             except _RefusedError as refused:
                 failures.append(refused)
         if failures:
@@ -112,9 +135,11 @@ class HelperEnforcer:
         """See `Enforcer`."""
         entries = [(network_text(network), end) for network, end in wanted_of(active, now).items()]
         pages = list(_pages(entries)) or [[]]
+        override = _overriding(active)
         for number, page in enumerate(pages[:-1]):
-            self._ask(Sync, now, page, first=not number, more=True)
-        return self._ask(Sync, now, pages[-1], first=len(pages) == 1, timeout=_SYNC_TIMEOUT).number
+            self._ask(Sync, now, page, first=not number, more=True, override=_places(page, override))
+        places = _places(pages[-1], override)
+        return self._ask(Sync, now, pages[-1], first=len(pages) == 1, timeout=_SYNC_TIMEOUT, override=places).number
 
     def blocked(self) -> dict[str, int]:
         """Target as text -> end of its lease, as the helper knows it."""
@@ -167,6 +192,7 @@ class HelperEnforcer:
             ours.close()
             raise EnforcementError(f"cannot start the kernel helper: {error}", hint=_RESTART_HINT) from None
         self._connection = ours
+        self._told = not self._allowlist
         return ours
 
     def _drop(self) -> None:
@@ -187,6 +213,8 @@ class HelperEnforcer:
 
     def _ask(self, kind: Callable[..., Verb], *fields: object, timeout: float = _TIMEOUT, **named: object) -> Reply:
         connection = self._connection or self._start()
+        if not self._told:
+            self._tell()
         self._id += 1
         frame = self._encoder.encode(kind(self._id, *fields, **named))
         connection.settimeout(timeout)
@@ -201,6 +229,7 @@ class HelperEnforcer:
                     break
                 if reply.id == 0:
                     # The answer to this verb is lost with the worker; whether it was done, `sync` will tell.
+                    self._told = not self._allowlist
                     raise EnforcementError(reply.error, hint=reply.hint or "the next sync puts it right")
         except TimeoutError:
             raise EnforcementError(
@@ -218,6 +247,15 @@ class HelperEnforcer:
 
 class _RefusedError(EnforcementError):
     """The helper is there and said no."""
+
+
+def _overriding(decisions: Iterable[Decision]) -> set[str]:
+    """Targets that a person blocks though the allowlist has them."""
+    return {decision.target.value for decision in decisions if decision.override}
+
+
+def _places(page: Sequence[tuple[str, int]], chosen: set[str]) -> list[int]:
+    return [place for place, (text, _) in enumerate(page) if text in chosen]
 
 
 def _pages(items: Sequence[_Item]) -> Iterable[list[_Item]]:

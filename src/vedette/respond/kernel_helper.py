@@ -12,17 +12,18 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from vedette.model.errors import EnforcementError
 from vedette.model.reasons import RefusalReason
-from vedette.respond.allowlist import Guard, host_floor
+from vedette.respond.allowlist import Entry, Guard, host_floor
 from vedette.respond.frames import (
     ENTRIES_PER_FRAME,
     FRAME_LIMIT,
     Add,
+    Allow,
     Close,
     Count,
     HelperConfig,
@@ -76,8 +77,16 @@ class _EnderThread:
             time.sleep(ENDER_PAUSE)
 
 
+OVERRIDE_SLACK = 60_000_000
+"""Microseconds that a block which passes the allowlist may have been on its way here."""
+
+
 class Worker:
-    """Answers verbs until the engine closes, keeps the table whole, and lets nothing on the hard floor be blocked."""
+    """Answers verbs until the engine closes, keeps the table whole, and lets nothing on the hard floor be blocked.
+
+    Nor what is on the allowlist, unless a person overrides it and for a short time: the engine has asked before, this
+    is the second bound, against mistakes. Only the floor is this process's own knowledge.
+    """
 
     def __init__(self, connection: socket.socket, config: HelperConfig) -> None:
         self._connection = connection
@@ -88,6 +97,8 @@ class Worker:
         self._ender = _EnderThread() if config.end_connections else None
         self._decoder = msgspec.msgpack.Decoder(Verb)
         self._encoder = msgspec.msgpack.Encoder()
+        self._allowing: list[Entry] = []
+        self._override_longest = config.override_longest + OVERRIDE_SLACK
         self._syncing: dict[Network, int] = {}
         self._refused: list[str] = []
         self._total = (0, 0)
@@ -178,18 +189,23 @@ class Worker:
 
     def _do(self, verb: Verb) -> Reply:
         match verb:
-            case Add(now=now, entries=entries):
-                wanted, refused = self._checked(dict(entries))
+            case Allow(networks=networks, first=first, more=more):
+                self._allowing = [] if first else self._allowing
+                self._allowing += [Entry(parse_network(text)) for text in networks]
+                if not more:
+                    self._guard.set_allowlist(self._allowing)
+            case Add(now=now, entries=entries, override=override):
+                wanted, refused = self._checked(entries, override, now)
                 self._open(now)
                 self._to_end = list(wanted)
                 self._sets.add(wanted, self._heard(now))
                 _complain(refused)
             case Remove(targets=targets):
                 self._sets.remove([parse_network(text) for text in targets])
-            case Sync(now=now, entries=entries, first=first, more=more):
+            case Sync(now=now, entries=entries, first=first, more=more, override=override):
                 if first:
                     self._syncing, self._refused = {}, []
-                wanted, refused = self._checked(dict(entries))
+                wanted, refused = self._checked(entries, override, now)
                 self._syncing.update(wanted)
                 self._refused += refused
                 if more:
@@ -228,19 +244,25 @@ class Worker:
             self._sets.sync(self._sets.known, now)
             self._broken = ""
 
-    def _checked(self, entries: Mapping[str, int]) -> tuple[dict[Network, int], list[str]]:
-        """Those that are canonical and off the hard floor, as networks; and what is wrong with each of the others."""
+    def _checked(
+        self, entries: Sequence[tuple[str, int]], override: Sequence[int], now: int
+    ) -> tuple[dict[Network, int], list[str]]:
+        """Those that are canonical and may be blocked, as networks; and what is wrong with each of the others."""
         checked, refused = dict[Network, int](), list[str]()
-        for text, end in entries.items():
+        overriding = set(override)
+        for place, (text, end) in enumerate(entries):
             try:
                 network = parse_network(text)
             except ValueError as error:
                 refused.append(str(error))
                 continue
+            guarded = self._guard.refuses(network)
             if network_text(network) != text:
                 refused.append(f"{text!r} is not canonical")
-            elif self._guard.refuses(network) is RefusalReason.HARD_FLOOR:
+            elif guarded is RefusalReason.HARD_FLOOR:
                 refused.append(f"{text} is on the hard floor")
+            elif guarded is not None and not (place in overriding and end <= now + self._override_longest):
+                refused.append(f"{text} is on the allowlist")
             else:
                 checked[network] = end
         return checked, refused
