@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tests.scenarios.parts import netns
 
-from bench import replay, report, time_to_block
+from bench import replay, report, report_rules, rules, time_to_block
 
-_ALL = ("replay", "block")
+_ALL = ("replay", "rules", "block")
 
 
 def _say(text: str) -> None:
@@ -37,6 +37,12 @@ def main() -> int:
             _say("sshguard is not installed: replay without it (make bench installs it as root)")
         load = os.getloadavg()[0]
         sections.append(report.replay_section(replay.all_of(given.replays, big=not given.small, say=_say), load))
+    if "rules" in wanted and rules.folders():
+        load = os.getloadavg()[0]
+        measured = rules.measure(given.replays, count=20_000 if given.small else 200_000, say=_say)
+        sections.append(report_rules.rules_section(measured, load))
+    elif "rules" in wanted:
+        _say("SigmaHQ's rules are not here (VEDETTE_CORPUS names their folder): left out")
     if "block" in wanted:
         sections += _block(given.runs)
     text = report.whole(sections)

@@ -66,7 +66,8 @@ def _version(package: str) -> str:
     return _said("dpkg-query", "-W", "-f", "${Version}", package) or "not installed"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table and an empty line."""
     lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
     return [*lines, ""]
 
@@ -106,10 +107,10 @@ def replay_section(tables: Sequence[Sequence[Result]], load: float) -> list[str]
     ]
     head = ["program", "wall s (median)", "min - max", "CPU s", "lines/s", "lines/CPU-s"]
     head += ["largest process MiB", "all processes MiB", "lines of output"]
-    lines += _table(head, rows)
+    lines += table(head, rows)
     rate = max(one.lines / one.wall for one in first if one.contender.name.startswith("vedette"))
     lines += [
-        f"Goal: {RATE_GOAL:,} lines/s. {_verdict(rate >= RATE_GOAL)} ({rate:,.0f}).",
+        f"Goal: {RATE_GOAL:,} lines/s. {verdict(rate >= RATE_GOAL)} ({rate:,.0f}).",
         "",
         "What is compared with what: sshguard's parser only recognises attack lines, its pipe also counts them per"
         " address; it takes the time of arrival for the time of the event, so five days fall into one of its windows"
@@ -138,10 +139,11 @@ def replay_section(tables: Sequence[Sequence[Result]], load: float) -> list[str]
         for one in by_size
     ]
     head = ["lines", "MB", "wall s (median)", "lines/s", "largest process MiB", "all processes MiB"]
-    return [*lines, "Two workers; the files have the same number of lines a day.", "", *_table(head, rows)]
+    return [*lines, "Two workers; the files have the same number of lines a day.", "", *table(head, rows)]
 
 
-def _verdict(reached: bool) -> str:
+def verdict(reached: bool) -> str:
+    """In words."""
     return "Reached here" if reached else "Not reached here"
 
 
@@ -190,13 +192,13 @@ def block_section(results: Mapping[str, Sequence[Blocked]], load: float) -> list
     head = ["set-up", "threshold", "delay ms (median)", "90 %", "max", "last answer ms (median / max)"]
     head += ["judged past threshold (median / max)", "in flight (median / max)"]
     head += ["sent after the drop, all runs", "of these judged by sshd"]
-    lines += _table(head, rows)
+    lines += table(head, rows)
     ours = [time_to_block.summary(results[one.name])[0] for one in setups if one is not time_to_block.SSHGUARD_FILE]
     slowest = max(ours, default=0.0)
     return [
         *lines,
         f"Goal: a median under {DELAY_GOAL:.0f} ms through both sources, and no password judged that was sent after the"
-        f" drop. The delay: {_verdict(slowest < DELAY_GOAL).lower()} ({slowest:.1f} ms through the slower one). Every"
+        f" drop. The delay: {verdict(slowest < DELAY_GOAL).lower()} ({slowest:.1f} ms through the slower one). Every"
         " run starts the program anew, so that this is its first block, with everything that is made at first use.",
         "",
         "*In flight* are passwords that were sent before the drop and judged by sshd after it; nothing in front of sshd"
@@ -217,7 +219,7 @@ def whole(sections: Sequence[Sequence[str]]) -> str:
         "Written by `make bench` (`python -m bench --write docs/benchmarks.md`), not by hand. No test asserts any of"
         " these figures; they hold for the machine and the day below.",
         "",
-        *_table(["what", "here"], [list(pair) for pair in machine()]),
+        *table(["what", "here"], [list(pair) for pair in machine()]),
     ]
     for section in sections:
         lines += section

@@ -152,6 +152,11 @@ class Matcher:
         """Parse `batch` and make every leaf ready to be asked."""
         return Judge(self.leaves, self._found, self._parser.parse(batch))
 
+    def prepare(self) -> None:
+        """Make every automaton now and not when a field is first scanned."""
+        for scan in (*self._scans.values(), self._keyword_scan):
+            scan.prepare(self._cache)
+
     def candidates(self, judge: Judge) -> dict[int, Int64]:
         """The rules without parents that may match, with the rows that are looked at for each."""
         if not len(judge.table):
