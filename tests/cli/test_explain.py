@@ -108,7 +108,7 @@ def test_whose_text_it_is_and_what_the_rule_asked_is_said():
     text = vedette("explain", LINES["unknown user"][0], "--year", 2026).out
     assert "field     user.name = 'bob'   (attacker's text)" in text
     assert f"field     source.ip = '{A}'\n" in text
-    assert "counts for " in text
+    assert f"counts for ssh-brute-force-address: event_count gte 5 by source.ip '{A}' in 10m" in text
     assert "yes event.action" in text
     assert ": other log source " not in text
     assert ": other log source " in vedette("explain", LINES["sudo"][0], "--all").out

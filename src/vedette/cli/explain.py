@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ from vedette.model.rules import All, LogSource, Node, Not, Raw, Rule, Test, test
 from vedette.model.rules import Any as AnyOf
 from vedette.parsers.parser import Description
 from vedette.text.escape import shorten
-from vedette.text.times import rfc3339
+from vedette.text.times import duration_text, rfc3339
 
 _BLAME_WORDS = {
     BlameReason.ALLOWED: "the record itself admits one reading; whether it may cause a block is then up to the "
@@ -58,6 +58,7 @@ class _Explained:
     blame: BlameReason
     description: Description | None
     verdicts: Sequence[RuleVerdict]
+    rules: Mapping[str, Rule]
 
     def shown(self, everything: bool) -> list[RuleVerdict]:
         """The verdicts worth looking at: what matched, and what something was found of."""
@@ -90,7 +91,9 @@ def explain_line(
         raw = _one_record(sys.stdin.buffer.read(_LARGEST) if line == "-" else line.encode("utf-8", "surrogateescape"))
         matcher = load_matcher(rules or [], packs=not no_packs, pipelines=pipeline or (), counter=Counters(), say=note)
         batch = batch_of_lines([raw], year=year, timezone=timezone, read_at=SystemClock().now())
-        explained = _explained(batch, explain(matcher, batch), raw, timezone, year)
+        explained = _explained(
+            batch, explain(matcher, batch), raw, timezone, year, {rule.id: rule for rule in matcher.rules}
+        )
         if output is Format.JSON:
             write_json([_record(explained, everything)])
         else:
@@ -110,18 +113,20 @@ def _one_record(data: bytes) -> bytes:
     return data.partition(b"\n")[0].rstrip(b"\r")
 
 
-def _explained(batch: Batch, verdicts: Sequence[RuleVerdict], raw: bytes, timezone: str, year: int) -> _Explained:
+def _explained(
+    batch: Batch, verdicts: Sequence[RuleVerdict], raw: bytes, timezone: str, year: int, rules: Mapping[str, Rule]
+) -> _Explained:
     if batch.format is RecordFormat.SYSLOG:
         parser = parser_of([LogSource()], Counters())
         described = parser.describe(raw, read_at=batch.read_at, year=year, timezone=timezone)
         table = parser.parse(batch)
         kind = table.kinds.kinds[int(table.kinds.codes[0])]
         fields = {field.name: field.value for field in described.fields}
-        return _Explained(batch, kind, described.time, fields, described.blame, described, verdicts)
+        return _Explained(batch, kind, described.time, fields, described.blame, described, verdicts, rules)
     records = Records(routed_parser([Rule("all", "All", Level.LOW)], Counters()), batch)
     fields = records.fields(0)
     blame = BlameReason.ALLOWED if fields.get("source.ip") else BlameReason.NO_ADDRESS
-    return _Explained(batch, records.kind(0), int(records.table.time[0]), fields, blame, None, verdicts)
+    return _Explained(batch, records.kind(0), int(records.table.time[0]), fields, blame, None, verdicts, rules)
 
 
 # ---------------------------------------------------------------------------------------------- JSON
@@ -218,7 +223,7 @@ def _print(explained: _Explained, everything: bool) -> None:
         say("cut       the program cuts messages at this length: what would name the source may be missing")
     say(f"blame     {explained.blame.value}: {_BLAME_WORDS.get(explained.blame, '')}")
     for verdict in explained.shown(everything):
-        _print_verdict(verdict, explained.fields)
+        _print_verdict(verdict, explained)
     if not everything and (passed := explained.passed_over()):
         words = [f"{count} {why}" for why, count in sorted(passed.items())]
         say(f"rules     not looked at: {', '.join(words)} (--all shows them)")
@@ -239,7 +244,7 @@ def _print_line(described: Description) -> None:
         say("pattern   none matches")
 
 
-def _print_verdict(verdict: RuleVerdict, fields: dict[str, Value]) -> None:
+def _print_verdict(verdict: RuleVerdict, explained: _Explained) -> None:
     rule = verdict.rule
     state = "MATCHES" if verdict.matched else "no" if verdict.covered else "other log source"
     if verdict.matched and rule.silent:
@@ -261,10 +266,21 @@ def _print_verdict(verdict: RuleVerdict, fields: dict[str, Value]) -> None:
             say(f"            {'yes' if test.held else 'no ':3} {under}{test.words}{_seen(test)}")
     if len(verdict.tests) > len(tests):
         say(f"            and {len(verdict.tests) - len(tests)} tests more that do not hold")
-    if verdict.matched and verdict.feeds:
-        say(f"            counts for {', '.join(verdict.feeds)}")
+    for name in verdict.feeds if verdict.matched else ():
+        say(f"            counts for {name}{_counted(explained.rules.get(name), explained.fields)}")
     if verdict.matched and not rule.silent:
-        say(f"            {_asked(rule, fields)}")
+        say(f"            {_asked(rule, explained.fields)}")
+
+
+def _counted(rule: Rule | None, fields: Mapping[str, Value]) -> str:
+    """How a correlation counts this record: what for, by which key, within what time."""
+    correlate = rule.correlate if rule is not None else None
+    if correlate is None:
+        return ""
+    wanted = " and ".join(f"{one.comparison.value} {one.value}" for one in correlate.threshold)
+    key = ", ".join(f"{name} {_shown(fields.get(name))}" for name in correlate.group_by)
+    what = correlate.kind.value + (f" of {', '.join(correlate.fields)}" if correlate.fields else "")
+    return f": {what} {wanted}".rstrip() + (f" by {key}" if key else "") + f" in {duration_text(correlate.timespan)}"
 
 
 def _with_negation(verdict: RuleVerdict) -> list[tuple[TestVerdict, bool]]:
@@ -292,7 +308,7 @@ def _seen(test: TestVerdict) -> str:
     return f"   (is {shorten(_shown(test.value), _LONGEST)})"
 
 
-def _asked(rule: Rule, fields: dict[str, Value]) -> str:
+def _asked(rule: Rule, fields: Mapping[str, Value]) -> str:
     """Whom a finding of the rule asks to block, as far as the rule goes."""
     if rule.response is None:
         return "asks for no block"
