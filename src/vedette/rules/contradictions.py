@@ -16,7 +16,9 @@ Single = Callable[[str], bool]
 """Whether a field has at most one value: only there do two different values exclude each other."""
 
 PAIRS_LIMIT = 50_000
-"""Pairs of values of two tests that are compared at most; beyond it nothing is said."""
+"""Pairs of values of two tests that are compared at most; beyond it nothing is said of the two."""
+STEPS_LIMIT = 500_000
+"""Pairs of values of all tests of a rule that are compared at most; beyond it nothing more is said of the rule."""
 
 # Private use characters stand for wildcards, so that a pattern is one string.
 _STAR, _ONE = "\ue000", "\ue001"
@@ -50,7 +52,7 @@ class Verdict:
 def judge(node: Node, single: Single) -> Verdict:
     """What is certain of `node`. Sound, not complete: what is said holds, not all that holds is said."""
     verdict = Verdict()
-    verdict.dead = _dead(node, True, (), single, verdict)
+    verdict.dead = _Judge(single, verdict).dead(node, True, (), told=True)
     if verdict.dead:
         verdict.branches.clear()
         verdict.filters.clear()
@@ -62,41 +64,59 @@ def can_hold_together(first: Node, second: Node, single: Single) -> bool:
     return not judge(All((first, second)), single).dead
 
 
-def required(node: Node) -> Iterator[Test | Raw]:
-    """The leaves that must hold whenever `node` does."""
-    facts, _ = _flat(node, True)
-    return (fact.leaf for fact in facts if fact.holds)
+class _Judge:
+    """Judges one condition, and stops saying anything when that has cost enough."""
 
+    def __init__(self, single: Single, verdict: Verdict) -> None:
+        self._single = single
+        self._verdict = verdict
+        self._steps = 0
 
-def _dead(node: Node, holds: bool, before: tuple[_Fact, ...], single: Single, verdict: Verdict | None) -> str:
-    """Why `node` cannot hold (or fail, where `holds` is false) beside `before`; "" where it may."""
-    new, choices = _flat(node, holds)
-    facts = before
-    for fact in new:
-        for other in facts:
-            if why := _clash(other, fact, single):
-                return why
-        facts = (*facts, fact)
-    for whole, parts, positive in choices:
-        # A filter of several tests fails where one of them does: that one cannot is no fault.
-        reasons = [_dead(part, positive, facts, single, verdict if positive else None) for part in parts]
-        if all(reasons):
-            return reasons[0] if reasons else "it is a choice among nothing"
-        if verdict is None:
-            continue
-        if positive:
-            verdict.branches += [why for why in reasons if why]
-        elif why := _dead(whole, True, facts, single, None):
-            verdict.filters.append(why)
-    if verdict is not None:
-        for at, fact in enumerate(new):
-            # A filter of one test that contradicts what must hold excludes nothing.
-            if not fact.holds:
-                others = [other for other in (*before, *new[:at], *new[at + 1 :]) if other.holds]
-                why = next(filter(None, (_clash(other, _Fact(fact.leaf, True), single) for other in others)), "")
-                if why:
-                    verdict.filters.append(why)
-    return ""
+    def dead(self, node: Node, holds: bool, before: Sequence[_Fact], *, told: bool) -> str:
+        """Why `node` cannot hold (or fail, where `holds` is false) beside `before`; "" where it may.
+
+        told: parts that cannot hold are put into the verdict.
+        """
+        new, choices = _flat(node, holds)
+        facts = list(before)
+        for fact in new:
+            if self._steps > STEPS_LIMIT:
+                return ""
+            for other in facts:
+                if why := self._clash(other, fact):
+                    return why
+            facts.append(fact)
+        for whole, parts, positive in choices:
+            # A filter of several tests fails where one of them does: that one cannot is no fault.
+            reasons = [self.dead(part, positive, facts, told=told and positive) for part in parts]
+            if all(reasons):
+                return reasons[0] if reasons else "it is a choice among nothing"
+            if told and positive:
+                self._verdict.branches += [why for why in reasons if why]
+            elif told and (why := self.dead(whole, True, facts, told=False)):
+                self._verdict.filters.append(why)
+        if told:
+            self._verdict.filters += self._idle(new, before)
+        return ""
+
+    def _idle(self, new: Sequence[_Fact], before: Sequence[_Fact]) -> Iterator[str]:
+        """Filters of one test that contradict what must hold: they exclude nothing."""
+        must = [fact for fact in (*before, *new) if fact.holds]
+        for fact in new:
+            if not fact.holds and self._steps <= STEPS_LIMIT:
+                wanted = _Fact(fact.leaf, True)
+                if why := next(filter(None, (self._clash(other, wanted) for other in must)), ""):
+                    yield why
+
+    def _clash(self, first: _Fact, second: _Fact) -> str:
+        a, b = first.leaf, second.leaf
+        if isinstance(a, Test) and isinstance(b, Test):
+            if a.field != b.field:
+                return ""
+            self._steps += max(1, min(len(a.values) * len(b.values), PAIRS_LIMIT))
+        else:
+            self._steps += 1
+        return "" if self._steps > STEPS_LIMIT else _clash(first, second, self._single)
 
 
 _Choice = tuple[Node, Sequence[Node], bool]
@@ -108,14 +128,14 @@ def _flat(node: Node, holds: bool) -> tuple[list[_Fact], list[_Choice]]:
     choices: list[_Choice] = []
     waiting = [(node, holds)]
     while waiting:
-        one, wanted = waiting.pop(0)
+        one, wanted = waiting.pop()
         match one:
             case Not(part):
                 waiting.append((part, not wanted))
             case All(parts) if wanted:
-                waiting += [(part, True) for part in parts]
+                waiting += [(part, True) for part in reversed(parts)]
             case Any(parts) if not wanted:
-                waiting += [(part, False) for part in parts]
+                waiting += [(part, False) for part in reversed(parts)]
             case All(parts) | Any(parts):
                 if len(parts) == 1:
                     waiting.append((parts[0], wanted))
