@@ -9,7 +9,7 @@ from itertools import repeat as repeated
 import numpy as np
 
 from vedette.detections.entries import Counted, Entry, Fired, ordinal_of
-from vedette.detections.keying import ascending, group_arrays, group_lists, key_codes, scalars
+from vedette.detections.keying import ascending, group_arrays, group_lists, key_codes, scalars, single_keys
 from vedette.detections.measured import window_of
 from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch, group_by, scalar
 from vedette.detections.windows import KeyWindow, needed_trust
@@ -21,6 +21,9 @@ from vedette.model.findings import Continuation
 
 LIGHT = 16
 """Up to so many records of a rule are walked one by one: columns cost a millisecond to set up."""
+
+Keyed = tuple[Int64, Int64, Sequence[Key]]
+"""Rows, the code of each one's key, and the keys by code."""
 
 
 class RuleRun:
@@ -60,7 +63,7 @@ class RuleRun:
 
     def run(self) -> list[Firing]:
         rows, codes, keys = self._keyed(self.state.bases)
-        triggers: tuple[Int64, Int64, list[Key]] = (rows[:0], codes[:0], [])
+        triggers: Keyed = (rows[:0], codes[:0], [])
         if self.plan.preceding:
             triggers = self._keyed([self.state.index])
         if not len(rows) and not len(triggers[0]):
@@ -83,7 +86,7 @@ class RuleRun:
             return records + 1
         return self._sweep_every - state.seen % self._sweep_every
 
-    def _walk(self, rows: Int64, codes: Int64, keys: list[Key], triggers: tuple[Int64, Int64, list[Key]]) -> None:
+    def _walk(self, rows: Int64, codes: Int64, keys: Sequence[Key], triggers: Keyed) -> None:
         if not len(rows) and not len(triggers[0]):
             return
         state, window = self.state, self.matches.window
@@ -99,20 +102,23 @@ class RuleRun:
 
     # -------------------------------------------------------------------------------------- keys
 
-    def _keyed(self, rules: Sequence[int]) -> tuple[Int64, Int64, list[Key]]:
+    def _keyed(self, rules: Sequence[int]) -> Keyed:
         """The timely matched records of `rules` in ingest order, each with the code of its key."""
         known: dict[Key, int] = {}
         parts: list[tuple[Int64, Int64]] = []
-        for rule in rules:
-            hits = self.matches.hits.get(rule)
-            if hits is None or not len(hits):
-                continue
-            rows = hits.astype(np.int64)
+        present = [rule for rule in rules if len(self.matches.hits.get(rule, ()))]
+        for rule in present:
+            rows = self.matches.hits[rule].astype(np.int64)
             rows = rows[self.timely[rows]]
-            codes, keys = key_codes([self.matches.fields[name] for name in self.state.fields[rule]], rows)
+            columns = [self.matches.fields[name] for name in self.state.fields[rule]]
+            alone = single_keys(columns) if len(present) == 1 else None
+            codes, keys = (columns[0].codes[rows].astype(np.int64), alone) if alone else key_codes(columns, rows)
             if self.plan.distinct and not (self.plan.preceding and rule == self.state.index):
                 counted = self.counted()
                 codes = np.where(counted.codes[rows] >= 0, codes, -1)
+            if alone:
+                kept = codes >= 0
+                return rows[kept], codes[kept], alone
             renumber = np.asarray([known.setdefault(key, len(known)) for key in keys] + [-1], dtype=np.int64)
             codes = renumber[codes]
             kept = codes >= 0
@@ -146,6 +152,16 @@ class RuleRun:
             self.state.changed.add(key)
         return window
 
+    def _windows(self, keys: Sequence[Key], codes: Sequence[int]) -> dict[int, KeyWindow]:
+        """The windows of many keys by code."""
+        known = self.state.windows
+        found = {}
+        for code in codes:
+            key = keys[code]
+            window = known.get(key)
+            found[code] = self._window(key) if window is None or self.track else window
+        return found
+
     def entry(self, at: int) -> Entry:
         matches = self.matches
         return Entry(
@@ -175,7 +191,7 @@ class RuleRun:
             values,
             strict=False,
         )
-        return list(map(Entry._make, columns))
+        return list(map(tuple.__new__, repeated(Entry), columns))
 
     def texts(self) -> list[Scalar]:
         """The counted field's values by code; the last one, which code -1 finds, is None."""
@@ -204,7 +220,7 @@ class RuleRun:
     def _named(self, key: Key) -> dict[str, Scalar]:
         return dict(zip(group_by(self.state.rule), key, strict=True))
 
-    def _preceding(self, rows: Int64, codes: Int64, keys: list[Key], triggers: tuple[Int64, Int64, list[Key]]) -> None:
+    def _preceding(self, rows: Int64, codes: Int64, keys: Sequence[Key], triggers: Keyed) -> None:
         """Keys with a trigger are walked record by record; for the others the newest records are kept."""
         trigger_rows = dict(group_lists(*triggers))
         quiet: list[tuple[KeyWindow, Int64]] = []
@@ -269,11 +285,11 @@ class RuleRun:
 
     # -------------------------------------------------------------------------------------- columnar
 
-    def _columnar(self, rows: Int64, codes: Int64, keys: list[Key]) -> None:
+    def _columnar(self, rows: Int64, codes: Int64, keys: Sequence[Key]) -> None:
         """All keys at once where each key's records come in time order; the rest one by one."""
         plan = self.plan
         present = np.flatnonzero(np.bincount(codes, minlength=len(keys)))
-        windows = {code: self._window(keys[code]) for code in present.tolist()}
+        windows = self._windows(keys, present.tolist())
         own = windows.values()
         carried = [entry for window in own for entry in window.entries]
         carried_codes = np.repeat(present, [len(window.entries) for window in own])
@@ -385,7 +401,7 @@ class RuleRun:
 
     def _close(
         self,
-        keys: list[Key],
+        keys: Sequence[Key],
         windows: Mapping[int, KeyWindow],
         code: Int64,
         time: Int64,

@@ -4,12 +4,42 @@ Counterpart: `columnar` runs a correlation over what is grouped here."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import overload
 
 import numpy as np
 
 from vedette.detections.stretch import Key, scalar
 from vedette.model.batch import Int64
 from vedette.model.events import Column, Scalar, Value
+
+
+class SingleKeys(Sequence[Key]):
+    """The keys of a correlation by one field, by the field's codes: each is made when looked at."""
+
+    def __init__(self, values: Sequence[Scalar]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @overload
+    def __getitem__(self, place: int) -> Key: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Key]: ...
+    def __getitem__(self, place: int | slice) -> Key | list[Key]:
+        # Asked for each key of each stretch: the usual question first.
+        if type(place) is int:
+            return (self._values[place],)
+        assert isinstance(place, slice)
+        return [(value,) for value in self._values[place]]
+
+
+def single_keys(columns: Sequence[Column]) -> SingleKeys | None:
+    """The keys by code where that is one text a code, as it nearly always is; None where it takes a closer look."""
+    if len(columns) != 1 or not set(map(type, columns[0].values)) <= {str}:
+        return None
+    return SingleKeys(columns[0].values)  # type: ignore[arg-type]
 
 
 def key_codes(columns: Sequence[Column], rows: Int64) -> tuple[Int64, list[Key]]:
@@ -48,18 +78,17 @@ def ascending(values: Int64) -> Int64:
     return distinct
 
 
-def group_lists(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, list[int]]]:
+def group_lists(rows: Int64, codes: Int64, keys: Sequence[Key]) -> list[tuple[Key, list[int]]]:
     """Rows by key, each in ingest order."""
     return [(key, own.tolist()) for key, own in group_arrays(rows, codes, keys)]
 
 
-def group_arrays(rows: Int64, codes: Int64, keys: list[Key]) -> list[tuple[Key, Int64]]:
+def group_arrays(rows: Int64, codes: Int64, keys: Sequence[Key]) -> list[tuple[Key, Int64]]:
     """The same as arrays."""
     if not len(rows):
         return []
     order = np.argsort(codes, kind="stable")
     sorted_codes, sorted_rows = codes[order], rows[order]
-    cuts = np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1
-    parts = np.split(sorted_rows, cuts)
-    heads = sorted_codes[np.concatenate([[0], cuts]).astype(np.int64)]
-    return [(keys[code], part) for code, part in zip(heads.tolist(), parts, strict=True)]
+    cuts = [0, *(np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1).tolist(), len(codes)]
+    heads = sorted_codes[cuts[:-1]].tolist()
+    return [(keys[code], sorted_rows[low:high]) for code, (low, high) in zip(heads, pairwise(cuts), strict=True)]
