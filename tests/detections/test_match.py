@@ -268,3 +268,19 @@ def test_checks_are_of_the_bytes_alone_and_tell_one_changed_byte(lines: list[byt
     if changed:
         changed[at % len(changed)] ^= by
         assert checked([bytes(changed)]) != alone[:1]
+
+
+def test_a_value_no_pattern_decides_within_its_limit_is_counted_and_does_not_match() -> None:
+    hard = Test("user.name", Op.REGEX, (r"^(?=a)(a+)+$",))
+    rules = [
+        Rule(id="hard", name="x", level=Level.LOW, when=hard),
+        Rule(id="easy", name="x", level=Level.LOW, when=Test("user.name", Op.REGEX, (r"^a(?!b)",))),
+    ]
+    matcher = Matcher(rules, PairParser())
+    first = matcher.match(batch_of(["user.name=aaa", "user.name=" + "a" * 40 + "b", "user.name=ab"]))
+    assert {rules[index].id: first.rows[hits].tolist() for index, hits in first.hits.items()} == {
+        "hard": [0],
+        "easy": [0, 1],
+    }
+    assert first.undecided == 1
+    assert matcher.match(batch_of(["user.name=aaa"])).undecided == 0

@@ -84,6 +84,7 @@ class Progress:
     records: int = 0
     unreadable: int = 0
     too_long: int = 0
+    undecided: int = 0
     findings: int = 0
 
 
@@ -252,6 +253,7 @@ class Replay:
         self.progress.bytes_done += length
         self.progress.records += answer.matches.n
         self.progress.unreadable += answer.matches.unreadable
+        self.progress.undecided += answer.matches.undecided
         self.cut(answer.too_long)
         self._report(self.progress)
 

@@ -89,6 +89,7 @@ def _replay(
         f"{done.records} records, {seconds:.2f} seconds, {done.records / seconds:.0f} records/s, "
         f"{done.findings} findings"
         + (f", {done.unreadable} records unreadable" if done.unreadable else "")
+        + (f", {done.undecided} values no pattern could decide" if done.undecided else "")
         + (f", {done.too_long} records cut at {LONGEST} bytes" if done.too_long else "")
         + (f", {late} records too late to correlate" if late else "")
     )

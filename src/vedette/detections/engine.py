@@ -39,6 +39,8 @@ class Engine:
             self.watch(batch, matches)
         outcome = self.correlator.process(stretch_of(batch, matches))
         outcome.skewed = matches.skewed
+        if matches.undecided:
+            self.counter.add("values_undecided", n=matches.undecided)
         if matches.skewed:
             self.counter.add("records_skewed", n=matches.skewed)
         return outcome

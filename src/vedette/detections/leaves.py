@@ -4,6 +4,7 @@ Counterpart: `clauses` and `conditions` name leaves by number; `judge` keeps wha
 from __future__ import annotations
 
 from vedette.detections.atoms import Atom, atoms_of, commonness
+from vedette.detections.patterns import Backtracking
 from vedette.detections.predicates import Predicate, TextJudge, compile_keyword
 from vedette.model.rules import FIELDREFS, Op, Raw, Test
 
@@ -27,6 +28,7 @@ class Leaves:
         self._judges: dict[int, LeafJudge] = {}
         self._atoms: dict[int, tuple[Atom, ...] | None] = {}
         self._costs: dict[int, float] = {}
+        self._limited: list[Predicate | Backtracking] = []
 
     def add(self, leaf: Leaf) -> int:
         """The number of `leaf`; RuleError where it cannot be used."""
@@ -48,10 +50,14 @@ class Leaves:
         """What decides the leaf."""
         if number not in self._judges:
             leaf = self.leaves[number]
+            judge: LeafJudge
             if isinstance(leaf, Raw):
-                self._judges[number] = compile_keyword(leaf)
+                judge = compile_keyword(leaf)
             else:
-                self._judges[number] = None if leaf.op in FIELDREFS else Predicate(leaf)
+                judge = None if leaf.op in FIELDREFS else Predicate(leaf)
+            if isinstance(judge, Backtracking) or (isinstance(judge, Predicate) and judge.limited):
+                self._limited.append(judge)
+            self._judges[number] = judge
         return self._judges[number]
 
     def atoms(self, number: int) -> tuple[Atom, ...] | None:
@@ -70,4 +76,4 @@ class Leaves:
     @property
     def undecided(self) -> int:
         """How many values could not be decided within the match limit."""
-        return sum(judge.undecided for judge in self._judges.values() if isinstance(judge, Predicate))
+        return sum(judge.undecided for judge in self._limited)

@@ -82,6 +82,7 @@ class Matcher:
         self._parser = parser
         self._skew_limit = skew_limit
         self._cache = cache
+        self._undecided = 0
         self.leaves = Leaves()
         self._conditions: list[Condition | None] = [self._compiled(rule) for rule in self.rules]
         self._children = children_of(self.rules)
@@ -373,7 +374,13 @@ class Matcher:
             unreadable=table.unreadable,
             batch_high=int(high[-1]) if n else BEGINNING,
             skewed=skewed,
+            undecided=self._newly_undecided(),
         )
+
+    def _newly_undecided(self) -> int:
+        total = self.leaves.undecided
+        new, self._undecided = total - self._undecided, total
+        return new
 
     def _columns(self, table: Table, rows: Int64, hit_rows: Mapping[int, Int64]) -> dict[str, Column]:
         """The needed fields of the matched records; one that few rules need is made for their records alone."""

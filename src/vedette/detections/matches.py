@@ -25,6 +25,8 @@ class Matches:
     repeat, trust: per record; check: uint32[m] of the raw record's bytes, to tell equal records. hits: per
     rule index the sorted indexes into these m records. fields: columns over the m records. ambiguous: bool[m].
     n, bytes, unreadable: of the whole batch; batch_high: its highest event time, BEGINNING where it has none.
+    skewed: matched records whose time windows do not use. undecided: values that a pattern could not decide
+    within its match limit.
     """
 
     rows: Int64
@@ -43,6 +45,7 @@ class Matches:
     unreadable: int
     batch_high: int
     skewed: int
+    undecided: int
 
 
 def narrow(column: Column, rows: Int64, wanted: Bool | None = None) -> Column:

@@ -186,6 +186,11 @@ class Predicate:
             self.text = lambda text: combine(judge(text) for judge in self._scalars)
 
     @property
+    def limited(self) -> bool:
+        """Whether some of its values may be left undecided."""
+        return bool(self._limited)
+
+    @property
     def undecided(self) -> int:
         """How many values could not be decided within the match limit; they count as not matching."""
         return sum(judge.undecided for judge in self._limited) + sum(part.undecided for part in self._parts)

@@ -24,7 +24,7 @@ _ARRAYS = {
     "check": np.uint32,
     "ambiguous": np.bool_,
 }
-_NUMBERS = ("n", "bytes", "unreadable", "batch_high", "skewed")
+_NUMBERS = ("n", "bytes", "unreadable", "batch_high", "skewed", "undecided")
 
 
 class Packet(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ def unpack(data: bytes) -> Answer:
 def no_matches() -> Matches:
     """Matches of no record."""
     arrays: dict[str, Any] = {name: np.empty(0, dtype=dtype) for name, dtype in _ARRAYS.items()}
-    return Matches(**arrays, hits={}, fields={}, n=0, bytes=0, unreadable=0, batch_high=0, skewed=0)
+    return Matches(**arrays, hits={}, fields={}, n=0, bytes=0, unreadable=0, batch_high=0, skewed=0, undecided=0)
 
 
 def join(parts: Sequence[Matches], order: Int64) -> Matches:
@@ -123,6 +123,7 @@ def join(parts: Sequence[Matches], order: Int64) -> Matches:
         unreadable=sum(part.unreadable for part in parts),
         batch_high=max((part.batch_high for part in parts), default=0),
         skewed=sum(part.skewed for part in parts),
+        undecided=sum(part.undecided for part in parts),
     )
 
 
@@ -159,4 +160,5 @@ def part_of(matches: Matches, begin: int, end: int) -> Matches:
         unreadable=matches.unreadable if first else 0,
         batch_high=matches.batch_high,
         skewed=matches.skewed if first else 0,
+        undecided=matches.undecided if first else 0,
     )
