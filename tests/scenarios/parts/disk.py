@@ -1,0 +1,53 @@
+"""A disk that can lose power: ext4 in a file, mounted by a loop device, cut off at any moment.
+Counterpart: test_power_cut.py; full disks are small file systems in memory, made where they are needed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from .processes import run, wait_until
+
+# FS_IOC_SHUTDOWN, _IOR('X', 125, __u32): with FS_SHUTDOWN_FLAGS_NOLOGFLUSH nothing more reaches the device, the
+# journal's open transaction neither; only what had been written to it by then is there at the next mount.
+_SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
+
+
+class Disk:
+    """Mounted at `folder`/disk from `mount` to `close`."""
+
+    def __init__(self, folder: Path, size: str = "64M") -> None:
+        self._image = folder / "disk.img"
+        self.place = folder / "disk"
+        self.place.mkdir()
+        run(["truncate", "-s", size, str(self._image)])
+        run(["mkfs.ext4", "-q", str(self._image)])
+        self._mounted = False
+        self.mount()
+
+    def mount(self) -> None:
+        """As at the next start of the machine."""
+        run(["mount", "-o", "loop", str(self._image), str(self.place)])
+        self._mounted = True
+
+    def cut(self) -> None:
+        """The power fails. Programs that have files open there get errors until they end."""
+        descriptor = os.open(self.place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("=I", _NO_LOG_FLUSH))
+        finally:
+            os.close(descriptor)
+
+    def unmount(self) -> None:
+        """Whoever has files open there must have ended; programs in other namespaces are waited for."""
+        run(["umount", str(self.place)])
+        self._mounted = False
+        # Mounted again before that, it would still be the file system that was cut off.
+        wait_until("the disk let go", lambda: not run(["losetup", "--associated", str(self._image)]))
+
+    def close(self) -> None:
+        """Take it down, whatever is open there."""
+        if self._mounted:
+            run(["umount", "--lazy", str(self.place)], check=False)
