@@ -262,12 +262,21 @@ def _seek(
         return _hits(words if step > 0 else words.byteswap(), patterns)
 
     hits = hits_at(position)
-    found = position + step * first_byte(hits)
     missing = hits == 0
-    if not missing.any():
+    count = int(np.count_nonzero(missing))
+    far = 8
+    if 2 * count > len(position):
+        # Most are further on: one look more at all of them costs less than picking these out.
+        hits = np.where(missing, hits_at(np.maximum(position + step * 8, 0)), hits)
+        found = position + step * (first_byte(hits) + (missing.astype(np.int64) << 3))
+        missing = hits == 0
+        count, far = int(np.count_nonzero(missing)), 16
+    else:
+        found = position + step * first_byte(hits)
+    if not count:
         return found, None
     rows = np.flatnonzero(missing)
-    for at in range(8, REACH, 8):
+    for at in range(far, REACH, 8):
         here = position[rows] + step * at
         inside = here < limit[rows] if step > 0 else here > limit[rows]
         if not inside.all():

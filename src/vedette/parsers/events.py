@@ -53,7 +53,7 @@ class Services:
         self.module_service = patterns.universal[0].service if patterns.universal else ""
         self.modules: Bool = np.zeros(len(batch), dtype=bool)
         if patterns.universal:
-            words = block.word(headers.start)
+            words = headers.first_words(block)
             for beginning in BEGINNINGS:
                 self.modules |= words & keep(len(beginning)) == word_of(beginning)
         self.any_module = bool(self.modules.any())

@@ -15,6 +15,7 @@ from vedette.model.clock import HOUR, MINUTE, SECOND
 from vedette.parsers.columns import Block, UInt64, first_byte, keep, not_digits, number_of, word_of
 from vedette.parsers.syslog import ABSENT, WRAPPERS, read_header, unwrap
 from vedette.parsers.years import MONTHS, Calendar, exists, start_of
+from vedette.text.escape import decode
 
 Int16 = npt.NDArray[np.int16]
 Meaning = Callable[[int, int], "int | None"]
@@ -30,7 +31,8 @@ class Headers:
     time: microseconds; *_start, *_end: offsets into the block, -1 where absent; pid, pri: -1 where absent;
     ok: False where the header could not be read (then time is `read_at` and the message the whole record).
     untimed: the rows whose header names no time, sorted; theirs is `read_at`, too.
-    hosts, programs: codes and distinct texts, where the source gave them instead of spans.
+    hosts, programs: codes and distinct texts, where they are known beside the spans or instead of them. words: see
+    `first_words`.
     """
 
     ok: Bool
@@ -47,6 +49,13 @@ class Headers:
     hosts: tuple[Int32, list[str]] | None = None
     programs: tuple[Int32, list[str]] | None = None
     untimed: list[int] = field(default_factory=list)
+    words: UInt64 | None = None
+
+    def first_words(self, block: Block) -> UInt64:
+        """The first eight bytes of each message."""
+        if self.words is None:
+            self.words = block.word(self.start)
+        return self.words
 
 
 def read_headers(batch: Batch, block: Block, *, light: int = LIGHT) -> Headers:
@@ -129,6 +138,7 @@ def _read_rest(batch: Batch, rows: Int64, calendar: Calendar, headers: Headers) 
         headers.repeat[row] = header.repeat
 
 
+_HOST_LENGTH = 63
 _SHORTEST = 24
 """Records below this many bytes are read one by one; it also keeps the fixed offsets inside the record."""
 
@@ -397,15 +407,20 @@ def _read_tags(
     """Read `host tag[pid]: ` or `tag[pid]: ` of `rows`; which of them were as plain as that."""
     good = position < limit
     position = np.minimum(position, limit)
-    host_end, unknown = block.find(b" ", position, limit)
-    if unknown is not None:
-        good &= ~unknown
-    good &= (host_end > position) & (host_end < limit)
+    guess = _host_like_first(block, position, limit)
+    if guess:
+        host_end = position + len(guess)
+        hostless = np.zeros(len(position), dtype=bool)
+    else:
+        host_end, unknown = block.find(b" ", position, limit)
+        if unknown is not None:
+            good &= ~unknown
+        good &= (host_end > position) & (host_end < limit)
+        hostless = good & (block.byte_before(host_end) == 0x3A)
     tag_start = np.minimum(host_end + 1, limit)
     tag_end, unknown = block.find(b" ", tag_start, limit)
     if unknown is not None:
         good &= ~unknown
-    hostless = good & (block.byte_before(host_end) == 0x3A)
     if hostless.any():
         tag_start, tag_end = np.where(hostless, position, tag_start), np.where(hostless, host_end, tag_end)
     good &= (tag_end < limit) & (tag_end - tag_start >= 2)
@@ -413,12 +428,19 @@ def _read_tags(
     word = block.word_before(tag_end)
     good &= word >> np.uint64(56) == 0x3A
     bracket = word >> np.uint64(48) & np.uint64(0xFF) == 0x5D
-    before = block.word_before(tag_end - 2)
-    values, bad = not_digits(before.byteswap())
+    values, bad = not_digits((word << np.uint64(16)).byteswap())
     count = first_byte(bad)
-    program_end = np.where(bracket, tag_end - 3 - count, tag_end - 1)
+    if (count < 6).all():
+        # Five digits and the bracket before them are in this word, too.
+        opened = word >> (5 - count).astype(np.uint64) * np.uint64(8) & np.uint64(0xFF) == 0x5B
+        program_end = np.where(bracket, tag_end - 3 - count, tag_end - 1)
+    else:
+        values, bad = not_digits(block.word_before(tag_end - 2).byteswap())
+        count = first_byte(bad)
+        program_end = np.where(bracket, tag_end - 3 - count, tag_end - 1)
+        opened = block.byte(np.maximum(program_end, 0)) == 0x5B
     good &= program_end > tag_start
-    good &= ~bracket | ((count >= 1) & (count <= 7) & (block.byte(np.maximum(program_end, 0)) == 0x5B))
+    good &= ~bracket | ((count >= 1) & (count <= 7) & opened)
     # The digits, last one lowest, are turned round and the bytes before them cleared.
     shift = np.uint64(8) * (8 - np.minimum(count, 7)).astype(np.uint64)
     digits = values.byteswap() >> shift << shift
@@ -443,19 +465,38 @@ def _read_tags(
     headers.program_end[chosen] = program_end
     headers.pid[chosen] = pid
     headers.start[chosen] = start
-    _unwrap_many(block, chosen, start, headers)
+    words = _unwrap_many(block, chosen, start, headers)
+    if isinstance(chosen, slice):
+        headers.words = words
+        if guess:
+            headers.hosts = np.zeros(len(position), dtype=np.int32), [decode(guess)]
     return good
 
 
-def _unwrap_many(block: Block, rows: Int64 | slice, start: Int64, headers: Headers) -> None:
+def _host_like_first(block: Block, position: Int64, limit: Int64) -> bytes:
+    """The host that stands at every position, as it does in the log of one machine; b"" where there is not just one."""
+    if not len(position):
+        return b""
+    begin = int(position[0])
+    host, space, _ = block.raw[begin : begin + _HOST_LENGTH + 1].partition(b" ")
+    if not host or not space or host.endswith(b":"):
+        return b""
+    same = block.matches(position, host + b" ") & (position + len(host) < limit)
+    return host if same.all() else b""
+
+
+def _unwrap_many(block: Block, rows: Int64 | slice, start: Int64, headers: Headers) -> UInt64:
+    """Unwrap the messages of `rows`, which begin at `start`; their first words then."""
     words = block.word(start)
     wrapped = np.zeros(len(words), dtype=bool)
     for wrapper in WRAPPERS:
         wrapped |= words & keep(len(wrapper)) == word_of(wrapper)
     some = np.flatnonzero(wrapped)
-    for row in (some if isinstance(rows, slice) else rows[some]).tolist():
+    for place, row in zip(some.tolist(), (some if isinstance(rows, slice) else rows[some]).tolist(), strict=True):
         begin, end = int(headers.start[row]), int(headers.end[row])
         span = unwrap(block.raw[begin:end])
         if span is not None:
             headers.repeat[row] = span[0]
             headers.start[row], headers.end[row] = begin + span[1], begin + span[2]
+            words[place] = block.word(headers.start[row : row + 1])[0]
+    return words

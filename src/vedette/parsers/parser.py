@@ -15,11 +15,11 @@ from vedette.model.protocols import Counter
 from vedette.model.reasons import BlameReason, DropReason
 from vedette.model.rules import LogSource
 from vedette.parsers.addresses import AddressTable
-from vedette.parsers.columns import SPACE, Block
+from vedette.parsers.columns import SPACE, Block, UInt64
 from vedette.parsers.events import Constants, Events, Services, log_sources_of
 from vedette.parsers.formats import given_by, readings, value_of
 from vedette.parsers.groups import NONE
-from vedette.parsers.headers import LIGHT, given_headers, read_headers
+from vedette.parsers.headers import LIGHT, Headers, given_headers, read_headers
 from vedette.parsers.registry import PatternFile, PatternSet
 from vedette.parsers.shapes import Matcher, Router
 from vedette.text.escape import decode
@@ -68,10 +68,10 @@ class SyslogParser:
         else:
             headers = read_headers(batch, block, light=self._light)
         services = Services(self.patterns, batch, block, headers)
-        starts = _unindented(block, headers.start, headers.end)
+        starts, words = _unindented(block, headers)
         if self._table.full:
             self._table = AddressTable()
-        matcher = Matcher(self.patterns, self._table, block, starts, headers.end)
+        matcher = Matcher(self.patterns, self._table, block, starts, headers.end, words)
         for router, rows in self._routes(services):
             if len(rows) <= self._light:
                 matcher.light(router, rows.tolist())
@@ -159,9 +159,9 @@ class SyslogParser:
         block = Block(record)
         headers = given_headers(batch, program) if program else read_headers(batch, block)
         services = Services(self.patterns, batch, block, headers)
-        starts = _unindented(block, headers.start, headers.end)
+        starts, words = _unindented(block, headers)
         message = record[int(starts[0]) : int(headers.end[0])]
-        matcher = Matcher(self.patterns, self._table, block, starts, headers.end)
+        matcher = Matcher(self.patterns, self._table, block, starts, headers.end, words)
         found: list[Reading] = []
         owner, module = services.owners[services.codes[0]] if services.codes[0] >= 0 else None, services.modules[0]
         if owner or module:
@@ -278,15 +278,19 @@ class Description:
     blame: BlameReason
 
 
-def _unindented(block: Block, starts: Int64, ends: Int64) -> Int64:
-    indented = np.flatnonzero((block.byte(starts) == SPACE) & (starts < ends))
+def _unindented(block: Block, headers: Headers) -> tuple[Int64, UInt64]:
+    """Where messages begin without the spaces before them, and their first words there."""
+    starts, words, ends = headers.start, headers.first_words(block), headers.end
+    indented = np.flatnonzero((words & np.uint64(0xFF) == SPACE) & (starts < ends))
     if not len(indented):
-        return starts
-    starts = starts.copy()
+        return starts, words
+    every, starts = indented, starts.copy()
     for _ in range(INDENT_LIMIT):
         starts[indented] += 1
         here = starts[indented]
         indented = indented[(block.byte(here) == SPACE) & (here < ends[indented])]
         if not len(indented):
             break
-    return starts
+    words = words.copy()
+    words[every] = block.word(starts[every])
+    return starts, words

@@ -152,14 +152,17 @@ def addresses(shape: Shape, found: Sequence[tuple[Span, ...]], message: bytes) -
 
 
 class Matcher:
-    """Runs the shapes over the messages of one batch."""
+    """Runs the shapes over the messages of one batch. words: the first eight bytes of each."""
 
-    def __init__(self, patterns: PatternSet, table: AddressTable, block: Block, starts: Int64, ends: Int64) -> None:
+    def __init__(
+        self, patterns: PatternSet, table: AddressTable, block: Block, starts: Int64, ends: Int64, words: UInt64
+    ) -> None:
         self._patterns = patterns
         self._table = table
         self._block = block
         self._starts = starts
         self._ends = ends
+        self._words = words
         self.addresses = table.names
         self._named = np.full(len(starts), NONE, dtype=np.int32)
         self._occurrences: dict[bytes, Int64] = {}
@@ -194,7 +197,7 @@ class Matcher:
 
     def run(self, router: Router, rows: Int64) -> None:
         """Match rows together."""
-        places = router.groups(self._block.word(self._starts[rows]))
+        places = router.groups(self._words[rows])
         if router.idle.any():
             busy = np.flatnonzero(~router.idle[places])
             rows, places = rows[busy], places[busy]
