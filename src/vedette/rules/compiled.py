@@ -11,6 +11,9 @@ from vedette.rules.cases import Case
 from vedette.rules.documents import Document, Yaml
 from vedette.rules.problems import Problem, did_you_mean
 
+_MOST_KEYS = 200
+"""Of a mapping whose keys have a meaning; each that has none is compared with those that have."""
+
 NOT_IN_KEYS = "vedette.source.candidates"
 """The one field no key may have: it holds addresses of which none is certain."""
 
@@ -50,6 +53,8 @@ def check_keys(
     all_known: bool = False,
 ) -> None:
     """Refuse a key that is a slip of a known one; with `all_known` every other key too."""
+    if len(found) > _MOST_KEYS:
+        raise document.error(f"more than {_MOST_KEYS} keys", *path)
     for key in found:
         if key in known:
             continue

@@ -26,7 +26,7 @@ from vedette.rules.items import (
 from vedette.rules.problems import did_you_mean
 
 WEIGHT_LIMIT = 250_000
-"""Values of all tests of one condition, those of a part counted each time the condition names it."""
+"""Values of all tests of one document's conditions, those of a part counted each time one names it."""
 
 __all__ = ["PYSIGMA_ERRORS", "Detection", "FieldSeen", "Parts", "compile_parts", "one_line", "read_parts"]
 
@@ -164,6 +164,7 @@ class _Joiner:
                     raise self.document.error(f"condition names {name!r}, which is not there", *path, hint=hint)
                 return self.take(name, path)
             case Selector(_, every):
+                self.count(len(self.nodes), path)
                 found = expression.chosen(self.nodes)
                 if not found:
                     raise self.document.error(f"'{expression}' names no part of this rule", *path)
@@ -181,10 +182,13 @@ class _Joiner:
         if name not in self.weights:
             self.weights[name] = 0 if node is None else _weight(node)
         self.used.add(name)
-        self.weight += self.weights[name]
+        self.count(self.weights[name], path)
+        return node
+
+    def count(self, weight: int, path: tuple[str | int, ...]) -> None:
+        self.weight += weight
         if self.weight > WEIGHT_LIMIT:
             raise self.document.error(f"a condition over more than {WEIGHT_LIMIT} values", *path)
-        return node
 
 
 def _weight(node: Node) -> int:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _KEYS = (*(key for key in KNOWN_KEYS if key not in ("detection", "correlation", "vedette")), "filter")
 _ANY = "any"
 
+FILTERS_LIMIT = 1_000
+"""Filters of one run; each is asked of every rule."""
+
 
 @dataclass(slots=True)
 class Filter:
@@ -126,8 +129,13 @@ def apply_filters(
     an error where by a name or slug, which is a slip. off: ids and names of rules that are off by settings.
     """
     by_name = {word: one for one in compiled for word in (one.rule.id, one.name) if word}
-    for each in filters:
+    narrowed: dict[str, list[Node]] = {}
+    for number, each in enumerate(filters):
         problems.extend(each.problems)
+        if number == FILTERS_LIMIT:
+            message = f"more than {FILTERS_LIMIT} filters: this one and what follows is left out"
+            problems.append(Problem(ProblemKind.BROKEN, Severity.ERROR, each.document.start, each.name, message))
+            break
         try:
             found = _targets(each, compiled, by_name, off, problems)
             _judge_fields(each, found, problems)
@@ -135,8 +143,11 @@ def apply_filters(
             problems.append(Problem.from_error(error, each.name))
             continue
         for one in found:
-            own = one.rule.when.parts if isinstance(one.rule.when, All) else (one.rule.when,)
-            one.rule = replace(one.rule, when=All((*own, each.when)))
+            narrowed.setdefault(one.rule.id, []).append(each.when)
+    for rule_id, conditions in narrowed.items():
+        one = by_name[rule_id]
+        own = one.rule.when.parts if isinstance(one.rule.when, All) else (one.rule.when,)
+        one.rule = replace(one.rule, when=All((*own, *conditions)))
 
 
 def _targets(

@@ -51,7 +51,14 @@ from vedette.text.regex import compile_re2
 
 VALUES_LIMIT = 200_000
 """Values one item may stand for, what its modifiers make of each counted."""
-REGEX_LIMIT = 16_384
+TEXT_LIMIT = 65_536
+"""Characters of one value."""
+WILDCARD_LIMIT = 256
+"""Wildcards of one value."""
+REGEX_LIMIT = 4_096
+"""Characters of one regular expression; compiling one takes up to 25 microseconds a character."""
+REGEXES_LIMIT = 65_536
+"""Characters of all regular expressions of one document."""
 
 # pySigma checks much, but not every odd shape of a value: these are what it lets through from below.
 PYSIGMA_ERRORS = (
@@ -131,25 +138,31 @@ POLICY = SigmaPolicy(regex_engine=_Engine())
 # ------------------------------------------------------------------------------------------------ reading an item
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reader:
     """Reads the items of one document. left_open: placeholders nobody knows may stay, for a pipeline that does."""
 
     document: Document
     placeholders: Placeholders
     left_open: bool = False
+    regexes: int = 0
+    """Characters of the regular expressions read so far."""
 
     def item(self, path: tuple[str | int, ...], key: str | None, value: Yaml) -> SigmaDetectionItem:
         """One `field|modifier: values` (or keywords, where `key` names no field); RuleError with its place."""
         document = self.document
         name, *modifiers = (key or "").split("|")
         values: list[Yaml] = value if isinstance(value, list) else [value]
-        _check(document, path, name, modifiers, value, values)
+        self._check(path, name, modifiers, value, values)
         given = [_given(one, modifiers) for one in values]
         if "expand" in modifiers:
             modifiers = [modifier for modifier in modifiers if modifier != "expand"]
             places = [(*path, at) for at in range(len(given))] if isinstance(value, list) else [path]
-            given = [self.expanded(place, one, raw="re" in modifiers) for place, one in zip(places, given, strict=True)]
+            left = VALUES_LIMIT
+            for at, place in enumerate(places):
+                one = self.expanded(place, given[at], raw="re" in modifiers, most=left)
+                left -= len(one.values) if isinstance(one, SigmaExpansion) else 1
+                given[at] = one
         anchors: set[str] = set()
         if "re" in modifiers:
             # A search is unanchored, so that where the match stands is said by the pattern itself.
@@ -171,10 +184,11 @@ class Reader:
             raise document.error(one_line(error), *path) from error
         return item
 
-    def expanded(self, path: tuple[str | int, ...], value: SigmaType, *, raw: bool) -> SigmaType:
+    def expanded(self, path: tuple[str | int, ...], value: SigmaType, *, raw: bool, most: int) -> SigmaType:
         """The value with every `%name%` replaced by each value of that list: alternatives, whatever joins the values.
 
-        raw: the values go in as they are written, wildcards being part of a regular expression.
+        raw: the values go in as they are written, wildcards being part of a regular expression. most: alternatives
+        it may stand for.
         """
         if not isinstance(value, SigmaString):
             raise self.document.error("'expand' needs text", *path, hint="put the value in quotes")
@@ -192,10 +206,52 @@ class Reader:
                 hint = did_you_mean(part.name, self.placeholders)
                 hint = hint or f"list its values under 'rules: placeholders: {part.name}:'"
                 raise self.document.error(f"nothing is set for the placeholder %{part.name}%", *path, hint=hint)
-        if prod(map(len, choices)) > VALUES_LIMIT:
+        if prod(map(len, choices)) > most:
             raise self.document.error(f"stands for more than {VALUES_LIMIT} values", *path)
         alternatives = [_string_of([part for some in chosen for part in some]) for chosen in product(*choices)]
         return alternatives[0] if len(alternatives) == 1 else SigmaExpansion(list(alternatives))
+
+    def _check(
+        self, path: tuple[str | int, ...], name: str, modifiers: list[str], value: Yaml, values: list[Yaml]
+    ) -> None:
+        """What pySigma would let through or would say less well."""
+        document = self.document
+        for modifier in modifiers:
+            if modifier not in _MODIFIERS:
+                raise document.error(f"unknown modifier {modifier!r}", *path, hint=did_you_mean(modifier, _MODIFIERS))
+        chosen = set(modifiers)
+        if not name and chosen & _OF_FIELDS:
+            raise document.error(f"{modifiers[0]!r} needs a field", *path)
+        for index, one in enumerate(values):
+            wrong, hint = _wrong(one, chosen, modifiers)
+            if isinstance(one, str) and "re" in chosen:
+                self.regexes += len(one)
+                if self.regexes > REGEXES_LIMIT:
+                    wrong = f"regular expressions of more than {REGEXES_LIMIT} characters in one document"
+            if wrong:
+                where = (*path, index) if isinstance(value, list) else path
+                raise document.error(wrong, *where, hint=hint)
+
+
+_OF_FIELDS = _DATE_PARTS | {"exists", "fieldref", "cidr", "lt", "lte", "gt", "gte"}
+
+
+def _wrong(value: Yaml, chosen: set[str], modifiers: list[str]) -> tuple[str, str]:
+    """What is wrong with one value, and a hint; two empty texts for nothing."""
+    if isinstance(value, dict | list):
+        return "a value is text, a number, true, false or null", ""
+    if isinstance(value, str):
+        if len(value) > TEXT_LIMIT:
+            return f"a value of more than {TEXT_LIMIT} characters", ""
+        if "re" not in chosen and value.count("*") + value.count("?") > WILDCARD_LIMIT:
+            return f"a value with more than {WILDCARD_LIMIT} wildcards", ""
+    elif "re" in chosen:
+        return "a regular expression is text", "put it in quotes"
+    elif _TEXT_MODIFIERS & chosen:
+        return f"{modifiers[0]!r} needs text", "put the value in quotes"
+    if _DATE_PARTS & chosen and (isinstance(value, bool) or not isinstance(value, int)):
+        return "a part of a time is a whole number", ""
+    return "", ""
 
 
 def _string_of(parts: list[str | SpecialChars | Placeholder]) -> SigmaString:
@@ -204,33 +260,6 @@ def _string_of(parts: list[str | SpecialChars | Placeholder]) -> SigmaString:
     found._merge_strs()
     found.original = "".join(_WILDCARDS[part] if isinstance(part, SpecialChars) else str(part) for part in found.s)
     return found
-
-
-def _check(
-    document: Document,
-    path: tuple[str | int, ...],
-    name: str,
-    modifiers: list[str],
-    value: Yaml,
-    values: list[Yaml],
-) -> None:
-    """What pySigma would let through or would say less well."""
-    for modifier in modifiers:
-        if modifier not in _MODIFIERS:
-            raise document.error(f"unknown modifier {modifier!r}", *path, hint=did_you_mean(modifier, _MODIFIERS))
-    chosen = set(modifiers)
-    if not name and chosen & (_DATE_PARTS | {"exists", "fieldref", "cidr", "lt", "lte", "gt", "gte"}):
-        raise document.error(f"{modifiers[0]!r} needs a field", *path)
-    for index, one in enumerate(values):
-        where = (*path, index) if isinstance(value, list) else path
-        if isinstance(one, dict | list):
-            raise document.error("a value is text, a number, true, false or null", *where)
-        if "re" in chosen and not isinstance(one, str):
-            raise document.error("a regular expression is text", *where, hint="put it in quotes")
-        if _TEXT_MODIFIERS & chosen and not isinstance(one, str):
-            raise document.error(f"{modifiers[0]!r} needs text", *where, hint="put the value in quotes")
-        if _DATE_PARTS & chosen and (isinstance(one, bool) or not isinstance(one, int)):
-            raise document.error("a part of a time is a whole number", *where)
 
 
 def _given(value: Yaml, modifiers: list[str]) -> SigmaType:

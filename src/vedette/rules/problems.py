@@ -84,7 +84,19 @@ class Problem:
         return RuleError(self.message, location=self.location, hint=self.hint)
 
 
+_LONGEST_WORD = 64
+_MOST_WORDS = 200
+
+
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """A hint naming the nearest known word, or "" where none is near."""
-    close = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    """A hint naming the nearest known word, or "" where none is near.
+
+    Comparing takes long: nothing is said of words no person writes, and of many only those that begin alike are asked.
+    """
+    if len(word) > _LONGEST_WORD:
+        return ""
+    words = list(known)
+    if len(words) > _MOST_WORDS:
+        words = [one for one in words if one.startswith(word[:3])][:_MOST_WORDS]
+    close = get_close_matches(word, words, n=1, cutoff=cutoff)
     return f"did you mean {close[0]!r}?" if close else ""
