@@ -14,6 +14,7 @@ from vedette.alerts.routes import ReceiverKind
 from vedette.alerts.routing import Router
 from vedette.alerts.settings import AlertsSettings
 from vedette.app import own
+from vedette.app.budget import budget_of
 from vedette.app.counters import Counters
 from vedette.app.knowing import Knowing
 from vedette.app.pipeline import Pipeline
@@ -158,6 +159,7 @@ class Rig:
         clock: FakeClock | None = None,
         retention: dict[Kept, int] | None = None,
         alerts: AlertsSettings | None = None,
+        page_budget: int | None = None,
         **blocking: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -170,6 +172,7 @@ class Rig:
         self._skew_limit = skew_limit
         self._alerts = alerts or AlertsSettings()
         self._retention = retention
+        self._page_budget = page_budget
         self._responding = RespondSettings(rungs={"brute": rung}, **blocking)
         self._position = 0
         self.start()
@@ -199,6 +202,7 @@ class Rig:
             woken=self._wake,
             retention=self._retention,
             known=known,
+            budget=budget_of(self._page_budget, receivers, self.state, HOST, self.clock.now()),
         )
 
     def _guard_changed(self, now: int) -> bool:

@@ -40,6 +40,15 @@ CLOCK_SKEWED = Rule(
     key=("vedette.source",),
     advice="Windows use the time of reading meanwhile. Set the clock (NTP), or the source's `timezone`.",
 )
+PAGE_BUDGET_SPENT = Rule(
+    id="vedette-page-budget-spent",
+    name="A rule paged too often and goes by mail now",
+    level=Level.MEDIUM,
+    kind=RuleKind.CONDITION,
+    key=("vedette.rule",),
+    advice="Look whether the rule is too loud: `vedette rules promote ID --over FILE --dry-run` says how loud, `rules "
+    "demote` takes it down for good. Resolving this alert lets it page again.",
+)
 LOGIN = Rule(
     id="vedette-login",
     name="Somebody logged in",
@@ -49,7 +58,7 @@ LOGIN = Rule(
     silent=True,
 )
 """What `app.knowing` looks for; silent, and no rule counts it."""
-RULES = (FUSE_BLOWN, ENFORCER_FAILED, ENFORCER_MENDED, CLOCK_SKEWED)
+RULES = (FUSE_BLOWN, ENFORCER_FAILED, ENFORCER_MENDED, CLOCK_SKEWED, PAGE_BUDGET_SPENT)
 
 
 @dataclass(frozen=True, slots=True)

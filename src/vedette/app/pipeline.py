@@ -12,6 +12,8 @@ import structlog
 from vedette.alerts import lifecycle
 from vedette.alerts.routing import Router
 from vedette.app import own
+from vedette.app.budget import RULE as BUDGET_RULE
+from vedette.app.budget import PageBudget
 from vedette.app.counters import Counters
 from vedette.detections.engine import Engine
 from vedette.model.alerts import AlertState
@@ -19,6 +21,7 @@ from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.errors import EnforcementError, StateError
 from vedette.model.findings import Continuation, Finding, key_text
+from vedette.model.notifications import OutboxItem
 from vedette.model.protocols import Counter, Enforcer
 from vedette.model.retention import Kept
 from vedette.model.rules import Rule
@@ -79,6 +82,7 @@ class Pipeline:
         woken: Callable[[], None],
         retention: Mapping[Kept, int] | None = None,
         known: KnownLogins | None = None,
+        budget: PageBudget | None = None,
     ) -> None:
         self._engine = engine
         self._state = state
@@ -96,6 +100,7 @@ class Pipeline:
         self._to_lift = True
         self._woken = woken
         self._known = known
+        self._budget = budget
         self._cursors: dict[str, str] = {}
         self._correlation: dict[tuple[str, str], bytes | None] = {}
         self._findings: list[Finding] = []
@@ -233,12 +238,13 @@ class Pipeline:
             with self._state.transaction() as tx:
                 for source, cursor in self._cursors.items():
                     tx.save_cursor(source, cursor)
+                rules = self._rules if self._budget is None else self._budget.rules(tx, self._rules)
                 changes = lifecycle.apply(
                     self._findings,
                     self._continuations,
                     tx,
                     now,
-                    self._rules,
+                    rules,
                     self._counter,
                     host_id=self._me.host_id,
                 )
@@ -263,7 +269,16 @@ class Pipeline:
         self._on_committed(decided, now, next_due)
         if items:
             self._woken()
+            self._spend(items, now)
         return True
+
+    def _spend(self, items: Sequence[OutboxItem], now: int) -> None:
+        """Who paged too often goes by mail from now on, and that is said."""
+        if self._budget is None:
+            return
+        for rule_id in self._budget.spent(items, now):
+            log.warning("page budget spent", rule=rule_id)
+            self._say(own.PAGE_BUDGET_SPENT, {BUDGET_RULE: rule_id}, now, self._budget.words(rule_id))
 
     def _on_committed(self, decided: Decided, now: int, next_due: int) -> None:
         self._policy.committed(decided)

@@ -20,6 +20,7 @@ import structlog
 
 from vedette.alerts.routing import Router
 from vedette.app import own
+from vedette.app.budget import budget_of
 from vedette.app.counters import Counters
 from vedette.app.detection import load_rules, matcher_of, warm_up
 from vedette.app.guarding import GuardWatch
@@ -166,7 +167,8 @@ class Up:
         warm_up(matcher)
         correlator = Correlator(matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True)
         correlator.restore(state.correlation())
-        router = Router(settings.alerts, receiver_kinds(settings.notify), counters)
+        receivers = receiver_kinds(settings.notify)
+        router = Router(settings.alerts, receivers, counters)
         known = KnownLogins(settings.blocking.known_logins, rules)
         known.restore(state.correlation(), clock.now())
         knowing = Knowing(known, matcher.rules, own.LOGIN.id, reading.accept_forgeable)
@@ -195,6 +197,7 @@ class Up:
             woken=outbox.wake,
             retention=settings.retention.ages(),
             known=known,
+            budget=budget_of(settings.rules.page_budget, receivers, state, me.host_id, clock.now()),
         )
         pipeline.warm_up()
         self._announce(settings, reading, rules)

@@ -60,6 +60,9 @@ class RulesSettings(BaseModel):
     steps: dict[str, NotifyStep] = Field(
         default={}, description="rule id -> store, digest, mail or page: how far its alerts may go"
     )
+    page_budget: int | None = Field(
+        default=None, ge=1, description="incidents one rule may open on the pager in a day; then it goes by mail"
+    )
     ssh: SshRules = SshRules()
 
 
