@@ -14,7 +14,8 @@ from vedette.app.formats import format_of
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
 from vedette.detections.interest import Interest
-from vedette.detections.match import Matcher, log_sources
+from vedette.detections.match import Matcher
+from vedette.detections.needs import log_sources
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, RecordFormat, Trust
 from vedette.model.errors import RuleError
 from vedette.model.events import Table

@@ -1,0 +1,235 @@
+"""What is looked for on behalf of all rules, and from what is found the rules that may match, with the rows to look at.
+Counterpart: `clauses` chose it and `scan` finds it; `match` has the conditions judged on these rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from pathlib import Path
+
+import numpy as np
+
+from vedette.detections.atoms import Atom
+from vedette.detections.clauses import Clause, beside, clause_of
+from vedette.detections.judge import UNKNOWN, Judge
+from vedette.detections.leaves import Leaves
+from vedette.detections.prefilter import Prefilter
+from vedette.detections.scan import FieldScan
+from vedette.model.batch import Int64, RecordFormat
+from vedette.model.events import RecordKind
+from vedette.model.rules import LogSource, Raw, Rule, Test
+
+# How many combinations of kinds are remembered with what is to be done for them.
+_PLANS = 512
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """The atoms looked for in one field, and whose they are. postings: per atom (leaf, whether it decides)."""
+
+    atoms: list[Atom] = attribute(default_factory=list)
+    places: dict[tuple[str, bool, bool, bool], int] = attribute(default_factory=dict)
+    postings: list[list[tuple[int, bool]]] = attribute(default_factory=list)
+
+    def add(self, atom: Atom, leaf: int) -> None:
+        """Look for `atom` on behalf of `leaf`."""
+        key = (atom.text, atom.at_start, atom.at_end, atom.pattern)
+        place = self.places.get(key)
+        if place is None:
+            place = self.places[key] = len(self.atoms)
+            self.atoms.append(atom)
+            self.postings.append([])
+        self.postings[place].append((leaf, atom.decides))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What records of some kinds need. fields: to be scanned; rules: that cover any; unfound: of these without clause.
+
+    keywords: whether any of them looks for keywords.
+    """
+
+    fields: tuple[str, ...]
+    rules: frozenset[int]
+    unfound: tuple[int, ...]
+    keywords: bool
+
+
+class Search:
+    """The search of the rules at `roots` (indexes of those that judge records and have no parents).
+
+    found: numbers of the leaves that are looked for; cache: a folder to keep automata in.
+    """
+
+    def __init__(self, rules: Sequence[Rule], roots: Sequence[int], leaves: Leaves, cache: Path | None = None) -> None:
+        self._rules = rules
+        self._leaves = leaves
+        self._cache = cache
+        self.clauses: dict[int, Clause | None] = {index: clause_of(rules[index].when, leaves) for index in roots}
+        self.found: set[int] = set()
+        self._wanted: dict[str, _Wanted] = {}
+        self._fields_of: dict[int, frozenset[str]] = {}
+        self._rules_of: dict[int, list[int]] = {}
+        self._keywords = _Wanted()
+        self._keyword_leaves: set[int] = set()
+        self._by_source: dict[LogSource, list[int]] = {}
+        for index in roots:
+            self._look_for(index, self.clauses[index])
+            self._by_source.setdefault(rules[index].logsource, []).append(index)
+        self._scans = {name: FieldScan(wanted.atoms) for name, wanted in self._wanted.items()}
+        self._keyword_scan = FieldScan(self._keywords.atoms)
+        self._prefilters: dict[bool, Prefilter] = {}
+        self._plans: dict[frozenset[RecordKind], _Plan] = {}
+
+    def prepare(self) -> None:
+        """Make every automaton now and not when a field is first scanned."""
+        for scan in (*self._scans.values(), self._keyword_scan):
+            scan.prepare(self._cache)
+
+    def candidates(self, judge: Judge) -> Iterable[tuple[int, Int64]]:
+        """The rules that may match, with the rows to look at, in load order; `judge` is told what was found."""
+        if not len(judge.table):
+            return
+        plan = self._plan(judge.table.kinds.kinds)
+        pieces: dict[int, list[Int64]] = {}
+        for name in plan.fields:
+            self._search(judge, name, plan, pieces)
+        if plan.keywords:
+            self._search_keywords(judge, plan, pieces)
+        for index in plan.unfound:
+            pieces[index] = [np.arange(len(judge.table), dtype=np.int64)]
+        for index in sorted(pieces):
+            found = pieces[index]
+            rows = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+            covered = judge.covered(self._rules[index].logsource)
+            if covered is not None:
+                rows = rows[covered[rows]]
+            if len(rows):
+                yield index, rows
+
+    def _look_for(self, index: int, clause: Clause | None) -> None:
+        fields = set()
+        for number in clause.leaves if clause else ():
+            self._find(number)
+            self._rules_of.setdefault(number, []).append(index)
+            if isinstance(leaf := self._leaves.leaves[number], Test):
+                fields.add(leaf.field)
+        for number in beside(self._rules[index].when, clause, self._leaves) if clause else ():
+            # In a field nothing else asks for, finding costs more than asking.
+            if isinstance(leaf := self._leaves.leaves[number], Test) and leaf.field in self._wanted:
+                self._find(number)
+        self._fields_of[index] = frozenset(fields)
+
+    def _find(self, number: int) -> None:
+        """Have a leaf looked for."""
+        if number in self.found:
+            return
+        self.found.add(number)
+        leaf = self._leaves.leaves[number]
+        if isinstance(leaf, Raw):
+            wanted = self._keywords
+            self._keyword_leaves.add(number)
+        else:
+            wanted = self._wanted.setdefault(leaf.field, _Wanted())
+        for atom in self._leaves.atoms(number) or ():
+            wanted.add(atom, number)
+
+    def _plan(self, kinds: Sequence[RecordKind]) -> _Plan:
+        key = frozenset(kinds)
+        plan = self._plans.get(key)
+        if plan is None:
+            rules = [
+                index
+                for source, indexes in self._by_source.items()
+                if any(map(source.covers, key))
+                for index in indexes
+            ]
+            fields = frozenset[str]().union(*(self._fields_of[index] for index in rules))
+            found = {index for index in rules if self.clauses[index] is not None}
+            keywords = any(
+                leaf in self._keyword_leaves and not found.isdisjoint(owners) for leaf, owners in self._rules_of.items()
+            )
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = _Plan(
+                tuple(sorted(fields)),
+                frozenset(rules),
+                tuple(index for index in rules if index not in found),
+                keywords,
+            )
+        return plan
+
+    def _search(self, judge: Judge, name: str, plan: _Plan, pieces: dict[int, list[Int64]]) -> None:
+        column = judge.table.column(name)
+        if not len(column.values):
+            return
+        scan = self._scans[name]
+        scan.prepare(self._cache)
+        found, odd = scan.find(column.values)
+        judge.scanned.add(name)
+        for leaf, codes in self._hit_leaves(judge, self._wanted[name].postings, found, odd).items():
+            owners = self._rules_of.get(leaf)
+            if owners is None:
+                continue
+            rows = judge.rows_of(name, codes)
+            for index in owners:
+                if index in plan.rules:
+                    pieces.setdefault(index, []).append(rows)
+
+    @staticmethod
+    def _hit_leaves(
+        judge: Judge,
+        postings: Sequence[Sequence[tuple[int, bool]]],
+        found: Mapping[int, list[int]],
+        odd: set[int],
+    ) -> dict[int, list[int]]:
+        """Write down which leaves hold for which codes, or may; gives the codes of each, without repeats."""
+        hits: dict[int, list[int]] = {}
+        for atom, codes in found.items():
+            for leaf, decides in postings[atom]:
+                verdicts = judge.searched(leaf).verdicts
+                of = hits.setdefault(leaf, [])
+                for code in codes:
+                    verdict = verdicts[code]
+                    if verdict == 0:
+                        of.append(code)
+                    if verdict != 1:
+                        verdicts[code] = 1 if decides and code not in odd else UNKNOWN
+        return hits
+
+    def _search_keywords(self, judge: Judge, plan: _Plan, pieces: dict[int, list[Int64]]) -> None:
+        table = judge.table
+        hits: dict[int, list[int]] = {}
+        unread: Sequence[int] = range(len(table))
+        json = table.batch.format is RecordFormat.JSON
+        if json or not table.strings_given:
+            # What is written as it is can be looked for in the block, all records at once.
+            proposed, rows = self._prefilter(json).candidates(table.batch)
+            for leaf, found in proposed.items():
+                hits[leaf] = found.tolist()
+                verdicts = judge.searched(leaf).verdicts
+                for row in hits[leaf]:
+                    verdicts[row] = UNKNOWN
+            unread = rows.tolist()
+        if unread:
+            self._keyword_scan.prepare(self._cache)
+            texts = table.strings(unread) if table.strings_given else [tuple(judge.texts(row)) for row in unread]
+            places = {atom: [unread[at] for at in held] for atom, held in self._keyword_scan.find_in(texts).items()}
+            for leaf, more in self._hit_leaves(judge, self._keywords.postings, places, set()).items():
+                hits.setdefault(leaf, []).extend(more)
+        for leaf, held in hits.items():
+            owners = self._rules_of.get(leaf)
+            if owners is None or not held:
+                continue
+            found_rows = np.array(sorted(set(held)), dtype=np.int64)
+            for index in owners:
+                if index in plan.rules:
+                    pieces.setdefault(index, []).append(found_rows)
+
+    def _prefilter(self, json: bool) -> Prefilter:
+        prefilter = self._prefilters.get(json)
+        if prefilter is None:
+            keywords = {leaf: self._leaves.atoms(leaf) or () for leaf in self._keyword_leaves}
+            prefilter = self._prefilters[json] = Prefilter(keywords, json=json)
+        return prefilter
