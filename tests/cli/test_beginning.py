@@ -104,6 +104,17 @@ def test_hostile_samples_are_left_out_of_cases():
     assert "x1b" not in ran.out
 
 
+def test_a_json_event_with_hostile_text_is_written_in_ascii(tmp_path: Path):
+    samples, file = tmp_path / "evil.jsonl", tmp_path / "rule.yml"
+    hostile = {**EVENT, "CommandLine": "evil \u202e \x9b"}
+    samples.write_text(json.dumps(hostile, ensure_ascii=False) + "\n")
+    ran = vedette("rules", "new", "--from", samples)
+    assert ran.code == 0, ran.err
+    assert ran.out.isascii()
+    file.write_text(ran.out)
+    passes(file)
+
+
 @pytest.mark.slow
 def test_every_pattern_of_ours_makes_a_rule_against_the_others():
     """A rule for what one pattern matches, against a sample of each other pattern of that program."""

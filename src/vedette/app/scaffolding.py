@@ -3,6 +3,7 @@ Counterpart: `rules.scaffold` drafts it, `cli.rules.beginning` prints it."""
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Sequence
@@ -88,11 +89,22 @@ def _samples(given: Sequence[tuple[bytes, str]]) -> list[Sample]:
     parser = routed_parser([Rule("all", "All", Level.LOW)], Counters())
     by_format: dict[RecordFormat, list[tuple[bytes, str]]] = {}
     for raw, place in given:
-        by_format.setdefault(batch_of_lines([raw], year=YEAR).format, []).append((raw, place))
+        form = batch_of_lines([raw], year=YEAR).format
+        by_format.setdefault(form, []).append((_plain(raw) if form is RecordFormat.JSON else raw, place))
     for records in by_format.values():
         read = Records(parser, batch_of_lines([raw for raw, _ in records], year=YEAR))
         out += [Sample(raw, read.fields(row), read.kind(row), place) for row, (raw, place) in enumerate(records)]
     return out
+
+
+def _plain(raw: bytes) -> bytes:
+    """A JSON object in ASCII where it has what no file should show: the same to every parser."""
+    if writable(raw):
+        return raw
+    try:
+        return json.dumps(json.loads(raw)).encode()
+    except (ValueError, RecursionError):
+        return raw
 
 
 def _loaded(text: str) -> Rule:
