@@ -20,9 +20,9 @@ from vedette.system import kept
 _SEPARATOR = AFTER + BEFORE
 
 # A field whose values repeat is scanned once per value and not once per batch: so many of them are kept ...
-_KEPT = 8_192
+_KEPT = 4_096
 # ... none longer than this many characters, ...
-_KEPT_LENGTH = 512
+_KEPT_LENGTH = 256
 # ... unless, after so many, fewer than one in four was seen before.
 _TRIAL = 4_096
 
