@@ -271,6 +271,46 @@ def encoded(n: int, parts: Sequence[Part], exactly: Callable[[int], Any]) -> Col
     return Column(codes, distinct)
 
 
+def filled(base: Column | None, more: Column | None) -> Column | None:
+    """`base`, and where it is absent `more`."""
+    if base is None or more is None:
+        return base if more is None else more
+    rows = np.flatnonzero((base.codes < 0) & (more.codes >= 0))
+    if not len(rows):
+        return base
+    number = {identity(value): code for code, value in enumerate(base.values)}
+    values = list(base.values)
+    meaning = []
+    for value in more.values:
+        code = number.setdefault(identity(value), len(number))
+        if code == len(values):
+            values.append(value)
+        meaning.append(code)
+    codes = base.codes.copy()
+    codes[rows] = np.array(meaning, dtype=np.int32)[more.codes[rows]]
+    return Column(codes, values)
+
+
+def recoded(column: Column, found: Sequence[Value | None]) -> Column:
+    """A column whose distinct values became others; None = absent."""
+    number: dict[object, int] = {}
+    values: list[Value] = []
+    meaning = [-1] * (len(found) + 1)
+    for code, value in enumerate(found):
+        if value is not None:
+            meaning[code] = number.setdefault(identity(value), len(number))
+            if meaning[code] == len(values):
+                values.append(value)
+    return Column(np.array(meaning, dtype=np.int32)[column.codes], values)
+
+
+def moments_of(time: Int64) -> Column:
+    """@timestamp of these times."""
+    values, codes = np.unique(time, return_inverse=True)
+    texts = np.datetime_as_string(values.astype("datetime64[us]"), unit="us").tolist()
+    return Column(codes.astype(np.int32), [f"{text}Z" for text in texts])
+
+
 _STRINGS = 65_536
 
 

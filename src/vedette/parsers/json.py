@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from vedette.model.batch import Batch, Int64, Trust
-from vedette.model.events import Column, Kinds, Table, Value, identity
+from vedette.model.events import Column, Kinds, Table, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
-from vedette.parsers.frames import MISSING, Part, encoded, look_up, strings_of
+from vedette.parsers.frames import MISSING, Part, encoded, filled, look_up, moments_of, recoded, strings_of
 from vedette.parsers.instants import NO_TIME, column_of
 from vedette.parsers.kinds import family_of
 from vedette.parsers.lenses import names_of, read_objects
@@ -72,7 +72,7 @@ class Events:
             untimed=untimed,
         )
         providers: dict[str, Callable[[], Column]] = {
-            "@timestamp": lambda: _moments(time),
+            "@timestamp": lambda: moments_of(time),
             "event.created": lambda: Column.constant(n, rfc3339(batch.read_at)),
             "host.id": lambda: Column.constant(n, batch.origin.host_id),
             "event.original": self._original,
@@ -189,39 +189,6 @@ class Events:
 # ----------------------------------------------------------------------------------------------- helpers
 
 
-def filled(base: Column | None, more: Column | None) -> Column | None:
-    """`base`, and where it is absent `more`."""
-    if base is None or more is None:
-        return base if more is None else more
-    rows = np.flatnonzero((base.codes < 0) & (more.codes >= 0))
-    if not len(rows):
-        return base
-    number = {identity(value): code for code, value in enumerate(base.values)}
-    values = list(base.values)
-    meaning = []
-    for value in more.values:
-        code = number.setdefault(identity(value), len(number))
-        if code == len(values):
-            values.append(value)
-        meaning.append(code)
-    codes = base.codes.copy()
-    codes[rows] = np.array(meaning, dtype=np.int32)[more.codes[rows]]
-    return Column(codes, values)
-
-
-def recoded(column: Column, found: Sequence[Value | None]) -> Column:
-    """A column whose distinct values became others; None = absent."""
-    number: dict[object, int] = {}
-    values: list[Value] = []
-    meaning = [-1] * (len(found) + 1)
-    for code, value in enumerate(found):
-        if value is not None:
-            meaning[code] = number.setdefault(identity(value), len(number))
-            if meaning[code] == len(values):
-                values.append(value)
-    return Column(np.array(meaning, dtype=np.int32)[column.codes], values)
-
-
 def _derived(n: int, inputs: Sequence[Column | None], made: Callable[..., Value | None]) -> Column | None:
     if len(inputs) == 1:
         only = inputs[0]
@@ -237,12 +204,6 @@ def _derived(n: int, inputs: Sequence[Column | None], made: Callable[..., Value 
 
 def _single(value: Value) -> Value:
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
-
-
-def _moments(time: Int64) -> Column:
-    values, codes = np.unique(time, return_inverse=True)
-    texts = np.datetime_as_string(values.astype("datetime64[us]"), unit="us").tolist()
-    return Column(codes.astype(np.int32), [f"{text}Z" for text in texts])
 
 
 def _services(found: Kinds) -> Column:

@@ -1,0 +1,451 @@
+"""Linux audit events (all records of one event, a line each) to events under native, Sysmon and ECS names.
+Counterpart: `text.audit_lines` joined the lines; `parsers.audit_values` says what values mean; `detections` ask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from vedette.model.batch import Batch, Bool, Int32, Int64, Trust
+from vedette.model.events import Column, Kinds, RecordKind, Table, Value
+from vedette.model.protocols import Counter
+from vedette.model.reasons import DropReason
+from vedette.parsers import audit_values as meaning
+from vedette.parsers.columns import Block, keep, word_of
+from vedette.parsers.frames import encoded, filled, moments_of, recoded
+from vedette.text.addresses import canonical
+from vedette.text.escape import decode
+from vedette.text.times import rfc3339
+
+_STAMP = re.compile(rb"audit\((\d{1,12})\.(\d{1,9}):\d{1,20}\)")
+_ARGUMENT = re.compile(r"a\d{1,5}")
+_EARLIEST, _LATEST = 0, 253_402_300_799
+
+# What rules and ECS call what audit writes; of several names the first that an event has.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "Image": ("exe",),
+    "process.executable": ("exe",),
+    "process.name": ("comm",),
+    "process.title": ("proctitle",),
+    "CurrentDirectory": ("cwd",),
+    "process.working_directory": ("cwd",),
+    "process.tty.name": ("tty", "terminal"),
+    "host.name": ("node",),
+    "user.audit.id": ("auid",),
+    "user.id": ("uid",),
+    "user.effective.id": ("euid",),
+    "group.id": ("gid",),
+    "tags": ("key",),
+}
+NUMBERS: Mapping[str, str] = {
+    "process.pid": "pid",
+    "ProcessId": "pid",
+    "process.parent.pid": "ppid",
+    "ParentProcessId": "ppid",
+}
+
+
+class AuditParser:
+    """Linux audit. Pure; never raises, whatever the bytes. A record without time and serial is counted."""
+
+    def __init__(self, counter: Counter | None = None) -> None:
+        self._counter = counter
+
+    def parse(self, batch: Batch) -> Table:
+        """The events of `batch`, each record of it one joined event."""
+        events = Events(batch)
+        if self._counter is not None and events.unreadable:
+            self._counter.add("records_unreadable", DropReason.HEADER_UNREADABLE, events.unreadable)
+        return events.table()
+
+
+class Events:
+    """Makes the columns of one batch. All `key=value` words of it are found at once, and asked for by key."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._n = n = len(batch)
+        self._block = Block(batch.block)
+        raw = np.frombuffer(batch.block, dtype=np.uint8)
+        # Values with spaces are written in hexadecimal, so that a space ends a word everywhere.
+        breaks = np.flatnonzero((raw == 0x20) | (raw == 0x0A) | (raw == 0x1D) | (raw == 0x0D))
+        starts = np.union1d(breaks + 1, batch.starts) if n else np.empty(0, dtype=np.int64)
+        rows = np.searchsorted(batch.starts, starts, side="right") - 1
+        inside = (rows >= 0) & (starts < batch.ends[rows]) if n else np.empty(0, dtype=np.bool_)
+        starts, rows = starts[inside], rows[inside]
+        ends = np.append(breaks, len(raw))[np.searchsorted(breaks, starts)]
+        # The words of a program's message stand within `msg='...'`.
+        words = self._block.word(starts)
+        quoted = (words & keep(5)) == word_of(b"msg='")
+        if quoted.any():
+            starts = starts + 5 * quoted
+            words = self._block.word(starts)
+        self._starts, self._rows, self._words = starts, rows, words
+        self._ends = np.minimum(ends, batch.ends[rows]) if n else ends
+        self._found: dict[str, tuple[Int64, Int64, Int64]] = {}
+        self._columns: dict[str, Column | None] = {}
+        places, self._type_starts, type_ends = self._spans("type")
+        self._type_rows = places
+        codes, names = self._block.encode(self._type_starts, type_ends)
+        self._type_codes: Int32 = codes
+        self._type_names = [decode(name) for name in names]
+        self._time, self._read = self._times()
+        self.unreadable = n - int(np.count_nonzero(self._read))
+
+    # -------------------------------------------------------------------------------------------- words
+
+    def _spans(self, key: str) -> tuple[Int64, Int64, Int64]:
+        """Rows, starts and ends of the values of `key`, in order."""
+        known = self._found.get(key)
+        if known is None:
+            name = key.encode("utf-8", "replace") + b"="
+            there = (self._words & keep(len(name))) == word_of(name)
+            places = np.flatnonzero(there)
+            if len(name) > 8:
+                places = places[self._block.matches(self._starts[places], name)]
+            begin = self._starts[places] + len(name)
+            kept = begin <= self._ends[places]
+            places, begin = places[kept], begin[kept]
+            known = self._found[key] = self._rows[places], begin, self._ends[places]
+        return known
+
+    def _lines(self, starts: Int64) -> Int64:
+        """Which of the lines with a type each position is on; -1 before the first."""
+        lines: Int64 = np.searchsorted(self._type_starts, starts, side="right") - 1
+        return lines
+
+    def _on(self, starts: Int64, wanted: str) -> Bool:
+        """Whether each position is on a line of a type."""
+        if wanted not in self._type_names or not len(starts):
+            return np.zeros(len(starts), dtype=np.bool_)
+        lines = self._lines(starts)
+        found: Bool = (lines >= 0) & (self._type_codes[lines] == self._type_names.index(wanted))
+        return found
+
+    def _has(self, wanted: str) -> Bool:
+        """Which events have a record of a type."""
+        out = np.zeros(self._n, dtype=np.bool_)
+        if wanted in self._type_names:
+            out[self._type_rows[self._type_codes == self._type_names.index(wanted)]] = True
+        return out
+
+    def _column_of(
+        self, rows: Int64, starts: Int64, ends: Int64, made: Callable[[bytes], Value | None]
+    ) -> Column | None:
+        """A column of spans; several of one event are a field with several values."""
+        if not len(rows):
+            return None
+        codes, words = self._block.encode(starts, ends)
+        values = [made(word) for word in words]
+        if len(rows) > 1 and (rows[1:] == rows[:-1]).any():
+            several: dict[int, list[Value]] = {}
+            for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
+                value = values[code]
+                if value is not None and value not in several.setdefault(row, []):
+                    several[row].append(value)
+            kept = [(row, tuple(found) if len(found) > 1 else found[0]) for row, found in several.items() if found]
+            return encoded(self._n, [(np.array([row for row, _ in kept], dtype=np.int64), [v for _, v in kept])], int)
+        everywhere = np.full(self._n, -1, dtype=np.int32)
+        everywhere[rows] = codes
+        return recoded(Column(everywhere, words_of(words)), values)
+
+    # ------------------------------------------------------------------------------------------ columns
+
+    def table(self) -> Table:
+        """The table; every field is found when asked for."""
+        batch, n, time = self._batch, self._n, self._time
+        untimed = np.flatnonzero(~self._read)
+        table = Table(batch, time=time, kinds=self._kinds(), unreadable=self.unreadable, untimed=untimed)
+        providers: dict[str, Callable[[], Column]] = {
+            "@timestamp": lambda: moments_of(time),
+            "event.created": lambda: Column.constant(n, rfc3339(batch.read_at)),
+            "host.id": lambda: Column.constant(n, batch.origin.host_id),
+            "vedette.repeat": lambda: Column.constant(n, 1),
+            "vedette.service": lambda: Column.constant(n, "auditd"),
+            "vedette.trust": self._trust,
+            "message": self._original,
+            "event.original": self._original,
+        }
+        for name, provider in providers.items():
+            table.provide(name, provider)
+        table.provide_others(self.find)
+        table.provide_strings(self.strings)
+        return table
+
+    def find(self, name: str) -> Column | None:
+        """The column of a field; None where no event has it."""
+        if name not in self._columns:
+            self._columns[name] = self._make(name)
+        return self._columns[name]
+
+    def _make(self, name: str) -> Column | None:
+        made = _DERIVED.get(name)
+        if made is not None:
+            return made(self)
+        if name in NUMBERS:
+            return self._column_of(*self._spans(NUMBERS[name]), meaning.number)
+        keys = NAMES.get(name, (name,))
+        column: Column | None = None
+        for key in keys:
+            column = filled(column, self._native(key))
+        return column
+
+    def _native(self, key: str) -> Column | None:
+        if not key or any(character in key for character in ". =\n"):
+            return None
+        if key == "type":
+            return self._types()
+        rows, starts, ends = self._spans(key)
+        if _ARGUMENT.fullmatch(key):
+            return self._argument(key, rows, starts, ends)
+        return self._column_of(rows, starts, ends, meaning.value_of(key))
+
+    def _types(self) -> Column | None:
+        """The types of each event's records, each once."""
+        if not len(self._type_rows):
+            return None
+        codes, rows = self._type_codes.tolist(), self._type_rows
+        firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])).tolist()
+        shapes = [tuple(codes[begin:end]) for begin, end in zip(firsts, [*firsts[1:], len(codes)], strict=True)]
+        names = self._type_names
+        values: dict[tuple[int, ...], Value] = {}
+        for shape in set(shapes):
+            several = tuple(dict.fromkeys(names[code] for code in shape))
+            values[shape] = several if len(several) > 1 else several[0]
+        return encoded(self._n, [(rows[firsts], [values[shape] for shape in shapes])], int)
+
+    def _argument(self, key: str, rows: Int64, starts: Int64, ends: Int64) -> Column | None:
+        """An argument of the program that was run, where there is one, else of the system call."""
+        executed = self._on(starts, "EXECVE")
+        of_program = self._column_of(rows[executed], starts[executed], ends[executed], meaning.untrusted)
+        split = self._spans(f"{key}[0]")[0]
+        if len(split):
+            number = int(key[1:])
+            told = [self._arguments(row) for row in split.tolist()]
+            kept = [
+                (row, words[number]) for row, words in zip(split.tolist(), told, strict=True) if len(words) > number
+            ]
+            parts = [(np.array([row for row, _ in kept], dtype=np.int64), [word for _, word in kept])]
+            of_program = filled(of_program, encoded(self._n, parts, int) if kept else None)
+        rest = ~executed & ~self._has("EXECVE")[rows]
+        return filled(of_program, self._column_of(rows[rest], starts[rest], ends[rest], meaning.plain))
+
+    def _arguments(self, row: int) -> list[str]:
+        return meaning.arguments(self._batch.raw(row))
+
+    def _command_lines(self) -> Column | None:
+        """The arguments of the program run, put together; where none was run the title of the process that acted."""
+        executed = np.flatnonzero(self._has("EXECVE"))
+        block, starts, ends = self._batch.block, self._batch.starts, self._batch.ends
+        spans = zip(executed.tolist(), starts[executed].tolist(), ends[executed].tolist(), strict=True)
+        texts = [meaning.command_line(block, start, end) for _, start, end in spans]
+        parts = [(executed, texts)] if texts else []
+        rows, begin, stop = self._spans("proctitle")
+        rest = ~self._has("EXECVE")[rows]
+        return filled(encoded(self._n, parts, int), self._column_of(rows[rest], begin[rest], stop[rest], meaning.title))
+
+    def _calls(self) -> Column | None:
+        """The name of the system call: as an enriched log says it, else by its number."""
+        named = self._column_of(*self._spans("SYSCALL"), meaning.plain)
+        if named is not None and bool((named.codes[self._has("SYSCALL")] >= 0).all()):
+            return named
+        number = self._column_of(*self._spans("syscall"), meaning.plain)
+        machine = self._column_of(*self._spans("arch"), meaning.plain)
+        if number is None or machine is None:
+            return named
+        width = len(machine.values) + 1
+        mixed = (number.codes.astype(np.int64) + 1) * width + machine.codes + 1
+        found, inverse = np.unique(mixed, return_inverse=True)
+        values = []
+        for pair in found.tolist():
+            code, other = pair // width - 1, pair % width - 1
+            told = code >= 0 and other >= 0
+            values.append(meaning.call_of(machine.values[other], number.values[code]) if told else None)
+        return filled(named, recoded(Column(inverse.astype(np.int32), words_of(found.tolist())), values))
+
+    def _paths(self) -> tuple[Int64, Int64, Int64, Int64, list[str]]:
+        """Rows, starts, ends of the names of PATH records, and what was done to each: codes of nametypes."""
+        rows, starts, ends = self._spans("name")
+        _, type_starts, type_ends = self._spans("nametype")
+        kept = self._on(starts, "PATH")
+        rows, starts, ends = rows[kept], starts[kept], ends[kept]
+        codes, words = self._block.encode(type_starts, type_ends)
+        of_line = np.full(len(self._type_starts) + 1, -1, dtype=np.int64)
+        of_line[self._lines(type_starts)] = codes
+        return rows, starts, ends, of_line[self._lines(starts)], [decode(word) for word in words]
+
+    def _opened_to_write(self) -> Bool:
+        """Which events opened a file that is made or emptied where needed."""
+        out = np.zeros(self._n, dtype=np.bool_)
+        calls = self.find("SYSCALL")
+        if calls is None:
+            return out
+        for argument, names in meaning.FLAGS.items():
+            asked = np.array([value in names for value in calls.values] + [False])[calls.codes]
+            column = self._column_of(*self._spans(argument), meaning.plain) if asked.any() else None
+            if column is not None:
+                making = np.array([meaning.makes(value) for value in column.values] + [False])
+                out |= asked & making[column.codes]
+        return out
+
+    def _targets(self, *nametypes: str, opened: bool = False) -> Column | None:
+        """The full paths of files that were made (or removed, by nametype); also of those opened to be written anew."""
+        rows, starts, ends, codes, names = self._paths()
+        wanted = np.array([name in nametypes for name in names] + [False])[codes]
+        if opened:
+            normal = np.array([name == "NORMAL" for name in names] + [False])[codes]
+            wanted |= normal & self._opened_to_write()[rows]
+        rows, starts, ends = rows[wanted], starts[wanted], ends[wanted]
+        if not len(rows):
+            return None
+        column = self._column_of(rows, starts, ends, meaning.untrusted)
+        if column is None or all(meaning.is_absolute(value) for value in column.values):
+            return column
+        folders = self._native("cwd")
+        values = [
+            None if code < 0 else meaning.absolute(column.values[code], folders.value(row) if folders else None)
+            for row, code in enumerate(column.codes.tolist())
+        ]
+        return Column.from_values(values)
+
+    def _addresses(self, part: str) -> Column | None:
+        """Address or port that a SOCKADDR record names."""
+        return self._column_of(*self._spans("saddr"), lambda word: meaning.socket_address(word)[part])
+
+    def _peers(self) -> Column | None:
+        """source.ip: who logs in, as user space says; absent where an event names several."""
+        column = self._column_of(*self._spans("addr"), meaning.plain)
+        if column is None:
+            return None
+        found = [canonical(value) if isinstance(value, str) else None for value in column.values]
+        return recoded(column, found)
+
+    def _users(self) -> Column | None:
+        named = self._column_of(*self._spans("UID"), meaning.untrusted)
+        return filled(named, self._column_of(*self._spans("uid"), meaning.account))
+
+    def _accounts(self) -> Column | None:
+        return filled(self._column_of(*self._spans("acct"), meaning.untrusted), self.find("User"))
+
+    def _outcomes(self) -> Column | None:
+        told = self._column_of(*self._spans("success"), meaning.outcome)
+        return filled(told, self._column_of(*self._spans("res"), meaning.outcome))
+
+    def _initiated(self) -> Column | None:
+        rows = np.flatnonzero(self._connecting())
+        return encoded(self._n, [(rows, ["true"] * len(rows))], int) if len(rows) else None
+
+    def strings(self, rows: Sequence[int]) -> list[tuple[str, ...]]:
+        """The text of each event, and what is written in it in hexadecimal."""
+        command = self.find("CommandLine")
+        found = []
+        for row in rows:
+            texts = [decode(self._batch.raw(row)), *meaning.hidden(self._batch.raw(row))]
+            line = None if command is None else command.value(row)
+            found.append((*texts, line) if isinstance(line, str) else tuple(texts))
+        return found
+
+    def _original(self) -> Column:
+        codes, words = self._block.encode(self._batch.starts, self._batch.ends)
+        return Column(codes, [decode(word) for word in words])
+
+    def _trust(self) -> Column:
+        trust = self._batch.trust
+        if isinstance(trust, Trust):
+            return Column.constant(self._n, trust.name.lower())
+        return Column(trust.astype(np.int32), [level.name.lower() for level in sorted(Trust)])
+
+    # ------------------------------------------------------------------------------------ times and kinds
+
+    def _times(self) -> tuple[Int64, Bool]:
+        """Time of each event in microseconds, and which have one."""
+        time = np.full(self._n, self._batch.read_at, dtype=np.int64)
+        read = np.zeros(self._n, dtype=np.bool_)
+        rows, starts, ends = self._spans("msg")
+        fitting = self._block.matches(starts, b"audit(") & (ends - starts >= 23)
+        rows, starts = rows[fitting], starts[fitting] + 6
+        dotted = self._block.byte(starts + 10) == 0x2E
+        rows, starts = rows[dotted], starts[dotted]
+        good = self._block.digits(starts, starts + 10) & self._block.digits(starts + 11, starts + 14)
+        good &= self._block.byte(starts + 14) == 0x3A
+        rows, starts = rows[good], starts[good]
+        seconds = self._block.numbers(starts, starts + 2) * np.uint64(10**8) + self._block.numbers(
+            starts + 2, starts + 10
+        )
+        millis = self._block.numbers(starts + 11, starts + 14)
+        # All records of an event have one time.
+        time[rows] = seconds.astype(np.int64) * 1_000_000 + millis.astype(np.int64) * 1000
+        read[rows] = True
+        for row in np.flatnonzero(~read).tolist():
+            stamp = _STAMP.search(self._batch.raw(row))
+            if stamp is not None and _EARLIEST <= int(stamp[1]) <= _LATEST:
+                time[row] = int(stamp[1]) * 1_000_000 + int(stamp[2][:6].ljust(6, b"0"))
+                read[row] = True
+        return time, read
+
+    def _connecting(self) -> Bool:
+        """Which events set up a connection to an address of the internet."""
+        address = self._addresses("ip")
+        calls = self.find("SYSCALL")
+        if address is None or calls is None:
+            return np.zeros(self._n, dtype=np.bool_)
+        connects = np.array([value in meaning.CONNECTING for value in calls.values] + [False])[calls.codes]
+        found: Bool = connects & (address.codes >= 0)
+        return found
+
+    def _kinds(self) -> Kinds:
+        calls = self.find("SYSCALL")
+        executed = self._has("EXECVE")
+        if calls is not None:
+            run = np.array([value in meaning.EXECUTING for value in calls.values] + [False])[calls.codes]
+            failed = self._column_of(*self._spans("success"), meaning.outcome)
+            if failed is not None:
+                run &= np.array([value != "failure" for value in failed.values] + [True])[failed.codes]
+            executed = executed | run
+        connecting = self._connecting()
+        created, deleted = self.find("TargetFilename"), self._targets("DELETE")
+        flags = executed + 2 * connecting
+        if created is not None:
+            flags = flags + 4 * (created.codes >= 0)
+        if deleted is not None:
+            flags = flags + 8 * (deleted.codes >= 0)
+        flags = np.where(self._read, flags, 16)
+        used, codes = np.unique(flags, return_inverse=True)
+        return Kinds(codes.astype(np.int32), [_kind_of(flag) for flag in used.tolist()])
+
+
+def words_of(words: Sequence[object]) -> list[Value]:
+    """Stands for values that are recoded at once."""
+    return [None] * len(words)
+
+
+def _kind_of(flags: int) -> RecordKind:
+    if flags == 16:
+        return RecordKind("linux")
+    names = ("process_creation", "network_connection", "file_event", "file_delete")
+    categories = frozenset(name for bit, name in enumerate(names) if flags >> bit & 1)
+    return RecordKind("linux", categories, frozenset({"auditd"}))
+
+
+_DERIVED: Mapping[str, Callable[[Events], Column | None]] = {
+    "SYSCALL": Events._calls,
+    "CommandLine": Events._command_lines,
+    "process.command_line": Events._command_lines,
+    "TargetFilename": lambda events: events._targets("CREATE", opened=True),
+    "file.path": lambda events: filled(events._targets("CREATE", opened=True), events._targets("DELETE", "NORMAL")),
+    "DestinationIp": lambda events: events._addresses("ip"),
+    "destination.ip": lambda events: events._addresses("ip"),
+    "DestinationHostname": lambda events: events._addresses("ip"),
+    "DestinationPort": lambda events: events._addresses("port"),
+    "destination.port": lambda events: events._addresses("port"),
+    "Initiated": Events._initiated,
+    "User": Events._users,
+    "user.name": Events._accounts,
+    "event.outcome": Events._outcomes,
+    "event.action": Events._types,
+    "source.ip": Events._peers,
+    "source.address": partial(Events._native, key="addr"),
+}
