@@ -4,6 +4,7 @@ Counterpart: `rules` and `parsers` load, `detections` run; this is where they me
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,22 +100,31 @@ def routed_parser(rules: Sequence[Rule], counter: Counter) -> RoutingParser:
     lines = SyslogParser(
         pattern_cache.load(kept.folder()), wanted_of(log_sources(rules)), counter, interest=Interest(rules)
     )
-    return RoutingParser({**dict.fromkeys(RecordFormat, lines), RecordFormat.JSON: _JsonLater(counter)})
+    return RoutingParser(
+        {
+            RecordFormat.SYSLOG: lines,
+            RecordFormat.MESSAGE: lines,
+            RecordFormat.JSON: _Later("json", "JsonParser", counter),
+            RecordFormat.AUDIT: _Later("audit", "AuditParser", counter),
+            RecordFormat.ACCESS: _Later("access", "AccessParser", counter),
+        }
+    )
 
 
-class _JsonLater:
-    """The parser of JSON, imported when the first such record comes."""
+class _Later:
+    """A parser of our own that is imported when the first record of its format comes."""
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, module: str, name: str, counter: Counter) -> None:
+        self._module, self._name = module, name
         self._counter = counter
         self._parser: Parser | None = None
 
     def parse(self, batch: Batch) -> Table:
-        """As `JsonParser.parse`."""
+        """As the parser does."""
         if self._parser is None:
-            from vedette.parsers.json import JsonParser
-
-            self._parser = JsonParser(self._counter)
+            made = getattr(import_module(f"vedette.parsers.{self._module}"), self._name)
+            self._parser = made(self._counter)
+        assert self._parser is not None
         return self._parser.parse(batch)
 
 
