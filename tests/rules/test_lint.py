@@ -124,6 +124,10 @@ def test_fields_of_other_products_are_their_makers_matter(tmp_path: Path):
     assert problems_of(tmp_path, ("product: okta, service: okta", "eventType: x\nactor.alternateId: y")) == []
 
 
+def test_audit_records_name_their_own_fields(tmp_path: Path):
+    assert problems_of(tmp_path, ("product: linux, service: auditd", "type: EXECVE\nprocess.command_line: x")) == []
+
+
 def test_a_spelling_that_others_do_not_have(tmp_path: Path):
     azure = "product: azure, service: signinlogs"
     usual = [(azure, f"ResultType: {number}") for number in range(4)]
@@ -163,7 +167,10 @@ def test_a_count_the_attacker_spreads():
     correlate = replace(COUNT, of=("r-a",), group_by=("source.ip", "user.name"))
     blocking = Rule("r-b", "B", Level.LOW, advice="x", silent=True, correlate=correlate, response=Response())
     assert kinds(GOOD, blocking) == [ProblemKind.CHOSEN_KEY]
-    assert kinds(GOOD, replace(blocking, response=None)) == []
+    (noted,) = lint(LoadResult((GOOD, replace(blocking, response=None)), (), ()))
+    assert (noted.kind, noted.severity) == (ProblemKind.CHOSEN_KEY, Severity.NOTE)
+    assert kinds(replace(GOOD, key=("user.name",))) == [ProblemKind.CHOSEN_KEY]
+    assert kinds(replace(GOOD, key=("source.ip", "not.declared"))) == []
 
 
 def test_a_rule_for_which_nothing_is_looked_up():

@@ -21,6 +21,8 @@ from vedette.rules.schemas import array_of, known_fields
 _PREFIXES = frozenset({"vedette.source.prefix", "vedette.source.prefix_56"})
 _FROM_ANYWHERE = frozenset({"header", "journal", "derived", "pam"})
 """Who gives fields to records of every service: PAM speaks inside each program that uses it."""
+_OWN_NAMES = frozenset({"auditd"})
+"""Services whose records name their fields themselves, besides those the registry knows."""
 _OUTNUMBERED = 4
 """A spelling is taken for a slip where so many times more rules have the other one."""
 
@@ -120,15 +122,21 @@ def _response(rule: Rule) -> Iterator[Problem]:
 
 
 def _keyed(rule: Rule) -> Iterator[Problem]:
-    """A count that whoever is watched can spread over keys of his choice never gets full."""
-    if rule.correlate is None or rule.response is None:
-        return
-    for name in rule.correlate.group_by:
+    """Keys of a watched one's choice: a count he spreads over them never gets full, alerts he can make at will."""
+    counts = rule.correlate is not None and rule.response is not None
+    for name in rule.correlate.group_by if rule.correlate else rule.key:
         field = FIELDS.get(name)
-        if field is not None and field.attacker_text:
+        if field is None or not field.attacker_text:
+            continue
+        if counts:
             message = f"counts by {name!r}: who is to be blocked writes that text, and spreads the count with it"
             hint = "count by source.ip alone, or make a second rule without a response"
             yield _problem(rule, ProblemKind.CHOSEN_KEY, Severity.WARNING, message, hint)
+        else:
+            message = (
+                f"its alerts are keyed by {name!r}, text that whoever is watched may choose: each one makes a new alert"
+            )
+            yield _problem(rule, ProblemKind.CHOSEN_KEY, Severity.NOTE, message)
 
 
 # ---------------------------------------------------------------------------------------------- fields
@@ -151,7 +159,7 @@ def _tested_fields(rule: Rule) -> list[str]:
 
 def _fields(rule: Rule, places: Places, spellings: _Spellings) -> Iterator[Problem]:
     service = rule.logsource.service
-    parsers = {parser for field in FIELDS.values() for parser in field.given_by} - _FROM_ANYWHERE
+    parsers = {parser for field in FIELDS.values() for parser in field.given_by} - _FROM_ANYWHERE - _OWN_NAMES
     schema = known_fields(rule.logsource)
     for name in _tested_fields(rule):
         field = FIELDS.get(name)
