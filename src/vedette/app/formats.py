@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from vedette.model.batch import Int64, RecordFormat
+from vedette.model.batch import Int64, RecordFormat, split_lines
 from vedette.parsers.splitting import ObjectSplitter
+from vedette.text.audit_lines import arrange, safe_cut
 
 AUTO = "auto"
 CHOICES = (AUTO, *(form.value for form in RecordFormat if form is not RecordFormat.MESSAGE))
 """What `--format` takes."""
 
 _LOOKED_AT = 20
+_TAIL, _AHEAD = 4096, 256
+"""Lines looked at for a place to cut an audit log, and how many of them should stay behind it."""
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[{\]])')
 _AUDIT = re.compile(rb"(?:node=\S+ )?type=\S+ msg=audit\(\d+\.\d+:\d+\)")
 _ACCESS = re.compile(
@@ -60,6 +63,34 @@ def objects_in(chunks: Iterable[bytes], size: int, limit: int) -> Iterator[tuple
                 cut,
             )
             records, lines, held, cut = [], [], 0, 0
+
+
+def audit_in(chunks: Iterable[bytes], size: int, limit: int) -> Iterator[tuple[bytes, Int64, int]]:
+    """Events of a Linux audit log, their lines put together, in blocks of about `size` bytes; else as `objects_in`."""
+    pieces: list[bytes] = []
+    held, line = 0, 1
+    for data, last in _last_told(chunks):
+        pieces.append(data)
+        held += len(data)
+        if not held or (held < size and not last):
+            continue
+        block = b"".join(pieces)
+        end = len(block) if last or held > 2 * size + limit else block.rfind(b"\n") + 1
+        starts, ends = split_lines(block[:end])
+        count = len(starts)
+        if not last and count:
+            tail = max(count - _TAIL, 0)
+            count = tail + safe_cut(block, starts[tail:], ends[tail:], _AHEAD)
+        if not count:
+            pieces = [block]
+            continue
+        events = arrange(block, starts[:count], ends[:count])
+        short = np.minimum(events.ends, events.starts + limit)
+        cut = int(np.count_nonzero(short < events.ends))
+        yield events.block, np.stack([events.starts, short, line + events.firsts]), cut
+        line += count
+        pieces = [block[int(starts[count]) :] if count < len(starts) else block[end:]]
+        held = len(pieces[0])
 
 
 def _last_told(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 import numpy as np
 
-from vedette.app.formats import AUTO, format_of, objects_in
+from vedette.app.formats import AUTO, audit_in, format_of, objects_in
 from vedette.app.merge import merged
 from vedette.app.workers import ForkedPool, InlinePool, Pool
 from vedette.detections.correlate import Correlator
@@ -108,7 +108,7 @@ def open_files(
             raise VedetteError(f"cannot read {path}: {error.strerror}") from None
         its_year, read_at = span_of_file(first, last, year=year, mtime=mtime, timezone=timezone)
         form = format_of(head) if record_format == AUTO else RecordFormat(record_format)
-        whole_lines = form is not RecordFormat.JSON or is_lines(head)
+        whole_lines = is_lines(head) if form is RecordFormat.JSON else form is not RecordFormat.AUDIT
         origin = Origin(REPLAY_HOST_ID, f"file:{path}")
         files.append(ReplayFile(path, origin, its_year, read_at, form, whole_lines))
     return files
@@ -278,7 +278,8 @@ class _Reader:
 
     def stretches(self) -> Iterator[Stretch]:
         """Every block of the file, matched, in order."""
-        ahead = self._replay._workers + 2
+        # As many as the workers hold, and one more to be given out at once.
+        ahead = 2 * self._replay._workers + 1
         while True:
             while len(self._flight) < ahead and (job := next(self._jobs, None)) is not None:
                 done = self._raw.tell() if self._compressed else job.offset + job.length
@@ -315,11 +316,12 @@ class _Reader:
         return self._cut_compressed() if self._compressed else self._cut_plain()
 
     def _cut_objects(self) -> Iterator[_Job]:
-        """Jobs of a JSON file that does not have one object a line."""
+        """Jobs of a file whose records are not its lines: JSON of several lines, Linux audit."""
         packed = gzip.GzipFile(fileobj=self._raw) if self._compressed else None
         chunks = iter(lambda: self._raw.read(_ENDS) if packed is None else self._inflated(packed), b"")
+        found = audit_in if self.file.format is RecordFormat.AUDIT else objects_in
         done = 0
-        for number, (block, spans, cut) in enumerate(objects_in(chunks, self._replay._chunk, LONGEST)):
+        for number, (block, spans, cut) in enumerate(found(chunks, self._replay._chunk, LONGEST)):
             at = self._raw.tell()
             self._replay.cut(cut)
             yield _Job(self._index, number, done, 0 if self._compressed else at - done, block, spans.tobytes())

@@ -129,17 +129,18 @@ def whole(block: bytes, starts: Int64, ends: Int64) -> int:
     return int(np.flatnonzero(ids == ids[-1])[0])
 
 
-def safe_cut(block: bytes, starts: Int64, ends: Int64) -> int:
-    """A line near the end before which a block may be cut: no event has lines on both sides; -1 where there is none."""
-    ids = ids_of(block, starts, ends)
-    n = len(ids)
-    last: dict[int, int] = {}
-    for line, event in enumerate(ids.tolist()):
-        if event:
-            last[event] = line
-    reach, best = -1, -1
-    for line, event in enumerate(ids.tolist()):
-        if line > reach and line:
+def safe_cut(block: bytes, starts: Int64, ends: Int64, ahead: int) -> int:
+    """The last line before which lines may be cut: no event has lines on both sides, so far.
+
+    Lines of one event lie near each other: cuts with `ahead` lines behind them are preferred. 0 where there is none.
+    """
+    ids = ids_of(block, starts, ends).tolist()
+    last = {event: line for line, event in enumerate(ids) if event}
+    reach, best = -1, 0
+    for line, event in enumerate(ids):
+        if line > reach:
+            if best and line > len(ids) - ahead:
+                break
             best = line
         reach = max(reach, last.get(event, line))
-    return best if 0 < best < n else -1
+    return best
