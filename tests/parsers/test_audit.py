@@ -1,0 +1,166 @@
+"""Linux audit: joined events under native, Sysmon and ECS names, kinds, hostile bytes.
+Counterpart: src/vedette/parsers/{audit,audit_values,syscalls}.py and text/audit_lines.py."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vedette.app.counters import Counters
+from vedette.app.formats import audit_in
+from vedette.model.batch import Batch, Origin, RecordFormat, split_lines
+from vedette.model.events import Table, Value
+from vedette.model.reasons import DropReason
+from vedette.parsers.audit import AuditParser
+from vedette.text.audit_lines import arrange
+
+_CALL = (
+    "type=SYSCALL msg=audit(1795132800.005:{serial}): arch=c000003e syscall={call} success={success} exit=0 "
+    'a0=ffffff9c a1=7ffd a2={flags} a3=8 items=2 ppid=7 pid=9 auid=1000 uid={uid} gid=0 euid=0 tty=pts0 ses=1 comm="sh" '
+    'exe="/usr/bin/dash" key="k"'
+)
+
+
+def call(number: int, *, serial: int = 1, success: str = "yes", flags: str = "0", uid: int = 0) -> str:
+    return _CALL.format(call=number, serial=serial, success=success, flags=flags, uid=uid)
+
+
+def more(kind: str, text: str, serial: int = 1) -> str:
+    return f"type={kind} msg=audit(1795132800.005:{serial}): {text}"
+
+
+EXECVE = [
+    call(59),
+    more("EXECVE", 'argc=3 a0="sh" a1="-c" a2=6964203B206964'),
+    more("CWD", 'cwd="/srv"'),
+    more("PATH", 'item=0 name="/usr/bin/dash" inode=1 nametype=NORMAL'),
+    more("PROCTITLE", "proctitle=7368002D63"),
+]
+CONNECT = [call(42), more("SOCKADDR", "saddr=020001BBC6336407")]
+CREATE = [
+    call(257, flags="241"),
+    more("CWD", 'cwd="/srv"'),
+    more("PATH", 'item=0 name="/srv/" inode=1 nametype=PARENT'),
+    more("PATH", 'item=1 name="out.txt" inode=2 nametype=CREATE'),
+]
+
+
+def table_of(*lines: str | bytes, counter: Counters | None = None) -> Table:
+    block = b"".join((line.encode() if isinstance(line, str) else line) + b"\n" for line in lines)
+    events = arrange(block, *split_lines(block))
+    batch = Batch(
+        Origin("host", "test"), 0, events.block, events.starts, events.ends, events.firsts, 5, RecordFormat.AUDIT
+    )
+    return AuditParser(counter).parse(batch)
+
+
+def first(table: Table, *fields: str) -> dict[str, Value]:
+    return {field: table.column(field).value(0) for field in fields}
+
+
+def categories(table: Table) -> list[set[str]]:
+    return [set(table.kinds.kinds[code].categories) for code in table.kinds.codes]
+
+
+def test_a_program_that_was_run() -> None:
+    table = table_of(*EXECVE)
+    assert categories(table) == [{"process_creation"}]
+    wanted = {
+        "type": ("SYSCALL", "EXECVE", "CWD", "PATH", "PROCTITLE"),
+        "SYSCALL": "execve",
+        "Image": "/usr/bin/dash",
+        "CommandLine": "sh -c id ; id",
+        "a0": "sh",
+        "a2": "id ; id",
+        "a3": None,
+        "CurrentDirectory": "/srv",
+        "User": "root",
+        "process.pid": 9,
+        "ParentProcessId": 7,
+        "proctitle": "sh -c",
+        "key": "k",
+        "event.outcome": "success",
+        "@timestamp": "2026-11-20T00:00:00.005000Z",
+    }
+    assert first(table, *wanted) == wanted
+    assert table.kinds.kinds[0].services == {"auditd"}
+    assert "id ; id" in table.strings([0])[0]
+
+
+def test_split_arguments_are_put_together() -> None:
+    table = table_of(call(59), more("EXECVE", 'argc=2 a0="cat" a1_len=8 a1[0]="/etc" a1[1]="/abc"'))
+    assert first(table, "CommandLine", "a0", "a1") == {"CommandLine": "cat /etc/abc", "a0": "cat", "a1": "/etc/abc"}
+
+
+def test_connections_and_files() -> None:
+    table = table_of(*CONNECT)
+    assert categories(table) == [{"network_connection"}]
+    wanted = {"DestinationIp": "198.51.100.7", "DestinationPort": 443, "Initiated": "true"}
+    assert first(table, *wanted) == wanted
+    table = table_of(*CREATE)
+    assert categories(table) == [{"file_event"}]
+    assert first(table, "TargetFilename", "a0") == {"TargetFilename": "/srv/out.txt", "a0": "ffffff9c"}
+    assert categories(table_of(call(59, success="no"))) == [set()]
+
+
+def test_enriched_and_user_space_records() -> None:
+    table = table_of(call(59, uid=1000) + '\x1dARCH=x86_64 SYSCALL=execve AUID="anna" UID="anna"')
+    assert first(table, "User", "SYSCALL") == {"User": "anna", "SYSCALL": "execve"}
+    told = (
+        'msg=\'op=login acct="root" exe="/usr/sbin/sshd" hostname=? addr=::ffff:198.51.100.9 terminal=ssh res=failed\''
+    )
+    table = table_of(more("USER_LOGIN", f"pid=3 uid=0 auid=0 ses=1 {told}"))
+    wanted = {"source.ip": "198.51.100.9", "user.name": "root", "op": "login", "event.outcome": "failure"}
+    assert first(table, *wanted) == wanted
+
+
+def test_interleaved_events_come_apart_and_others_are_counted() -> None:
+    second = [call(42, serial=2), more("SOCKADDR", "saddr=020001BBC6336407", 2)]
+    counters = Counters()
+    mixed = [EXECVE[0], second[0], EXECVE[1], second[1], "no audit record"]
+    table = table_of(*mixed, counter=counters)
+    assert categories(table) == [{"process_creation"}, {"network_connection"}, set()]
+    assert table.batch.positions.tolist() == [0, 1, 4]
+    assert table.untimed.tolist() == [2]
+    assert counters.value("records_unreadable", DropReason.HEADER_UNREADABLE) == 1
+
+
+def test_the_same_events_however_the_file_is_read() -> None:
+    lines = [line.replace(":1)", f":{n})") for n in range(40) for line in EXECVE]
+    data = "".join(f"{line}\n" for line in lines).encode()
+
+    def events(piece: int, size: int) -> list[tuple[bytes, int]]:
+        pieces = (data[at : at + piece] for at in range(0, len(data), piece))
+        blocks = audit_in(pieces, size, 1 << 20)
+        return [(block[start:end], line) for block, spans, _ in blocks for start, end, line in spans.T.tolist()]
+
+    whole = events(1 << 20, 1 << 20)
+    assert [line for _, line in whole] == list(range(1, 201, 5))
+    assert events(100, 5_000) == whole == events(977, 1)
+
+
+_BITS = st.sampled_from(
+    [*EXECVE, *CONNECT, *CREATE, "type=", "type=EXECVE msg=audit(1.2:3): a0=", "saddr=02", "\x1d", ""]
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.binary(max_size=40) | _BITS.map(str.encode), max_size=6))
+def test_nothing_raises(lines: list[bytes]) -> None:
+    table = table_of(*lines)
+    for field in (
+        "type",
+        "CommandLine",
+        "a0",
+        "a1",
+        "TargetFilename",
+        "DestinationIp",
+        "source.ip",
+        "User",
+        "key",
+        "x.y",
+    ):
+        column = table.column(field)
+        assert len(column.codes) == len(table)
+        assert int(column.codes.max(initial=-1)) < len(column.values)
+    assert len(table.strings(range(len(table)))) == len(table) == len(table.time)
