@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vedette.model.errors import RuleError
+from vedette.model.errors import VedetteError
 from vedette.model.rules import Comparison, Correlate, CorrelationKind, NotifyStep, Response, RuleKind, Scope, Threshold
 from vedette.rules.cases import Case, read_cases
 from vedette.rules.documents import Document, Yaml
@@ -116,7 +116,7 @@ class _Values:
     found: dict[str, Yaml]
     path: tuple[str | int, ...]
 
-    def wrong(self, key: str, what: str) -> RuleError:
+    def wrong(self, key: str, what: str) -> VedetteError:
         return self.document.error(f"{key!r} is {what}", *self.path, key)
 
     def text(self, key: str, default: str = "") -> str:

@@ -1,0 +1,493 @@
+"""The port policy as one readable YAML file: who may reach which port of which host, and who answers for it.
+Counterpart: `model.ports.PortPolicy` is what comes out; docs/ports.md and `vedette ports schema` describe the file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from ipaddress import ip_network
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+
+from vedette.inventory.reading import parse_document, read_document, validated
+from vedette.model.clock import DAY
+from vedette.model.errors import ConfigError, Location
+from vedette.model.levels import Level
+from vedette.model.ports import (
+    ALL_PORTS,
+    GATEWAYS,
+    LOCAL_VANTAGE,
+    NOBODY,
+    WORLD,
+    Attention,
+    HostExpectation,
+    NamedNetwork,
+    Network,
+    Opening,
+    PortPolicy,
+    PortRange,
+    Protocol,
+    Vantage,
+    effective,
+)
+from vedette.text.addresses import canonical, contains, parse_network
+from vedette.text.documents import Document, Path_
+from vedette.text.times import parse_rfc3339
+
+WIDEST_V4, WIDEST_V6 = 8, 16
+"""Shorter prefixes than these are nobody's own network."""
+_RESERVED = (WORLD, NOBODY, GATEWAYS)
+_WORDS_OF_YAML = frozenset(["true", "false", "null", "yes", "no", "on", "off", "y", "n"])
+_KEY = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?/(tcp|udp)")
+_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
+
+
+def _port_key(text: str) -> str:
+    parse_port_key(text)
+    return text
+
+
+def _network(text: str) -> str:
+    parse_network(text)
+    return text
+
+
+def _own_network(text: str) -> str:
+    found = parse_network(text)
+    if found.prefixlen < (WIDEST_V4 if found.version == 4 else WIDEST_V6):
+        raise ValueError(
+            f"{text} is too wide to be one's own (hint: name the networks that are yours, /{WIDEST_V4} at most)"
+        )
+    return text
+
+
+def _named_prefix(text: str) -> str:
+    if parse_network(text).prefixlen == 0:
+        raise ValueError(f"{text} is everybody (hint: write `from: {WORLD}`)")
+    return text
+
+
+def _address(text: str) -> str:
+    if canonical(text) is None:
+        raise ValueError(f"{text!r} is not an address (hint: names to be resolved stand under `names`)")
+    return text
+
+
+def _host_name(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is not a host name")
+    return text
+
+
+def _until(text: str) -> str:
+    parse_until(text)
+    return text
+
+
+def _ranges(text: str | int) -> str:
+    parse_range(str(text))
+    return str(text)
+
+
+def _shape(value: Any) -> str:
+    return "long" if isinstance(value, dict | PortWords) else "list" if isinstance(value, list) else "short"
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}$")]
+Word = Annotated[str, StringConstraints(max_length=500)]
+PortKey = Annotated[
+    str,
+    Field(description="22/tcp or 8000-8100/udp", pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp)$"),
+    AfterValidator(_port_key),
+]
+PortsOf = Annotated[str | int, AfterValidator(_ranges), Field(description="22 or 1-1024")]
+Sources = Annotated[list[Name], Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class PortWords(_Part):
+    """What is said of a port: from where it may be reached, and who answers for that."""
+
+    from_: Name | Sources = Field(alias="from", description="world, gateways, nobody, or names of networks")
+    must_answer: bool = Field(False, description="a service that has to be up: drift when it does not answer")
+    owner: Word = ""
+    reason: Word = ""
+    until: Annotated[str, AfterValidator(_until)] = Field(
+        "", description="last day (UTC) or RFC 3339 time of the opening"
+    )
+    level: Literal["informational", "low", "medium", "high", "critical"] | None = Field(
+        None, description="of a drift here, in place of the usual one"
+    )
+
+
+Allowance = Annotated[
+    Annotated[Name, Tag("short")] | Annotated[Sources, Tag("list")] | Annotated[PortWords, Tag("long")],
+    Discriminator(_shape),
+]
+Ports = dict[PortKey, Allowance]
+
+
+class RoleWords(_Part):
+    """What every host of a role has."""
+
+    ports: Ports = {}
+    gateway: bool = Field(False, description="hosts of this role are gateways (bastions)")
+
+
+class GroupWords(_Part):
+    """What every host of a group has, roles included."""
+
+    roles: list[Name] = []
+    ports: Ports = {}
+
+
+class HostWords(_Part):
+    """One host. Without addresses and names, its key is the address or the name."""
+
+    addresses: list[Annotated[str, AfterValidator(_address)]] = []
+    names: list[Annotated[str, AfterValidator(_host_name)]] = []
+    roles: list[Name] = []
+    groups: list[Name] = []
+    ports: Ports = {}
+    gateway: bool = False
+
+
+class VantageWords(_Part):
+    """A place to look from, and the network it stands in."""
+
+    network: Name = WORLD
+    agent: Name | Literal[""] = ""
+
+
+class ProbeWords(_Part):
+    """Which ports are looked at."""
+
+    tcp: PortsOf | list[PortsOf] = "1-65535"
+    udp: PortsOf | list[PortsOf] = []
+
+
+class PolicyWords(_Part):
+    """A port policy, version 1. What it does not allow may answer nobody."""
+
+    version: Literal[1]
+    own_networks: Annotated[list[Annotated[str, AfterValidator(_own_network)]], Field(min_length=1)]
+    networks: dict[Name, Annotated[list[Annotated[str, AfterValidator(_named_prefix)]], Field(min_length=1)]] = {}
+    vantage: dict[Name, VantageWords] = {}
+    only_on_gateways: list[PortKey] = Field([], description="ports that may be open to the world on gateways alone")
+    probe: ProbeWords = ProbeWords()
+    roles: dict[Name, RoleWords] = {}
+    groups: dict[Name, GroupWords] = {}
+    hosts: dict[Name, HostWords] = {}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a port policy (draft 2020-12)."""
+    generated = PolicyWords.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
+
+
+def read_policy(path: Path) -> PortPolicy:
+    """The policy in a file; ConfigError with file:line:column for the first thing that is wrong with it."""
+    return _Reader(read_document(path, "port policy")).policy()
+
+
+def parse_policy(raw: bytes, file: str) -> PortPolicy:
+    """The policy in `raw`; as `read_policy`."""
+    return _Reader(parse_document(raw, file, "port policy")).policy()
+
+
+def parse_port_key(text: str) -> tuple[PortRange, Protocol]:
+    """`22/tcp`, `8000-8100/udp`; ValueError else."""
+    found = _KEY.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a port (hint: write 22/tcp, 8000-8100/tcp or 53/udp)")
+    return PortRange(int(found[1]), int(found[2] or found[1])), Protocol(found[3])
+
+
+def parse_range(text: str) -> PortRange:
+    """`22`, `1-1024`; ValueError else."""
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no port or range of ports (hint: write 22 or 1-1024)")
+    return PortRange(int(found[1]), int(found[2] or found[1]))
+
+
+def parse_until(text: str) -> int:
+    """The end of an opening in microseconds UTC: the end of a day, or an RFC 3339 time; 0 for no text."""
+    if not text:
+        return 0
+    try:
+        if len(text) == len("2026-12-31"):
+            return parse_rfc3339(f"{date.fromisoformat(text).isoformat()}T00:00:00Z") + DAY
+        return parse_rfc3339(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no date (hint: write 2026-12-31, or 2026-12-31T18:00:00Z)") from None
+
+
+def joined(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
+    """The same ports as ranges that are sorted and apart."""
+    out: list[PortRange] = []
+    for one in sorted(ranges):
+        if out and one.first <= out[-1].last + 1:
+            out[-1] = PortRange(out[-1].first, max(out[-1].last, one.last))
+        else:
+            out.append(one)
+    return tuple(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """One file on its way to a policy: what pydantic cannot see, names that lead nowhere for example."""
+
+    document: Document
+
+    def policy(self) -> PortPolicy:
+        words = validated(PolicyWords, self.document)
+        own = tuple(parse_network(text) for text in words.own_networks)
+        networks = {
+            name: NamedNetwork(name, tuple(parse_network(text) for text in prefixes), self.at("networks", name))
+            for name, prefixes in words.networks.items()
+        }
+        for name in networks:
+            if name in _RESERVED:
+                raise self.wrong(f"{name} has a meaning of its own", "networks", name, hint="take another name")
+        roles = {name: self.openings(role.ports, networks, "roles", name) for name, role in words.roles.items()}
+        groups = {name: self.openings(group.ports, networks, "groups", name) for name, group in words.groups.items()}
+        for name, group in words.groups.items():
+            self.known(group.roles, roles, "role", "groups", name, "roles")
+        hosts = [self.host(name, host, words, roles, groups, networks, own) for name, host in words.hosts.items()]
+        self.apart(hosts)
+        hosts = self.with_gateways(hosts, networks)
+        restricted = tuple(parse_port_key(key) for key in words.only_on_gateways)
+        self.bastions(hosts, restricted)
+        return PortPolicy(
+            own_networks=own,
+            hosts=tuple(hosts),
+            networks=networks,
+            vantages=self.vantages(words.vantage, networks) or (LOCAL_VANTAGE,),
+            attention=Attention(_attention(words.probe.tcp), _attention(words.probe.udp)),
+            only_on_gateways=restricted,
+            origin=self.document.start,
+        )
+
+    def host(
+        self,
+        name: str,
+        words: HostWords,
+        policy: PolicyWords,
+        roles: Mapping[str, tuple[Opening, ...]],
+        groups: Mapping[str, tuple[Opening, ...]],
+        networks: Mapping[str, NamedNetwork],
+        own: tuple[Network, ...],
+    ) -> HostExpectation:
+        self.known(words.roles, roles, "role", "hosts", name, "roles")
+        self.known(words.groups, groups, "group", "hosts", name, "groups")
+        all_roles = list(
+            dict.fromkeys([*words.roles, *(role for one in words.groups for role in policy.groups[one].roles)])
+        )
+        addresses, names = [canonical(text) or text for text in words.addresses], list(words.names)
+        where: tuple[Path_, ...] = tuple(("hosts", name, "addresses", at) for at in range(len(addresses)))
+        if not addresses and not names:
+            where = (("hosts", name),)
+            if found := canonical(name):
+                addresses.append(found)
+            elif _HOST_NAME.fullmatch(name):
+                names.append(name)
+            else:
+                raise self.wrong(f"{name} is neither address nor name", "hosts", name, hint="give it `addresses`")
+        for address, path in zip(addresses, where, strict=False):
+            if not contains(own, address):
+                raise self.wrong(
+                    f"{address} is outside own_networks: only what is one's own is looked at",
+                    *path,
+                    hint=_own_hint(own),
+                )
+        inherited = [one for role in all_roles for one in roles[role]]
+        inherited += [one for group in words.groups for one in groups[group]]
+        return HostExpectation(
+            name=name,
+            addresses=tuple(dict.fromkeys(addresses)),
+            names=tuple(dict.fromkeys(names)),
+            roles=tuple(all_roles),
+            groups=tuple(words.groups),
+            openings=effective(self.openings(words.ports, networks, "hosts", name), inherited),
+            gateway=words.gateway or any(policy.roles[role].gateway for role in all_roles),
+            origin=self.at("hosts", name),
+        )
+
+    def openings(self, ports: Ports, networks: Mapping[str, NamedNetwork], *path: str) -> tuple[Opening, ...]:
+        out = []
+        for key, said in ports.items():
+            span, protocol = parse_port_key(key)
+            here = (*path, "ports", key)
+            words = said if isinstance(said, PortWords) else PortWords.model_validate({"from": said})
+            sources = tuple(dict.fromkeys([words.from_] if isinstance(words.from_, str) else words.from_))
+            self.known(
+                sources, [*networks, *_RESERVED], "network", *here, *(["from"] if isinstance(said, PortWords) else [])
+            )
+            if NOBODY in sources and len(sources) > 1:
+                raise self.wrong(f"{key}: nobody, and others too", *here, hint=f"write {NOBODY} alone, or leave it out")
+            if NOBODY in sources and words.must_answer:
+                raise self.wrong(
+                    f"{key} must answer, and nobody may reach it", *here, hint="say from where it is reached"
+                )
+            out.append(
+                Opening(
+                    ports=span,
+                    protocol=protocol,
+                    sources=sources,
+                    must_answer=words.must_answer,
+                    owner=words.owner,
+                    reason=words.reason,
+                    until=parse_until(words.until),
+                    level=Level.parse(words.level) if words.level else None,
+                    origin=self.at(*here),
+                )
+            )
+        for one, other in combinations(out, 2):
+            if one.protocol is other.protocol and one.ports.without(other.ports) != (one.ports,):
+                raise ConfigError(
+                    f"{other.ports}/{other.protocol.value} is already spoken of in {one.origin}",
+                    location=other.origin,
+                    hint="say everything about a port once",
+                )
+        return tuple(out)
+
+    def vantages(self, words: Mapping[str, VantageWords], networks: Mapping[str, NamedNetwork]) -> tuple[Vantage, ...]:
+        for name, one in words.items():
+            self.known([one.network], [*networks, WORLD, GATEWAYS], "network", "vantage", name, "network")
+        return tuple(Vantage(name, one.network, one.agent, self.at("vantage", name)) for name, one in words.items())
+
+    def apart(self, hosts: Iterable[HostExpectation]) -> None:
+        """No address belongs to two hosts: what is expected of it would depend on who asks."""
+        seen: dict[str, HostExpectation] = {}
+        for host in hosts:
+            for text in (*host.addresses, *host.names):
+                if text in seen:
+                    raise ConfigError(
+                        f"{text} belongs to {seen[text].name} too", location=host.origin, hint="one host, one entry"
+                    )
+                seen[text] = host
+
+    def with_gateways(self, hosts: list[HostExpectation], networks: dict[str, NamedNetwork]) -> list[HostExpectation]:
+        """Every host with the names of the gateways it admits; the network made of them is added."""
+        gateways = [one for one in hosts if one.gateway]
+        networks[GATEWAYS] = NamedNetwork(
+            GATEWAYS, tuple(ip_network(address) for one in gateways for address in one.addresses), self.document.start
+        )
+        names = tuple(one.name for one in gateways)
+        out = []
+        for host in hosts:
+            asked = next((one for one in host.openings if GATEWAYS in one.sources), None)
+            if asked is not None and not gateways:
+                raise ConfigError(
+                    "is open to gateways, and no host is one",
+                    location=asked.origin,
+                    hint="`gateway: true` on a host or role",
+                )
+            out.append(_replaced(host, names if asked is not None and not host.gateway else ()))
+        return out
+
+    def bastions(self, hosts: Iterable[HostExpectation], restricted: Iterable[tuple[PortRange, Protocol]]) -> None:
+        for host in hosts:
+            if host.gateway:
+                continue
+            for opening in host.openings:
+                for ports, protocol in restricted:
+                    apart = opening.ports.without(ports) == (opening.ports,)
+                    if WORLD in opening.sources and opening.protocol is protocol and not apart:
+                        raise ConfigError(
+                            f"{ports}/{protocol.value} is open to the world on {host.name}, which is no gateway",
+                            location=opening.origin,
+                            hint=f"`from: {GATEWAYS}`, or make it a gateway",
+                        )
+
+    def known(self, asked: Iterable[str], there: Iterable[str], what: str, *path: str) -> None:
+        names = list(there)
+        for at, name in enumerate(asked):
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"{what}s: {', '.join(sorted(names)) or 'none'}"
+                raise self.wrong(f"there is no {what} {name}", *path, at, hint=hint)
+
+    def at(self, *path: str | int) -> Location:
+        return self.document.at(*path)
+
+    def wrong(self, message: str, *path: str | int, hint: str = "") -> ConfigError:
+        return ConfigError(message, location=self.at(*path), hint=hint)
+
+
+def _replaced(host: HostExpectation, gateways: tuple[str, ...]) -> HostExpectation:
+    return HostExpectation(
+        host.name,
+        host.addresses,
+        host.names,
+        host.roles,
+        host.groups,
+        host.openings,
+        host.gateway,
+        gateways,
+        host.origin,
+    )
+
+
+def _own_hint(own: Iterable[Network]) -> str:
+    return f"own_networks: {', '.join(str(one) for one in own)}"
+
+
+def _attention(ports: str | int | list[str | int]) -> tuple[PortRange, ...]:
+    return joined(parse_range(str(one)) for one in (ports if isinstance(ports, list) else [ports]))
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def policy_lines(policy: PortPolicy) -> Iterator[str]:
+    """A policy as lines of the file that reads as it: one block a host, roles written out."""
+    yield "version: 1"
+    yield f"own_networks: [{', '.join(_quoted(str(one)) for one in policy.own_networks)}]"
+    named = {name: one for name, one in policy.networks.items() if name not in _RESERVED}
+    if named:
+        yield "networks:"
+        for name, network in named.items():
+            yield f"  {name}: [{', '.join(_quoted(str(one)) for one in network.prefixes)}]"
+    attention = policy.attention
+    if attention.tcp != (ALL_PORTS,) or attention.udp:
+        yield "probe:"
+        yield f"  tcp: [{', '.join(str(one) for one in attention.tcp)}]"
+        yield f"  udp: [{', '.join(str(one) for one in attention.udp)}]"
+    yield "hosts:"
+    for host in policy.hosts:
+        yield f"  {_quoted(host.name)}:"
+        if host.addresses:
+            yield f"    addresses: [{', '.join(_quoted(one) for one in host.addresses)}]"
+        if host.names:
+            yield f"    names: [{', '.join(_quoted(one) for one in host.names)}]"
+        if host.gateway:
+            yield "    gateway: true"
+        yield "    ports:" if host.openings else "    ports: {}"
+        for opening in host.openings:
+            words = [
+                f"from: [{', '.join(opening.sources)}]" if len(opening.sources) > 1 else f"from: {opening.sources[0]}"
+            ]
+            words += ["must_answer: true"] if opening.must_answer else []
+            words += [f"owner: {_quoted(opening.owner)}"] if opening.owner else []
+            words += [f"reason: {_quoted(opening.reason)}"] if opening.reason else []
+            yield f"      {opening.ports}/{opening.protocol.value}: {{{', '.join(words)}}}"
+
+
+def _quoted(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*|[0-9]+\.[0-9.]+(/[0-9]+)?", text) and text.lower() not in _WORDS_OF_YAML:
+        return text
+    escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
+    return f'"{escaped}"'
