@@ -64,6 +64,16 @@ def test_objects_in_arrays_flatten_and_each_record_has_its_own(parser):
     assert [found.fields(row)["eventName"] for row in range(len(found))] == ["Get", "Put"]
 
 
+def test_an_audit_event_has_its_own_names_and_those_of_sysmon(parser):
+    event = (
+        b'type=SYSCALL msg=audit(1600000000.123:45): arch=c000003e syscall=59 success=yes exe="/bin/ls" key="x"\n'
+        b'type=EXECVE msg=audit(1600000000.123:45): argc=2 a0="ls" a1="-l"'
+    )
+    fields = records(parser, event).fields(0)
+    wanted = {"a0": "ls", "a1": "-l", "exe": "/bin/ls", "Image": "/bin/ls", "CommandLine": "ls -l"}
+    assert {name: fields.get(name) for name in wanted} == wanted
+
+
 def test_what_is_broken_deep_or_wide_has_an_end(parser):
     deep: object = "x"
     for _ in range(40):

@@ -3,6 +3,7 @@ Counterpart: parsers make the columns; `explain` shows what stands here, `scaffo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -18,6 +19,8 @@ NAMES_LIMIT = 2_000
 _DEPTH = 12
 # How Windows' own rendering marks attributes; the fields made of them are found by their names in rules.
 _MARKUP = ("#attributes", "_attributes", "#text", "@")
+_AUDIT_NAMES = re.compile(rb"(?:^|[ '\x1d])([A-Za-z][A-Za-z0-9_-]{0,40})=")
+_SYSMON = ("Image", "CommandLine", "CurrentDirectory", "TargetFilename", "DestinationIp", "DestinationPort", "User")
 _WINDOWS = ("EventID", "Channel", "Provider_Name", "Computer", "UserID")
 
 
@@ -56,7 +59,11 @@ class Records:
         return bool((self.table.column(name).codes >= 0).any())
 
     def _own(self) -> Iterator[str]:
-        """The names that JSON objects give their fields themselves, as rules write them."""
+        """The names that records give their fields themselves, as rules write them."""
+        if self.batch.format is RecordFormat.AUDIT:
+            yield from _SYSMON
+            for row in range(len(self.batch)):
+                yield from map(bytes.decode, _AUDIT_NAMES.findall(self.batch.raw(row)))
         if self.batch.format is not RecordFormat.JSON:
             return
         seen: dict[str, None] = {}
