@@ -256,7 +256,7 @@ def test_a_worker_that_died_idle_is_no_reader_of_ours_that_went_away() -> None:
 
     def use() -> None:
         with pool:
-            for process in pool._processes:
+            for process in pool.processes:
                 process.kill()
                 process.join()
             pool.submit(b"job")

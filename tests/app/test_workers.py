@@ -19,6 +19,10 @@ def work(job: bytes) -> bytes:
     return b"%d:%s" % (os.getpid(), job[::-1])
 
 
+def bytes_of(job: bytes) -> bytes:
+    return b"x" * int(job)
+
+
 def answers(pool, jobs):
     tickets = [pool.submit(job) for job in jobs]
     return [pool.result(ticket).split(b":", 1)[1] for ticket in tickets]
@@ -51,6 +55,13 @@ def test_large_jobs_and_answers_pass():
         assert answers(pool, jobs) == jobs
 
 
+def test_many_large_answers_wait_for_nobody():
+    with ForkedPool(bytes_of, 2) as pool:
+        tickets = [pool.submit(b"%d" % (1 << 20)) for _ in range(8)]
+        for ticket in reversed(tickets):
+            assert pool.result(ticket) == b"x" * (1 << 20)
+
+
 def test_a_worker_that_dies_is_an_error_with_a_hint_not_a_hang():
     pool = ForkedPool(work, 2)
 
@@ -61,7 +72,7 @@ def test_a_worker_that_dies_is_an_error_with_a_hint_not_a_hang():
 
     with pytest.raises(VedetteError, match="--workers 1"):
         use()
-    assert [process.is_alive() for process in pool._processes] == [False, False]
+    assert [process.is_alive() for process in pool.processes] == [False, False]
 
 
 def test_workers_end_with_the_pool_also_when_it_is_left_by_an_error():
@@ -74,7 +85,7 @@ def test_workers_end_with_the_pool_also_when_it_is_left_by_an_error():
 
     with pytest.raises(ValueError, match="mine"):
         use()
-    assert [process.is_alive() for process in pool._processes] == [False, False]
+    assert [process.is_alive() for process in pool.processes] == [False, False]
 
 
 def test_as_many_as_this_process_may_use():

@@ -3,7 +3,7 @@ Counterpart: vedette.parsers.parser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -161,13 +161,16 @@ def test_records_of_services_nobody_wants_keep_their_header_only(light: int):
     assert values(parse(LINES, light, frozenset({"sshd"})), "event.action")[3] is None
 
 
-def only(*actions: str) -> Callable[[RecordKind, Mapping[str, Value]], bool]:
-    """Somebody looks at these actions of sshd, and at nothing else."""
+class Only:
+    """Somebody looks at these actions of sshd, and at nothing else; None: at what has none."""
 
-    def interest(kind: RecordKind, known: Mapping[str, Value]) -> bool:
-        return "sshd" in kind.services and ("event.action" not in known or known["event.action"] in actions)
+    fields = frozenset({"event.action"})
 
-    return interest
+    def __init__(self, *actions: str | None) -> None:
+        self.actions = actions
+
+    def __call__(self, kind: RecordKind, known: Mapping[str, Value], /) -> bool:
+        return "sshd" in kind.services and ("event.action" not in known or known["event.action"] in self.actions)
 
 
 @pytest.mark.parametrize("times", [1, 30], ids=["light", "batch"])
@@ -182,7 +185,7 @@ def test_messages_nobody_looks_at_are_left_unmatched_and_all_others_are_read_as_
     )
     wanted = ("ssh-login-failed", "pam-session-closed")
     everything = parse(lines * times)
-    some = SyslogParser(ALL, interest=only(*wanted)).parse(batch_of(lines * times))
+    some = SyslogParser(ALL, interest=Only(*wanted)).parse(batch_of(lines * times))
     actions = values(everything, "event.action")
     assert values(some, "event.action") == [action if action in wanted else None for action in actions]
     for field in ("source.ip", "user.name", "source.port", "vedette.ssh.connection"):
@@ -194,8 +197,9 @@ def test_messages_nobody_looks_at_are_left_unmatched_and_all_others_are_read_as_
 
 @BOTH
 def test_whoever_looks_at_what_matches_nothing_gets_everything(light: int):
-    parser = SyslogParser(ALL, interest=lambda kind, known: known.get("event.action") is None, light=light)
-    assert values(parser.parse(batch_of(LINES)), "event.action") == values(parse(LINES, light), "event.action")
+    parser = SyslogParser(ALL, frozenset({"sshd"}), interest=Only(None), light=light)
+    everything = parse(LINES, light, frozenset({"sshd"}))
+    assert values(parser.parse(batch_of(LINES)), "event.action") == values(everything, "event.action")
 
 
 @BOTH

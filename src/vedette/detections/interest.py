@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from vedette.detections.tree import looks_at_records
 from vedette.model.events import RecordKind, Scalar, Value
-from vedette.model.rules import All, Any, Node, Not, Op, Raw, Rule, Test
+from vedette.model.rules import All, Any, Node, Not, Op, Raw, Rule, Test, tests_of
 
 _OF_VALUES = frozenset(
     {Op.EQUALS, Op.CONTAINS, Op.STARTSWITH, Op.ENDSWITH, Op.LIKE, Op.REGEX, Op.CIDR, Op.LT, Op.LTE, Op.GT, Op.GTE}
@@ -17,12 +17,15 @@ _OF_VALUES = frozenset(
 class Interest:
     """Asked with a record's kind and what is known of its fields: None where absent, not named where anything may be.
 
-    False: no rule holds on such a record, whatever its other fields and its text are.
+    False: no rule holds on such a record, whatever its other fields and its text are. fields: those that are
+    looked at; it makes no difference what is known of others.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = [rule for rule in rules if looks_at_records(rule)]
         self._covering: dict[RecordKind, list[Node]] = {}
+        leaves = (leaf for rule in self._rules for leaf in tests_of(rule.when))
+        self.fields = frozenset(leaf.field for leaf in leaves if isinstance(leaf, Test))
 
     def __call__(self, kind: RecordKind, known: Mapping[str, Value]) -> bool:
         nodes = self._covering.get(kind)

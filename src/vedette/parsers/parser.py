@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -26,7 +27,19 @@ from vedette.text.escape import decode
 
 PATTERN = "vedette.pattern"
 
-Interest = Callable[[RecordKind, Mapping[str, Value]], bool]
+
+class Interest(Protocol):
+    """Whether anybody looks at a record of a kind of which these fields are known, None where absent.
+
+    fields: those on which that may depend.
+    """
+
+    fields: frozenset[str]
+
+    def __call__(self, kind: RecordKind, known: Mapping[str, Value], /) -> bool:
+        """False: nobody does, whatever its other fields and its text are."""
+        ...
+
 
 INDENT_LIMIT = 64
 """Spaces before a message (sudo pads the name with them) that matching skips at most."""
@@ -36,9 +49,8 @@ class SyslogParser:
     """Syslog lines and bare messages to events. Pure; never raises, whatever the bytes.
 
     wanted_services: only records of these, as log sources name them, are matched against patterns (None:
-    all); the others still have header fields. interest: whether anybody looks at a record of this kind of which
-    these fields are known, None where absent; messages nobody looks at may be left unmatched. light: batches of
-    up to this many records are read and matched one by one.
+    all); the others still have header fields. interest: messages nobody looks at are left unmatched (None: none
+    are). light: batches of up to this many records are read and matched one by one.
     """
 
     def __init__(
@@ -122,19 +134,25 @@ class SyslogParser:
     def _wanted_shapes(self, service: str) -> Callable[[int], bool] | None:
         """Which shapes of a service's records somebody looks at; None where also records without any are."""
         interest, kind = self._interest, RecordKind("linux", services=log_sources_of(service))
-        own = {name: None for name in self._fields if not name.startswith("vedette.source.") and name != PATTERN}
-        if interest is None or interest(kind, own):
+        if interest is None:
             return None
-        verdicts: dict[tuple[int, frozenset[str]], bool] = {}
+        # What patterns alone give is absent where they do not.
+        own = {
+            name
+            for name in self._fields & interest.fields
+            if not name.startswith("vedette.source.") and name != PATTERN
+        }
+        if interest(kind, dict.fromkeys(own)):
+            return None
+        verdicts: dict[tuple[tuple[str, Value], ...], bool] = {}
 
         def wanted(number: int) -> bool:
             flat = self.patterns.shapes[number]
             captured = given_by(flat.shape)
-            key = (id(flat.constants), captured)
-            if key not in verdicts:
-                known = {name: flat.constants.get(name) for name in own if name not in captured}
-                verdicts[key] = interest(kind, known)
-            return verdicts[key]
+            known = tuple((name, flat.constants.get(name)) for name in own if name not in captured)
+            if known not in verdicts:
+                verdicts[known] = interest(kind, dict(known))
+            return verdicts[known]
 
         return wanted
 

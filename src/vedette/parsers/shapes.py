@@ -43,12 +43,15 @@ class Router:
     ) -> None:
         numbers = [number for file in files for number in patterns.shapes_of[file.service]]
         numbers.sort(key=lambda number: patterns.shapes[number].pattern.rest)
-        heads = {patterns.shapes[number].shape.head[:_HEAD] for number in numbers} | {b""}
-        ordered = sorted(heads, key=lambda head: (len(head), head))
+        by_head: dict[bytes, list[int]] = {b"": []}
+        for place, number in enumerate(numbers):
+            by_head.setdefault(patterns.shapes[number].shape.head[:_HEAD], []).append(place)
+        ordered = sorted(by_head, key=lambda head: (len(head), head))
         # A longer head takes over the shapes of every shorter one it begins with.
+        shorter = [{head[:length] for length in range(len(head) + 1)} & by_head.keys() for head in ordered]
         self.lists = [
-            tuple(number for number in numbers if head.startswith(patterns.shapes[number].shape.head[:_HEAD]))
-            for head in ordered
+            tuple(numbers[place] for place in sorted(place for one in some for place in by_head[one]))
+            for some in shorter
         ]
         self.wanted: list[tuple[int, ...] | None] = [None] * len(self.lists)
         if wanted is not None:
@@ -59,7 +62,7 @@ class Router:
             ]
         self.idle = np.array([some == () for some in self.wanted], dtype=bool)
         self._by_head = {head: place for place, head in enumerate(ordered)}
-        self._lengths = sorted({len(head) for head in heads}, reverse=True)
+        self._lengths = sorted({len(head) for head in by_head}, reverse=True)
 
     def of(self, message: bytes) -> tuple[int, ...]:
         """The shapes a message may have, in the order they are tried."""
