@@ -16,7 +16,7 @@ from vedette.text.audit_lines import arrange
 
 _CALL = (
     "type=SYSCALL msg=audit(1795132800.005:{serial}): arch=c000003e syscall={call} success={success} exit=0 "
-    'a0=ffffff9c a1=7ffd a2={flags} a3=8 items=2 ppid=7 pid=9 auid=1000 uid={uid} gid=0 euid=0 tty=pts0 ses=1 comm="sh" '
+    'a0=ffffff9c a1=7ffd a2={flags} a3=8 ppid=7 pid=9 auid=1000 uid={uid} gid=0 euid=0 tty=pts0 ses=1 comm="sh" '
     'exe="/usr/bin/dash" key="k"'
 )
 

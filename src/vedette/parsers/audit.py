@@ -72,7 +72,9 @@ class Events:
         raw = np.frombuffer(batch.block, dtype=np.uint8)
         # Values with spaces are written in hexadecimal, so that a space ends a word everywhere.
         breaks = np.flatnonzero((raw == 0x20) | (raw == 0x0A) | (raw == 0x1D) | (raw == 0x0D))
-        starts = np.union1d(breaks + 1, batch.starts) if n else np.empty(0, dtype=np.int64)
+        # Every record begins a word, also one that no break stands before.
+        unbroken = np.flatnonzero(~np.isin(self._block.byte_before(batch.starts), (0x20, 0x0A, 0x1D, 0x0D)))
+        starts = np.sort(np.concatenate((breaks + 1, batch.starts[unbroken])), kind="stable")
         rows = np.searchsorted(batch.starts, starts, side="right") - 1
         inside = (rows >= 0) & (starts < batch.ends[rows]) if n else np.empty(0, dtype=np.bool_)
         starts, rows = starts[inside], rows[inside]

@@ -93,8 +93,8 @@ def arrange(block: bytes, starts: Int64, ends: Int64) -> Arranged:
     begins = np.ones(n, dtype=np.bool_)
     begins[1:] = (ids[1:] != ids[:-1]) | (ids[1:] == 0)
     firsts = np.flatnonzero(begins)
-    known = ids[firsts][ids[firsts] != 0]
-    if len(np.unique(known)) == len(known):
+    known = np.sort(ids[firsts][ids[firsts] != 0])
+    if not (known[1:] == known[:-1]).any():
         lasts = np.append(firsts[1:], n) - 1
         return Arranged(block, starts[firsts], ends[lasts], firsts)
     # Some event has others in between: its lines go to where it began.
