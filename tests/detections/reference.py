@@ -70,10 +70,8 @@ def address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
     written = text(value)
     if not written.isascii() or len(written) > 64:
         return None
-    if ":" in written:
-        written = written.partition("%")[0]
     try:
-        found = ipaddress.ip_address(written)
+        found = ipaddress.IPv6Address(written.partition("%")[0]) if ":" in written else ipaddress.IPv4Address(written)
     except ValueError:
         return None
     return getattr(found, "ipv4_mapped", None) or found
