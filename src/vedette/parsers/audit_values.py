@@ -14,7 +14,7 @@ from vedette.text.escape import decode
 
 _HEX = re.compile(rb"(?:[0-9A-F]{2})+|(?:[0-9a-f]{2})+")
 _EXECVE = re.compile(rb"type=EXECVE ")
-_QUOTED = re.compile(rb' a\d+="([^"]*)"')
+_EITHER = re.compile(rb' a\d+=(?:"([^"]*)"|(\S*))')
 _WORD = re.compile(rb" a(\d{1,5})(?:\[(\d{1,5})\])?=(\S*)")
 _HIDDEN = re.compile(rb"[ ']([a-z_]\w*)=((?:[0-9A-F]{2}){3,})(?=[\s']|\Z)")
 
@@ -142,13 +142,9 @@ def command_line(block: bytes, start: int, end: int) -> str:
     begin = block.find(b"type=EXECVE ", start, end)
     stop = block.find(b"\n", begin, end)
     line = block[begin : stop if stop >= 0 else end]
-    found = _QUOTED.findall(line)
-    if (
-        2 * len(found) == line.count(b'"')
-        and line.count(b" a") == len(found)
-        and (stop < 0 or block.find(b"type=EXECVE ", stop, end) < 0)
-    ):
-        return decode(b" ".join(found))
+    # Arguments that were split are told by their length; those of one event may fill several records.
+    if b"_len=" not in line and (stop < 0 or block.find(b"type=EXECVE ", stop, end) < 0):
+        return decode(b" ".join([quoted or (_text(bare) if bare else b"") for quoted, bare in _EITHER.findall(line)]))
     return " ".join(arguments(block[start:end]))
 
 
