@@ -1,0 +1,257 @@
+"""Policy against what was seen from outside and inside: each disagreement a drift with its level and advice. Pure.
+Counterpart: `prober` and `nmap` see, `inventory` expects; `app.ports` tells people and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from vedette.model.levels import Level
+from vedette.model.ports import (
+    DRIFT_LEVELS,
+    LOCAL_VANTAGE,
+    WORLD,
+    Drift,
+    DriftKind,
+    FirewallVerdict,
+    HostExpectation,
+    InsideView,
+    Listener,
+    Observation,
+    Opening,
+    PortPolicy,
+    PortState,
+    SeenWhy,
+    Survey,
+    TargetCondition,
+    Vantage,
+)
+
+_EVERYWHERE = frozenset(("0.0.0.0", "::"))
+_UNKNOWN_ADVICE: Mapping[SeenWhy, str] = {
+    SeenWhy.NO_ANSWER_AT_ALL: "the address says nothing at all: is the host up, and may this vantage reach it?",
+    SeenWhy.NAME_UNRESOLVED: "the name has no address: mend the zone, or the policy",
+    SeenWhy.HOST_UNREACHABLE: "no way to the address: is the host up, is there a route?",
+    SeenWhy.NETWORK_UNREACHABLE: "this vantage has no route there: give it one, or look from another",
+    SeenWhy.LOCAL_LIMIT: "the vantage itself ran short: raise its limits, or ask less of it at once",
+    SeenWhy.OUTSIDE_OWN_NETWORKS: "not in own_networks, so it was left alone: correct the name, or own_networks",
+    SeenWhy.NO_TOOL: "install nmap where the check runs, or leave these ports out of `probe`",
+    SeenWhy.NO_RESPONSE: "UDP that is silent is open or filtered: ask for a service that answers, or look from inside",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What policy says of one port from one vantage. state: OPEN must be, CLOSED nothing may answer, None either."""
+
+    state: PortState | None
+    opening: Opening | None
+    expired: Opening | None
+
+
+def expected(policy: PortPolicy, host: HostExpectation, survey: Survey, port: int, vantage: Vantage) -> Expected:
+    """What policy wants seen of a port at the time of the survey."""
+    covering = [one for one in host.covering(port, survey.protocol) if policy.admits(one, vantage)]
+    valid = [one for one in covering if not one.expired(survey.ended_at)]
+    expired = next((one for one in covering if one.expired(survey.ended_at)), None)
+    if not valid:
+        return Expected(PortState.CLOSED, None, expired)
+    needed = next((one for one in valid if one.must_answer), None)
+    return Expected(PortState.OPEN if needed else None, needed or valid[0], expired)
+
+
+def judge(policy: PortPolicy, surveys: Iterable[Survey], inside: Iterable[InsideView] = ()) -> list[Drift]:
+    """Every disagreement, ordered by host, address, port, vantage. inside: at most one view a host."""
+    views = {one.host: one for one in inside}
+    out: list[Drift] = []
+    all_of = list(surveys)
+    for survey in all_of:
+        host = policy.host(survey.host)
+        if host is not None:
+            vantage = policy.vantage(survey.vantage) or Vantage(survey.vantage, LOCAL_VANTAGE.network)
+            out += _of_survey(policy, host, survey, vantage, views.get(host.name))
+    out += _one_vantage_only(policy, all_of)
+    return sorted(
+        out, key=lambda one: (one.host, one.address, one.protocol.value, one.port, one.vantage, one.kind.value)
+    )
+
+
+def _of_survey(
+    policy: PortPolicy, host: HostExpectation, survey: Survey, vantage: Vantage, view: InsideView | None
+) -> list[Drift]:
+    if survey.condition is TargetCondition.ANSWERS_EVERYTHING:
+        advice = (
+            "ports picked at random accept too: a tarpit, a proxy or a provider's front answers for it; look past it "
+            "(another address, from inside), until then nothing can be told"
+        )
+        return [_whole(DriftKind.ANSWERS_EVERYTHING, survey, SeenWhy.ANSWERS_EVERYTHING, advice)]
+    if survey.condition is not TargetCondition.ANSWERS:
+        return [_whole(DriftKind.COULD_NOT_TELL, survey, survey.rest_why, _unknown(survey.rest_why))]
+    out: list[Drift] = []
+    for seen in _of_interest(host, survey):
+        drift = _of_port(seen, expected(policy, host, survey, seen.port, vantage), survey, vantage, view)
+        out += [drift] if drift is not None else []
+    unknown = sum(one.state is PortState.UNKNOWN for one in survey.observations)
+    if survey.rest is PortState.UNKNOWN or unknown > 64:
+        why = survey.rest_why
+        if survey.rest is not PortState.UNKNOWN:
+            why = next(one.why for one in survey.observations if one.state is PortState.UNKNOWN)
+        out = [one for one in out if one.kind is not DriftKind.COULD_NOT_TELL]
+        out.append(_whole(DriftKind.COULD_NOT_TELL, survey, why, _unknown(why)))
+    return out
+
+
+def _of_interest(host: HostExpectation, survey: Survey) -> list[Observation]:
+    """What was seen apart, and what policy speaks of; ports that look like the rest and are in no opening are not."""
+    found = {one.port: one for one in survey.observations}
+    for opening in host.openings:
+        if opening.protocol is not survey.protocol or (not opening.must_answer and survey.rest is not PortState.OPEN):
+            if len(opening.ports) > 1_024:
+                continue
+        for port in range(opening.ports.first, opening.ports.last + 1):
+            if port not in found and any(port in asked for asked in survey.asked):
+                found[port] = Observation(
+                    survey.host, survey.address, port, survey.protocol, survey.rest, survey.vantage, survey.ended_at,
+                    why=survey.rest_why,
+                )  # fmt: skip
+    wanted = [one for one in found.values() if one.protocol is survey.protocol]
+    if survey.rest is PortState.OPEN:
+        for asked in survey.asked:
+            wanted += [
+                one
+                for port in range(asked.first, asked.last + 1)
+                if port not in found and (one := survey.observed(port)) is not None
+            ]
+    return sorted(wanted, key=lambda one: one.port)
+
+
+def _of_port(
+    seen: Observation, want: Expected, survey: Survey, vantage: Vantage, view: InsideView | None
+) -> Drift | None:
+    listener = _listener(view, survey.address, seen) if view is not None else None
+    match seen.state:
+        case PortState.UNKNOWN:
+            return _port(DriftKind.COULD_NOT_TELL, seen, want, vantage, _unknown(seen.why), listener)
+        case PortState.OPEN:
+            if want.state is PortState.CLOSED:
+                return _open_against_policy(seen, want, vantage, listener)
+            if view is not None and view.complete and listener is None:
+                advice = "something in front of the host answers for it (a balancer, DNAT): find it, and put it in the policy"
+                return _port(DriftKind.OPEN_WITHOUT_LISTENER, seen, want, vantage, advice, None)
+            return None
+        case _:
+            if want.state is PortState.CLOSED or want.opening is None:
+                return None
+            if listener is not None:
+                rule = f": {listener.firewall_rule}" if listener.firewall_rule else ""
+                by_host = listener.firewall in (FirewallVerdict.DROPPED, FirewallVerdict.REJECTED)
+                where = (
+                    f"the host's own firewall keeps it shut{rule}"
+                    if by_host
+                    else "a firewall on the way, or a full queue"
+                )
+                advice = f"{listener.process or 'a process'} listens, and cannot be reached: {where}"
+                return _port(DriftKind.LISTENING_BUT_FILTERED, seen, want, vantage, advice, listener)
+            if want.state is PortState.OPEN:
+                how = "refuses" if seen.state is PortState.CLOSED else "does not answer"
+                advice = (
+                    f"it {how} ({seen.why.value}, {seen.attempts} attempts): start the service, or look at the firewall"
+                )
+                return _port(DriftKind.MUST_ANSWER, seen, want, vantage, advice, None)
+            advice = "nothing uses this opening now: take it out of the policy, or say `must_answer: true`"
+            return _port(DriftKind.ALLOWED_BUT_CLOSED, seen, want, vantage, advice, None)
+
+
+def _open_against_policy(seen: Observation, want: Expected, vantage: Vantage, listener: Listener | None) -> Drift:
+    name = f"{seen.port}/{seen.protocol.value}"
+    who = f" ({listener.process}, {listener.user}, {listener.unit})" if listener is not None else ""
+    if want.expired is not None:
+        advice = (
+            f"the opening of {name} has ended, and it still answers{who}: close it, or give it a new end and a reason"
+        )
+        return _port(DriftKind.OPENING_EXPIRED, seen, want, vantage, advice, listener)
+    advice = (
+        f"close {name}{who}, or bind it to loopback; if it is meant to be reached, add it to the policy with an owner"
+    )
+    return _port(DriftKind.OPEN_NOT_ALLOWED, seen, want, vantage, advice, listener)
+
+
+def _listener(view: InsideView, address: str, seen: Observation) -> Listener | None:
+    for one in view.listeners:
+        if one.port == seen.port and one.protocol is seen.protocol:
+            if one.address == address or (one.address in _EVERYWHERE and _same_family(one, address)):
+                return one
+    return None
+
+
+def _same_family(listener: Listener, address: str) -> bool:
+    if listener.dual:
+        return True
+    return ip_address(listener.address).version == ip_address(address).version
+
+
+def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey]) -> list[Drift]:
+    """Ports open from some vantages of one network and not from others of the same, so that policy cannot explain it."""
+    groups: dict[tuple[str, str, str, str], list[Survey]] = {}
+    for one in surveys:
+        if one.condition is TargetCondition.ANSWERS:
+            vantage = policy.vantage(one.vantage) or Vantage(one.vantage)
+            groups.setdefault((one.host, one.address, one.protocol.value, vantage.network), []).append(one)
+    out = []
+    for alike in groups.values():
+        ports = {seen.port for one in alike for seen in one.observations if seen.state is PortState.OPEN}
+        for port in sorted(ports) if len(alike) > 1 else ():
+            looks = [(one, seen) for one in alike if (seen := one.observed(port)) is not None]
+            open_at = [one.vantage for one, seen in looks if seen.state is PortState.OPEN]
+            shut = [(one, seen) for one, seen in looks if seen.state in (PortState.CLOSED, PortState.FILTERED)]
+            for survey, seen in shut:
+                advice = (
+                    f"open from {', '.join(open_at)}, {seen.state.value} from {survey.vantage}, which stand alike: "
+                    "look for a firewall or a route that tells them apart"
+                )
+                out.append(
+                    Drift(
+                        DriftKind.ONE_VANTAGE_ONLY, DRIFT_LEVELS[DriftKind.ONE_VANTAGE_ONLY], survey.host, survey.address,
+                        port, survey.protocol, survey.vantage, PortState.OPEN, seen.state, seen.why, advice, seen.at,
+                    )
+                )  # fmt: skip
+    return out
+
+
+def _port(
+    kind: DriftKind, seen: Observation, want: Expected, vantage: Vantage, advice: str, listener: Listener | None
+) -> Drift:
+    opening = want.opening or want.expired
+    level = DRIFT_LEVELS[kind]
+    if kind is DriftKind.OPEN_NOT_ALLOWED and vantage.network != WORLD:
+        level = Level(level - 1)
+    if opening is not None and opening.level is not None:
+        level = opening.level
+    return Drift(
+        kind, level, seen.host, seen.address, seen.port, seen.protocol, seen.vantage, want.state, seen.state, seen.why,
+        advice, seen.at, opening, listener,
+    )  # fmt: skip
+
+
+def _whole(kind: DriftKind, survey: Survey, why: SeenWhy, advice: str) -> Drift:
+    return Drift(
+        kind, DRIFT_LEVELS[kind], survey.host, survey.address, 0, survey.protocol, survey.vantage, None, PortState.UNKNOWN,
+        why, advice, survey.ended_at,
+    )  # fmt: skip
+
+
+def _unknown(why: SeenWhy) -> str:
+    return _UNKNOWN_ADVICE.get(why, "look again; if it stays so, look from another vantage")
+
+
+UNTOLD = frozenset({DriftKind.COULD_NOT_TELL, DriftKind.COULD_NOT_TELL_TOO_LONG, DriftKind.ANSWERS_EVERYTHING})
+
+
+def exit_code(drifts: Iterable[Drift]) -> int:
+    """0 = as policy says, 1 = drift, 2 = could not tell. Drift that is known outweighs what is not; informational
+    ones (an opening nobody uses) are no drift from policy."""
+    found = list(drifts)
+    if any(one.kind not in UNTOLD and one.level > Level.INFORMATIONAL for one in found):
+        return 1
+    return 2 if any(one.kind in UNTOLD for one in found) else 0

@@ -1,0 +1,255 @@
+"""Looks at TCP ports by connecting to them: no privileges, no library, every address at once, in one thread.
+Counterpart: `targets` remembers what came of each address; `nmap` looks where a connection cannot (UDP, services)."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vedette.model.clock import Clock
+from vedette.model.ports import Survey
+from vedette.sources.ports.targets import PING, Code, Progress, Target, Tuning
+
+_KEPT_DESCRIPTORS = 64
+"""Left to the rest of the process."""
+_EVENTS = 512
+_BURST = 64
+"""Connections begun between two looks at what came back."""
+_RESET = struct.pack("ii", 1, 0)
+_SOCKET = socket.SocketType
+"""The C class below `socket.socket`: half the cost of one whose methods are Python."""
+_KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+# What the vantage itself lacks at the moment: the port is asked again, with fewer at once.
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN}
+_CODES = {
+    0: Code.OPEN,
+    errno.ECONNREFUSED: Code.REFUSED,
+    # A peer that resets after it accepted, before we looked: it did accept.
+    errno.ECONNRESET: Code.OPEN,
+    errno.EPIPE: Code.OPEN,
+    errno.EHOSTUNREACH: Code.HOST_UNREACHABLE,
+    errno.EHOSTDOWN: Code.HOST_UNREACHABLE,
+    errno.ENETUNREACH: Code.NETWORK_UNREACHABLE,
+    errno.ENETDOWN: Code.NETWORK_UNREACHABLE,
+    errno.ENONET: Code.NETWORK_UNREACHABLE,
+    errno.ENOPROTOOPT: Code.HOST_UNREACHABLE,
+    errno.EACCES: Code.PROHIBITED,
+    errno.EPERM: Code.PROHIBITED,
+    errno.EADDRNOTAVAIL: Code.LOCAL_LIMIT,
+    errno.EAFNOSUPPORT: Code.LOCAL_LIMIT,
+    errno.EINVAL: Code.LOCAL_LIMIT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How hard to look. 0 = as the machine allows.
+
+    parallel: connections under way together, of all targets; never more than the process may have descriptors.
+    per_target: of one address. rate, target_rate: connections begun in a second, of all and of one address.
+    """
+
+    parallel: int = 0
+    per_target: int = 0
+    rate: float = 0.0
+    target_rate: float = 0.0
+
+    def allowed(self) -> int:
+        """Connections that may be under way together in this process."""
+        soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        free = soft - taken - _KEPT_DESCRIPTORS if soft != resource.RLIM_INFINITY else 65_536
+        return max(1, min(self.parallel or 2_000, free))
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a look cost. connections: begun; answers: of any kind; seconds: wall; shortages: times a limit was hit."""
+
+    connections: int
+    answers: int
+    seconds: float
+    shortages: int
+
+
+_Pending = tuple[_SOCKET, int, float, Progress]  # socket, port, begun, target
+
+
+class Prober:
+    """Looks at many addresses at once, in the thread (and the network namespace) of the caller.
+
+    stop: set from another thread ends the look early; what was not finished is then unknown.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        limits: Limits | None = None,
+        tuning: Tuning | None = None,
+        stop: threading.Event | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._tuning = tuning or Tuning()
+        self._stop = stop or threading.Event()
+        self._seed = seed
+        self._flying: dict[int, _Pending] = {}
+        self._room = 1
+        self._shortages = 0
+        self.effort = Effort(0, 0, 0.0, 0)
+
+    def look(self, targets: Sequence[Target], vantage: str) -> list[Survey]:
+        """One survey for each target, in their order. Blocks until all are done."""
+        began, started_at = time.monotonic(), self._clock.now()
+        self._room = self._limits.allowed()
+        limit = min(self._limits.per_target or self._room, self._room)
+        all_of = [Progress(one, self._tuning, limit, self._seed + at) for at, one in enumerate(targets)]
+        self._poll = select.epoll()
+        try:
+            self._run(deque(all_of))
+        finally:
+            for connection, *_ in self._flying.values():
+                connection.close()
+            self._flying.clear()
+            self._poll.close()
+        ended_at = self._clock.now()
+        self.effort = Effort(
+            sum(one.connections for one in all_of),
+            sum(one.answers for one in all_of),
+            time.monotonic() - began,
+            self._shortages,
+        )
+        return [one.survey(vantage, started_at, ended_at) for one in all_of]
+
+    def _run(self, turn: deque[Progress]) -> None:
+        """Give every target its turn until none has anything left."""
+        idle_until = 0.0
+        next_start = 0.0
+        gap = 1.0 / self._limits.rate if self._limits.rate else 0.0
+        while turn and not self._stop.is_set():
+            now = time.monotonic()
+            idle_until = now + 0.25
+            started = 0
+            for _ in range(len(turn)):
+                target = turn.popleft()
+                idle_until = min(idle_until, self._timeouts(target, now))
+                if not target.todo and not target.flying and not target.next_round(now):
+                    continue
+                turn.append(target)
+                room = min(target.window(now, self._limits.target_rate), self._room - len(self._flying), _BURST)
+                if gap:
+                    room = min(room, 1 if now >= next_start else 0)
+                for _ in range(room):
+                    if not target.todo:
+                        break
+                    self._begin(target, target.todo.pop())
+                    started += 1
+                    next_start = max(now, next_start) + gap
+                if target.todo and target.paced:
+                    idle_until = min(idle_until, target.next_start)
+                if started >= _BURST:
+                    break
+            if gap and self._flying is not None:
+                idle_until = min(idle_until, max(next_start, now))
+            self._answers(0.0 if started else max(0.0, min(idle_until - time.monotonic(), 0.25)))
+
+    def _begin(self, target: Progress, port: int) -> None:
+        """Begin one connection; what ends at once is noted at once."""
+        target.connections += 1
+        try:
+            connection = _SOCKET(target.family, _KIND, 0)
+        except OSError as error:
+            self._short(target, port, error.errno or 0)
+            return
+        result = connection.connect_ex((target.target.address, port & 0xFFFF))
+        if result == errno.EINPROGRESS:
+            descriptor = connection.fileno()
+            begun = time.monotonic()
+            pending = (connection, port, begun, target)
+            self._flying[descriptor] = pending
+            target.flying += 1
+            target.waiting.append((begun, descriptor, pending))
+            self._poll.register(descriptor, select.EPOLLOUT)
+        elif result in _SHORT:
+            connection.close()
+            self._short(target, port, result)
+        else:
+            self._conclude(connection, port, result, 0.0, target)
+
+    def _short(self, target: Progress, port: int, number: int) -> None:
+        """The machine has no more to give: fewer at once from now on, and the port again unless none is under way."""
+        self._shortages += 1
+        if not self._flying and number in _SHORT:
+            target.note(port, Code.LOCAL_LIMIT, 0.0)
+            return
+        self._room = max(1, min(self._room, len(self._flying)) * 3 // 4)
+        target.todo.insert(0, port)
+
+    def _answers(self, timeout: float) -> None:
+        flying = self._flying
+        if not flying:
+            if timeout > 0:
+                self._stop.wait(timeout)
+            return
+        for descriptor, _event in self._poll.poll(timeout, _EVENTS):
+            pending = flying.pop(descriptor, None)
+            if pending is None:
+                continue
+            connection, port, begun, target = pending
+            target.flying -= 1
+            result = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._conclude(connection, port, result, time.monotonic() - begun, target)
+
+    def _conclude(self, connection: _SOCKET, port: int, result: int, took: float, target: Progress) -> None:
+        if result == 0:
+            if _talks_to_itself(connection):
+                connection.close()
+                target.todo.append(port)
+                return
+            # Reset in place of an orderly end: nothing of ours stays behind in TIME_WAIT.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        connection.close()
+        if result == errno.ETIMEDOUT:
+            target.silent(port)
+            return
+        target.note(port, _CODES.get(result, Code.LOCAL_LIMIT), took)
+
+    def _timeouts(self, target: Progress, now: float) -> float:
+        """Give up on connections of the target that got no answer in time; when the next one is due."""
+        waiting, flying = target.waiting, self._flying
+        patience = target.patience
+        while waiting:
+            begun, descriptor, pending = waiting[0]
+            if flying.get(descriptor) is not pending:
+                waiting.popleft()
+                continue
+            if begun + patience > now:
+                return begun + patience
+            waiting.popleft()
+            connection, port, *_ = flying.pop(descriptor)
+            target.flying -= 1
+            connection.close()
+            target.silent(port)
+        return now + 0.25
+
+
+def _talks_to_itself(connection: _SOCKET) -> bool:
+    """Whether the kernel gave a connection to this very machine the port it asks for: an answer of our own."""
+    try:
+        return bool(connection.getsockname()[:2] == connection.getpeername()[:2])
+    except OSError:
+        return False
+
+
+__all__ = ["PING", "Effort", "Limits", "Prober", "Target", "Tuning"]

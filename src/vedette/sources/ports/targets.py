@@ -1,0 +1,342 @@
+"""One address under observation: which ports are still to be asked, how fast, how often, and what came of it.
+Counterpart: `prober` does the connecting and tells what happened; nothing here touches a socket or a clock."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from vedette.model.ports import (
+    HIGHEST_PORT,
+    Observation,
+    PortRange,
+    PortState,
+    Protocol,
+    SeenWhy,
+    Survey,
+    TargetCondition,
+)
+
+PING = 0x10000
+"""Added to a port that is known to answer and is asked again: to measure loss, and whether the host is still there."""
+_CANARIES = 8
+_CANARY_PORTS = range(20_000, 60_000)
+
+
+class Code(IntEnum):
+    """What is known of a port; small, for one byte each."""
+
+    NOT_ASKED = 0
+    PENDING = 1
+    OPEN = 2
+    REFUSED = 3
+    HOST_UNREACHABLE = 4
+    NETWORK_UNREACHABLE = 5
+    PROHIBITED = 6
+    LOCAL_LIMIT = 7
+    SILENT = 8
+
+
+_MEANING = {
+    Code.OPEN: (PortState.OPEN, SeenWhy.ACCEPTED),
+    Code.REFUSED: (PortState.CLOSED, SeenWhy.REFUSED),
+    Code.HOST_UNREACHABLE: (PortState.FILTERED, SeenWhy.HOST_UNREACHABLE),
+    Code.NETWORK_UNREACHABLE: (PortState.FILTERED, SeenWhy.NETWORK_UNREACHABLE),
+    Code.PROHIBITED: (PortState.FILTERED, SeenWhy.PROHIBITED),
+    Code.SILENT: (PortState.FILTERED, SeenWhy.TIMEOUT),
+    Code.LOCAL_LIMIT: (PortState.UNKNOWN, SeenWhy.LOCAL_LIMIT),
+    Code.PENDING: (PortState.UNKNOWN, SeenWhy.NOT_PROBED),
+    Code.NOT_ASKED: (PortState.UNKNOWN, SeenWhy.NOT_PROBED),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An address to look at. expected: ports that policy says are open, asked first and more often."""
+
+    host: str
+    address: str
+    ports: tuple[PortRange, ...]
+    expected: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How long and how often. Seconds and counts.
+
+    first_patience: wait for an answer before any round trip was measured; afterwards srtt + 4 rttvar (RFC 6298),
+    within the two bounds. rounds: at least so many attempts before silence counts; more (up to most_rounds) while
+    answers that came late show loss. missed: how many answers may stay lost, in the mean, when we stop asking.
+    """
+
+    first_patience: float = 1.0
+    least_patience: float = 0.15
+    most_patience: float = 3.0
+    rounds: int = 2
+    expected_rounds: int = 4
+    most_rounds: int = 10
+    missed: float = 0.01
+    window: int = 64
+    most_silent: int = 1_000
+
+
+class Progress:
+    """What is known of one target. `todo` is taken from its end."""
+
+    def __init__(self, target: Target, tuning: Tuning, limit: int, seed: int) -> None:
+        self.target = target
+        self.family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
+        self._tuning = tuning
+        self._limit = limit
+        self._random = random.Random(seed)
+        self.codes = bytearray(HIGHEST_PORT + 1)
+        for ports in target.ports:
+            self.codes[ports.first : ports.last + 1] = bytes([Code.PENDING]) * len(ports)
+        self.tries = bytearray(HIGHEST_PORT + 1)
+        self.expected = {port for port in target.expected if self.codes[port]}
+        quiet = [port for port in _CANARY_PORTS if port not in self.expected]
+        self.canaries = set(self._random.sample(quiet, _CANARIES))
+        self.canary_codes: dict[int, Code] = {}
+        self.todo: list[int] = sorted({*self.canaries, *sorted(self.expected)[:32]})
+        self._random.shuffle(self.todo)
+        self._greeting = len(self.todo)
+        self.waiting: deque[tuple[float, int, Any]] = deque()
+        self.flying = 0
+        self.round = 0
+        self._unanswered: list[int] = []
+        self._width = float(tuning.window)
+        self._srtt = 0.0
+        self._rttvar = 0.0
+        self.patience = tuning.first_patience
+        self.connections = 0
+        self.answers = 0
+        self._answered_first = 0
+        self._lost = 0
+        self._heard = 0
+        self._alive_port = 0
+        self._pings_sent = 0
+        self._pings_answered = 0
+        self._round_began = 0.0
+        self._round_answers = 0
+        self._slow_unreachable = 0
+        self._unreachable = 0
+        self.condition = TargetCondition.ANSWERS
+        self.vanished = False
+        self.done = False
+        self.paced = 0.0
+        self.next_start = 0.0
+
+    # ------------------------------------------------------------------------------------------ what happened
+
+    def note(self, port: int, code: Code, took: float) -> None:
+        """An answer, `took` seconds after it was asked for."""
+        self.answers += 1
+        if code <= Code.REFUSED:
+            self._measure(took)
+            if port & PING:
+                self._pings_answered += 1
+                self._heard += 1
+                return
+            tries = self.tries[port] + 1
+            self._heard += 1
+            self._lost += tries - 1
+            self._round_answers += 1
+            if not self._alive_port or code is Code.REFUSED:
+                self._alive_port = port
+            if self._width < self._limit:
+                self._width += 1.0
+        elif port & PING:
+            return
+        elif code in (Code.HOST_UNREACHABLE, Code.NETWORK_UNREACHABLE):
+            self._unreachable += 1
+            self._slow_unreachable += took > 0.5
+        if port in self.canaries:
+            self.canary_codes[port] = code
+        if self.codes[port]:
+            self.codes[port] = code
+            self.tries[port] = min(self.tries[port] + 1, 255)
+
+    def silent(self, port: int) -> None:
+        """No answer in time."""
+        if port & PING:
+            return
+        self.tries[port] = min(self.tries[port] + 1, 255)
+        self._unanswered.append(port)
+        # Of a target that never says anything silence is no sign of congestion.
+        if self._width < min(self._limit, self._tuning.most_silent):
+            self._width += 1.0
+
+    def _measure(self, took: float) -> None:
+        if not self._srtt:
+            self._srtt, self._rttvar = took, took / 2
+        else:
+            self._rttvar += (abs(took - self._srtt) - self._rttvar) / 4
+            self._srtt += (took - self._srtt) / 8
+
+    # ------------------------------------------------------------------------------------------ what next
+
+    def window(self, now: float, rate: float) -> int:
+        """How many more may be begun now."""
+        free = int(self._width) - self.flying
+        rate = min(one for one in (rate, self.paced) if one) if rate or self.paced else 0.0
+        if rate and free > 0:
+            if now < self.next_start:
+                return 0
+            # At most a twentieth of a second's worth at once, so that a limit of the target is not met in bursts.
+            count = max(1, min(free, int(rate * min(now - self.next_start, 0.05)), len(self.todo)))
+            self.next_start = max(self.next_start, now - 0.05) + count / rate
+            self.paced = self.paced or rate
+            return count
+        return max(free, 0)
+
+    def next_round(self, now: float) -> bool:
+        """Nothing is under way and nothing to do: whether to go on, with `todo` filled, or to stop."""
+        if self.done:
+            return False
+        greeting = self.round == 0
+        if greeting and self._answers_everything():
+            return self._stop(TargetCondition.ANSWERS_EVERYTHING)
+        if greeting and self._greeting and self._slow_unreachable >= self._greeting:
+            return self._stop(TargetCondition.DOWN)
+        if self._pings_sent and not self._pings_answered:
+            self.vanished = True
+            return self._stop(self.condition)
+        elapsed = now - self._round_began
+        loss = self.loss()
+        if self.round > 1 and self._round_answers:
+            self._slow_down(loss, elapsed)
+        left = [port for port in self._unanswered if self.codes[port] == Code.PENDING]
+        self._unanswered = []
+        self._pings_sent = self._pings_answered = 0
+        if greeting:
+            asked = [port for ports in self.target.ports for port in range(ports.first, ports.last + 1)]
+            ask = [port for port in asked if self.codes[port] == Code.PENDING]
+            # What was silent in the greeting is asked in this round, as its second attempt.
+        elif self._enough(len(left), loss):
+            wanted = self._tuning.expected_rounds
+            ask = [port for port in left if port in self.expected and self.tries[port] < wanted]
+            # Silence is judged only of a host that is known to live when the last attempt was made.
+            if not ask and left and self._alive_port and self.round < 2:
+                ask = left
+        else:
+            ask = left
+        if not ask:
+            self.done = True
+            return False
+        self.round += 1
+        self._random.shuffle(ask)
+        self._settle_patience()
+        self.todo = ask
+        if self._alive_port and self.round > 1:
+            self._pings_sent = 40 if self._heard < 100 else _CANARIES
+            self.todo[:0] = [self._alive_port | PING] * self._pings_sent
+        self._round_began, self._round_answers = now, 0
+        return True
+
+    def loss(self) -> float:
+        """The share of attempts that got lost, among those to ports that do answer."""
+        return self._lost / (self._lost + self._heard) if self._heard else 0.0
+
+    def _enough(self, left: int, loss: float) -> bool:
+        if not left or self.round >= self._tuning.most_rounds:
+            return True
+        if self.round < self._tuning.rounds:
+            return False
+        return bool(self._heard * loss**self.round <= self._tuning.missed)
+
+    def _slow_down(self, loss: float, elapsed: float) -> None:
+        """Late answers mean that the round before lost some: narrower; and no faster than it did answer, if many."""
+        if loss > 0.02:
+            self._width = max(8.0, self._width / 2)
+        if loss > 0.2 and elapsed > 0:
+            self.paced = max(20.0, 0.8 * self._round_answers / elapsed)
+
+    def _settle_patience(self) -> None:
+        tuning = self._tuning
+        if self._srtt:
+            measured = (self._srtt + 4 * self._rttvar) * (1 + (self.round - 1) / 2)
+            self.patience = min(max(measured, tuning.least_patience), tuning.most_patience)
+        else:
+            self.patience = tuning.first_patience
+
+    def _answers_everything(self) -> bool:
+        accepted = sum(code is Code.OPEN for code in self.canary_codes.values())
+        return accepted * 4 >= _CANARIES * 3
+
+    def _stop(self, condition: TargetCondition) -> bool:
+        self.condition = condition
+        self.done = True
+        self.todo = []
+        return False
+
+    # ------------------------------------------------------------------------------------------ what it means
+
+    def survey(self, vantage: str, started_at: int, ended_at: int) -> Survey:
+        """What was seen, as far as it goes: of a target that was not finished the rest is unknown."""
+        condition = self.condition
+        if condition is TargetCondition.ANSWERS and not self._heard:
+            spoke = any(code is Code.PROHIBITED for code in map(Code, set(self.codes)))
+            condition = TargetCondition.DOWN if self.done or not spoke else condition
+        codes = self.codes
+        if self.done and not self.vanished and condition is TargetCondition.ANSWERS:
+            codes = codes.replace(bytes([Code.PENDING]), bytes([Code.SILENT]))
+        meaning = dict(_MEANING)
+        if self.vanished:
+            meaning[Code.PENDING] = (PortState.UNKNOWN, SeenWhy.NO_ANSWER_AT_ALL)
+        if condition is TargetCondition.DOWN:
+            reason = SeenWhy.HOST_UNREACHABLE if self._unreachable else SeenWhy.NO_ANSWER_AT_ALL
+            if any(code == Code.LOCAL_LIMIT for code in codes):
+                reason = SeenWhy.LOCAL_LIMIT
+            meaning = dict.fromkeys(_MEANING, (PortState.UNKNOWN, reason))
+        elif condition is TargetCondition.ANSWERS_EVERYTHING:
+            meaning = dict.fromkeys(_MEANING, (PortState.UNKNOWN, SeenWhy.ANSWERS_EVERYTHING))
+        counts: Counter[tuple[PortState, SeenWhy]] = Counter()
+        for code, count in Counter(codes).items():
+            if code:
+                counts[meaning[Code(code)]] += count
+        rest, rest_why = counts.most_common(1)[0][0] if counts else (PortState.UNKNOWN, SeenWhy.NOT_PROBED)
+        apart = {code for code in Code if code and meaning[code] != (rest, rest_why)}
+        seen = tuple(
+            Observation(
+                self.target.host,
+                self.target.address,
+                port,
+                Protocol.TCP,
+                *meaning[Code(codes[port])][:1],
+                vantage,
+                ended_at,
+                self.tries[port],
+                meaning[Code(codes[port])][1],
+            )
+            for port in _where(codes, apart)
+        )
+        return Survey(
+            self.target.host,
+            self.target.address,
+            Protocol.TCP,
+            vantage,
+            started_at,
+            ended_at,
+            self.target.ports,
+            rest,
+            rest_why,
+            seen,
+            condition,
+            self.connections,
+            self.answers,
+        )
+
+
+def _where(codes: bytearray, wanted: Iterable[Code]) -> list[int]:
+    found = []
+    for code in wanted:
+        at = codes.find(code)
+        while at >= 0:
+            found.append(at)
+            at = codes.find(code, at + 1)
+    return sorted(found)
