@@ -70,9 +70,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             dropped.append(item)
             left_out[reason] = left_out.get(reason, 0) + 1
     config.stash[_left_out] = left_out
+    if "not slow" in config.getoption("markexpr"):
+        for item in kept:
+            _try_fewer(item)
     if dropped:
         items[:] = kept
         config.hook.pytest_deselected(items=dropped)
+
+
+def _try_fewer(item: pytest.Item) -> None:
+    """A run that leaves out what is slow is run often: it tries a third of the examples, the whole run all of them."""
+    test = getattr(item, "obj", None)
+    chosen = getattr(test, "_hypothesis_internal_use_settings", None)
+    if chosen is not None and id(test) not in _tried_fewer:
+        _tried_fewer.add(id(test))
+        test._hypothesis_internal_use_settings = settings(chosen, max_examples=max(5, chosen.max_examples // 3))
+
+
+_tried_fewer: set[int] = set()
+"""Tests whose settings were changed; one with parameters comes as several items."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

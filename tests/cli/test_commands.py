@@ -112,6 +112,7 @@ def test_without_the_extra_hub_commands_that_need_it_say_how_to_get_it(
     assert "pip install 'vedette[hub]'" in ran.err
 
 
+@pytest.mark.slow
 def test_without_the_extra_hub_the_base_commands_run(tmp_path: Path, place: Place):
     log = tmp_path / "auth.log"
     log.write_text("".join(LINE.replace("04:00:00", f"04:00:0{n}") + "\n" for n in range(6)))

@@ -169,6 +169,7 @@ def check_states(house: House) -> None:
     ] == [(OutboxState.SUPERSEDED, NotificationKind.TRIGGER, "stopped", 1)]
 
 
+@pytest.mark.slow
 async def test_after_an_hour_without_pager_and_mail_the_most_urgent_is_told_first(
     house: House, plain_smtp: SmtpServer, pagerduty: PagerDuty
 ):
