@@ -106,9 +106,10 @@ def _of_interest(host: HostExpectation, survey: Survey) -> list[Observation]:
     """What was seen apart, and what policy speaks of; ports that look like the rest and are in no opening are not."""
     found = {one.port: one for one in survey.observations}
     for opening in host.openings:
-        if opening.protocol is not survey.protocol or (not opening.must_answer and survey.rest is not PortState.OPEN):
-            if len(opening.ports) > 1_024:
-                continue
+        wide = len(opening.ports) > 1_024 and not opening.must_answer
+        if opening.protocol is not survey.protocol or (wide and survey.rest is not PortState.OPEN):
+            # Thousands of ports nobody uses are one hole, not thousands of drifts.
+            continue
         for port in range(opening.ports.first, opening.ports.last + 1):
             if port not in found and any(port in asked for asked in survey.asked):
                 found[port] = Observation(
@@ -137,7 +138,7 @@ def _of_port(
             if want.state is PortState.CLOSED:
                 return _open_against_policy(seen, want, vantage, listener)
             if view is not None and view.complete and listener is None:
-                advice = "something in front of the host answers for it (a balancer, DNAT): find it, and put it in the policy"
+                advice = "something in front of the host answers for it (a balancer, DNAT): find it, write it down"
                 return _port(DriftKind.OPEN_WITHOUT_LISTENER, seen, want, vantage, advice, None)
             return None
         case _:
@@ -179,9 +180,9 @@ def _open_against_policy(seen: Observation, want: Expected, vantage: Vantage, li
 
 def _listener(view: InsideView, address: str, seen: Observation) -> Listener | None:
     for one in view.listeners:
-        if one.port == seen.port and one.protocol is seen.protocol:
-            if one.address == address or (one.address in _EVERYWHERE and _same_family(one, address)):
-                return one
+        here = one.address == address or (one.address in _EVERYWHERE and _same_family(one, address))
+        if here and one.port == seen.port and one.protocol is seen.protocol:
+            return one
     return None
 
 
@@ -192,12 +193,13 @@ def _same_family(listener: Listener, address: str) -> bool:
 
 
 def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey]) -> list[Drift]:
-    """Ports open from some vantages of one network and not from others of the same, so that policy cannot explain it."""
+    """Ports open from some vantages of one network and not from others of it, which no policy explains."""
     groups: dict[tuple[str, str, str, str], list[Survey]] = {}
     for one in surveys:
         if one.condition is TargetCondition.ANSWERS:
             vantage = policy.vantage(one.vantage) or Vantage(one.vantage)
             groups.setdefault((one.host, one.address, one.protocol.value, vantage.network), []).append(one)
+    kind = DriftKind.ONE_VANTAGE_ONLY
     out = []
     for alike in groups.values():
         ports = {seen.port for one in alike for seen in one.observations if seen.state is PortState.OPEN}
@@ -212,8 +214,8 @@ def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey]) -> list[Dri
                 )
                 out.append(
                     Drift(
-                        DriftKind.ONE_VANTAGE_ONLY, DRIFT_LEVELS[DriftKind.ONE_VANTAGE_ONLY], survey.host, survey.address,
-                        port, survey.protocol, survey.vantage, PortState.OPEN, seen.state, seen.why, advice, seen.at,
+                        kind, DRIFT_LEVELS[kind], survey.host, survey.address, port, survey.protocol,
+                        survey.vantage, PortState.OPEN, seen.state, seen.why, advice, seen.at,
                     )
                 )  # fmt: skip
     return out
@@ -236,8 +238,8 @@ def _port(
 
 def _whole(kind: DriftKind, survey: Survey, why: SeenWhy, advice: str) -> Drift:
     return Drift(
-        kind, DRIFT_LEVELS[kind], survey.host, survey.address, 0, survey.protocol, survey.vantage, None, PortState.UNKNOWN,
-        why, advice, survey.ended_at,
+        kind, DRIFT_LEVELS[kind], survey.host, survey.address, 0, survey.protocol, survey.vantage, None,
+        PortState.UNKNOWN, why, advice, survey.ended_at,
     )  # fmt: skip
 
 
