@@ -51,6 +51,7 @@ def by_typer(words: list[str]) -> dict[str, Any] | None:
 
 DEFAULTS = {
     "rules": None,
+    "pipelines": None,
     "no_packs": False,
     "keep_going": False,
     "format": "auto",
