@@ -50,7 +50,7 @@ def clause_of(node: Node, leaves: Leaves) -> Clause | None:
 
 def beside(node: Node, clause: Clause, leaves: Leaves) -> list[int]:
     """Leaves beside those of `clause` that may have to hold too and are worth finding in one scan; rarest first."""
-    numbers = dict.fromkeys(_demanded(node, leaves))
+    numbers = dict.fromkeys(demanded(node, leaves))
     worth = [
         (leaves.cost(number), number)
         for number in numbers
@@ -69,12 +69,12 @@ def looked_for(node: Node) -> tuple[str, ...]:
     return tuple(text for leaf in clause.leaves for text in literals_of(leaves.atoms(leaf) or ())) if clause else ()
 
 
-def _demanded(node: Node, leaves: Leaves) -> Iterator[int]:
+def demanded(node: Node, leaves: Leaves) -> Iterator[int]:
     """The leaves a condition asks to hold, alone or among others; those it asks not to hold are left out."""
     match node:
         case All(parts) | Any(parts):
             for part in parts:
-                yield from _demanded(part, leaves)
+                yield from demanded(part, leaves)
         case Not():
             return
         case _:

@@ -230,6 +230,9 @@ def compile_keyword(raw: Raw) -> TextJudge:
     try:
         if raw.regex:
             return patterns.compile_regex(raw.pattern)
+        if not any(character in raw.pattern for character in "*?\\"):
+            wanted = raw.pattern if raw.cased else fold(raw.pattern)
+            return (lambda text: wanted in text) if raw.cased else lambda text: wanted in fold(text)
         if raw.cased:
             return patterns.linear(patterns.like_to_regex(raw.pattern, anchored=False))
         search = patterns.linear(patterns.like_to_regex(fold(raw.pattern), anchored=False))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vedette.detections.atoms import Atom
-from vedette.detections.clauses import Clause, beside, clause_of
+from vedette.detections.clauses import Clause, beside, clause_of, demanded
 from vedette.detections.judge import UNKNOWN, Judge
 from vedette.detections.leaves import Leaves
 from vedette.detections.prefilter import Prefilter
@@ -73,6 +73,7 @@ class Search:
         self._rules_of: dict[int, list[int]] = {}
         self._keywords = _Wanted()
         self._keyword_leaves: set[int] = set()
+        self._keyword_rules: set[int] = set()
         self._by_source: dict[LogSource, list[int]] = {}
         for index in roots:
             self._look_for(index, self.clauses[index])
@@ -119,6 +120,11 @@ class Search:
             # In a field nothing else asks for, finding costs more than asking.
             if isinstance(leaf := self._leaves.leaves[number], Test) and leaf.field in self._wanted:
                 self._find(number)
+        for number in demanded(self._rules[index].when, self._leaves):
+            # All keywords are looked for in one scan of the record; asking for each by itself is what costs.
+            if isinstance(self._leaves.leaves[number], Raw) and self._leaves.atoms(number) is not None:
+                self._find(number)
+                self._keyword_rules.add(index)
         self._fields_of[index] = frozenset(fields)
 
     def _find(self, number: int) -> None:
@@ -147,9 +153,7 @@ class Search:
             ]
             fields = frozenset[str]().union(*(self._fields_of[index] for index in rules))
             found = {index for index in rules if self.clauses[index] is not None}
-            keywords = any(
-                leaf in self._keyword_leaves and not found.isdisjoint(owners) for leaf, owners in self._rules_of.items()
-            )
+            keywords = not self._keyword_rules.isdisjoint(rules)
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
             plan = self._plans[key] = _Plan(
@@ -218,6 +222,7 @@ class Search:
             places = {atom: [unread[at] for at in held] for atom, held in self._keyword_scan.find_in(texts).items()}
             for leaf, more in self._hit_leaves(judge, self._keywords.postings, places, set()).items():
                 hits.setdefault(leaf, []).extend(more)
+        judge.keywords_scanned = True
         for leaf, held in hits.items():
             owners = self._rules_of.get(leaf)
             if owners is None or not held:
