@@ -29,6 +29,7 @@ COMMANDS = {
     "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint, coverage, new, promote, demote."),
     "alerts": Entry("vedette.cli.alerts", "app", "Alerts: list, show, ack, resolve, silence."),
     "block": Entry("vedette.cli.block", "app", "Blocks: list, add, remove, allow, stats, import."),
+    "ports": Entry("vedette.cli.ports", "app", "Ports: check, learn, explain, schema."),
     "config": Entry("vedette.cli.config", "app", "The configuration: check, show, schema."),
     "doctor": Entry("vedette.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
 }

@@ -1,0 +1,179 @@
+"""Ports, wired: policy to targets, names to addresses, looks to drifts; and a first policy from what is there.
+Counterpart: `cli.ports` prints what comes out; `inventory` and `sources.ports` know nothing of each other."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+
+from vedette.model.clock import Clock
+from vedette.model.ports import (
+    GATEWAYS,
+    LOCAL_VANTAGE,
+    WORLD,
+    Attention,
+    Drift,
+    HostExpectation,
+    InsideView,
+    NamedNetwork,
+    Network,
+    Opening,
+    PortPolicy,
+    PortRange,
+    PortState,
+    Protocol,
+    SeenWhy,
+    Survey,
+    TargetCondition,
+    Vantage,
+)
+from vedette.sources.ports.judge import judge
+from vedette.sources.ports.prober import Effort, Limits, Prober, Target
+from vedette.text.addresses import canonical, contains
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One look at everything a policy names, judged."""
+
+    policy: PortPolicy
+    surveys: tuple[Survey, ...]
+    drifts: tuple[Drift, ...]
+    effort: Effort
+
+
+def check_ports(
+    policy: PortPolicy,
+    clock: Clock,
+    *,
+    vantage: Vantage | None = None,
+    limits: Limits | None = None,
+    inside: Iterable[InsideView] = (),
+) -> Checked:
+    """Look at every address of every host from here, and judge. Blocks; runs in the network namespace of the caller."""
+    vantage = vantage or here(policy)
+    now = clock.now()
+    targets: list[Target] = []
+    apart: list[Survey] = []
+    hosts: list[HostExpectation] = []
+    for host in policy.hosts:
+        addresses, untold = addresses_of(host, policy)
+        hosts.append(replace(host, addresses=tuple(addresses)))
+        apart += [
+            _untold(host.name, name, Protocol.TCP, vantage, now, policy.attention.tcp, *why) for name, why in untold
+        ]
+        for address in addresses:
+            if policy.attention.tcp:
+                targets.append(Target(host.name, address, policy.attention.tcp, _expected(host)))
+            if policy.attention.udp:
+                why = (TargetCondition.ANSWERS, SeenWhy.NO_TOOL)
+                apart.append(_untold(host.name, address, Protocol.UDP, vantage, now, policy.attention.udp, *why))
+    resolved = _with_gateways(replace(policy, hosts=tuple(hosts)))
+    prober = Prober(clock, limits=limits)
+    surveys = (*prober.look(targets, vantage.name), *apart)
+    return Checked(resolved, surveys, tuple(judge(resolved, surveys, inside)), prober.effort)
+
+
+def here(policy: PortPolicy) -> Vantage:
+    """The vantage this machine is: the first one without an agent."""
+    return next((one for one in policy.vantages if not one.agent), LOCAL_VANTAGE)
+
+
+def addresses_of(
+    host: HostExpectation, policy: PortPolicy
+) -> tuple[list[str], list[tuple[str, tuple[TargetCondition, SeenWhy]]]]:
+    """Every address of a host that may be looked at; and names and addresses that may not or do not resolve, why."""
+    found = list(host.addresses)
+    untold: list[tuple[str, tuple[TargetCondition, SeenWhy]]] = []
+    for name in host.names:
+        addresses = resolve(name)
+        if not addresses:
+            untold.append((name, (TargetCondition.UNRESOLVED, SeenWhy.NAME_UNRESOLVED)))
+        for address in addresses:
+            if not contains(policy.own_networks, address):
+                untold.append((address, (TargetCondition.REFUSED, SeenWhy.OUTSIDE_OWN_NETWORKS)))
+            elif address not in found:
+                found.append(address)
+    return found, untold
+
+
+def resolve(name: str) -> list[str]:
+    """All addresses of a name, IPv4 and IPv6, canonical; none where it does not resolve."""
+    try:
+        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return sorted({found for *_, place in answers if (found := canonical(str(place[0]))) is not None})
+
+
+def _with_gateways(policy: PortPolicy) -> PortPolicy:
+    """The policy with the network of gateways made of what their names resolved to."""
+    prefixes = tuple(ip_network(address) for one in policy.hosts if one.gateway for address in one.addresses)
+    return replace(policy, networks={**policy.networks, GATEWAYS: NamedNetwork(GATEWAYS, prefixes)})
+
+
+def _expected(host: HostExpectation) -> tuple[int, ...]:
+    ports = [
+        port
+        for one in host.openings
+        if one.protocol is Protocol.TCP and len(one.ports) <= 64
+        for port in range(one.ports.first, one.ports.last + 1)
+    ]
+    return tuple(dict.fromkeys(ports))
+
+
+def _untold(
+    host: str,
+    address: str,
+    protocol: Protocol,
+    vantage: Vantage,
+    now: int,
+    asked: tuple[PortRange, ...],
+    condition: TargetCondition,
+    why: SeenWhy,
+) -> Survey:
+    return Survey(host, address, protocol, vantage.name, now, now, asked, PortState.UNKNOWN, why, condition=condition)
+
+
+def learn_policy(
+    addresses: Sequence[str],
+    own: Sequence[Network],
+    clock: Clock,
+    *,
+    tcp: tuple[PortRange, ...],
+    limits: Limits | None = None,
+) -> Checked:
+    """A first policy, of what answers now: every open port as an opening to the world that a person has to own."""
+    empty = PortPolicy(
+        tuple(own),
+        tuple(
+            HostExpectation(one, (one,)) if canonical(one) else HostExpectation(one, names=(one,)) for one in addresses
+        ),
+        attention=Attention(tcp),
+    )
+    checked = check_ports(empty, clock, limits=limits)
+    hosts = []
+    for host in checked.policy.hosts:
+        seen = sorted(
+            {
+                one.port
+                for survey in checked.surveys
+                if survey.host == host.name
+                for one in survey.observations
+                if one.state is PortState.OPEN
+            }
+        )
+        openings = tuple(
+            Opening(
+                PortRange(port, port),
+                Protocol.TCP,
+                (WORLD,),
+                owner="nobody yet",
+                reason="was open when this was learned",
+            )
+            for port in seen
+        )
+        hosts.append(replace(host, openings=openings, names=(), addresses=host.addresses))
+    return replace(checked, policy=replace(checked.policy, hosts=tuple(hosts)))

@@ -1,0 +1,181 @@
+"""`vedette ports check|learn|explain|schema`: what answers, against what policy says.
+Counterpart: `app.ports` looks and judges; docs/ports.md explains the policy and the kinds of drift."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from vedette.app.ports import check_ports, learn_policy
+from vedette.cli.options import Output
+from vedette.cli.output import OK, WRONG, Format, errors_said, note, say, table, write_json
+from vedette.inventory.yaml import parse_range, policy_lines, read_policy, schema
+from vedette.model.clock import SystemClock
+from vedette.model.errors import VedetteError
+from vedette.model.ports import Attention, Drift, PortPolicy, PortRange, Protocol, Vantage
+from vedette.sources.ports.judge import exit_code, expected
+from vedette.sources.ports.prober import Limits
+from vedette.text.addresses import parse_network
+from vedette.text.times import rfc3339
+
+app = typer.Typer(help="Ports: check, learn, explain, schema.", no_args_is_help=True)
+
+Policy = Annotated[Path, typer.Option("--policy", help="the port policy")]
+From = Annotated[str, typer.Option("--vantage", help="which vantage of the policy this machine is")]
+Rate = Annotated[float, typer.Option("--rate", min=0, help="connections a second; 0 = as fast as is answered")]
+
+
+@app.command("check")
+def check(policy: Policy, vantage: From = "", rate: Rate = 0.0, output: Output = Format.TEXT) -> None:
+    """Look at every host of the policy. Exit 0 = as it says, 1 = drift, 2 = could not tell."""
+    with errors_said():
+        read = read_policy(policy)
+        if not read.hosts:
+            raise VedetteError("the policy names no host: nothing was looked at", hint="add `hosts`")
+        checked = check_ports(read, SystemClock(), vantage=_vantage(read, vantage), limits=Limits(rate=rate))
+        if output is Format.JSON:
+            write_json(_record(one) for one in checked.drifts)
+        elif checked.drifts:
+            for one in checked.drifts:
+                say(f"{one.level.label}: {one.host} {_where(one)} {one.kind.value}: {one.advice}{_origin(one)}")
+        effort = checked.effort
+        note(
+            f"{len(read.hosts)} hosts, {len(checked.surveys)} looks, {effort.connections} connections "
+            f"in {effort.seconds:.1f} s, {len(checked.drifts)} drifts"
+        )
+        raise SystemExit(exit_code(checked.drifts))
+
+
+@app.command("learn")
+def learn(
+    hosts: Annotated[list[str], typer.Argument(help="addresses or names of one's own")],
+    own: Annotated[list[str], typer.Option("--own", help="a network that is one's own; nothing outside is looked at")],
+    ports: Annotated[str, typer.Option("--ports", help="which TCP ports")] = "1-65535",
+    rate: Rate = 0.0,
+) -> None:
+    """Write a first policy, of what is open now, for a person to edit."""
+    with errors_said():
+        try:
+            networks = [parse_network(one) for one in own]
+            span = parse_range(ports)
+        except ValueError as error:
+            raise VedetteError(str(error)) from None
+        from vedette.text.addresses import canonical, contains
+
+        for one in hosts:
+            if canonical(one) is not None and not contains(networks, one):
+                raise VedetteError(f"{one} is outside --own: only what is one's own is looked at")
+        learned = learn_policy(hosts, networks, SystemClock(), tcp=(span,), limits=Limits(rate=rate))
+        for line in policy_lines(learned.policy):
+            say(line)
+        untold = [one for one in learned.surveys if one.condition.value != "answers"]
+        for survey in untold:
+            note(f"{survey.host} {survey.address}: {survey.condition.value} ({survey.rest_why.value}): nothing learned")
+        raise SystemExit(WRONG if untold else OK)
+
+
+@app.command("explain")
+def explain(
+    host: Annotated[str, typer.Argument(help="a host of the policy: its name or address")],
+    port: Annotated[str, typer.Argument(help="443, or 53/udp")],
+    policy: Policy,
+    vantage: From = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """What policy says of one port, what is seen of it now, and what follows."""
+    with errors_said():
+        read = read_policy(policy)
+        found = read.host(host)
+        if found is None:
+            raise VedetteError(f"the policy names no host {host}", hint=", ".join(one.name for one in read.hosts[:9]))
+        number, _, name = port.partition("/")
+        try:
+            span = parse_range(number)
+            protocol = Protocol(name or "tcp")
+        except ValueError as error:
+            raise VedetteError(str(error)) from None
+        place = _vantage(read, vantage)
+        only = (PortRange(span.first, span.first),)
+        attention = Attention(only, ()) if protocol is Protocol.TCP else Attention((), only)
+        one_host = PortPolicy(
+            read.own_networks, (found,), read.networks, read.vantages, attention, read.only_on_gateways, read.origin
+        )
+        checked = check_ports(one_host, SystemClock(), vantage=place)
+        records: list[dict[str, Any]] = []
+        for survey in checked.surveys:
+            seen = survey.observed(span.first)
+            want = expected(checked.policy, found, survey, span.first, place or Vantage(survey.vantage))
+            opening = want.opening or want.expired
+            records.append(
+                {
+                    "host.name": found.name,
+                    "destination.address": survey.address,
+                    "destination.port": span.first,
+                    "network.transport": protocol.value,
+                    "vedette.ports.vantage": survey.vantage,
+                    "vedette.ports.expected": want.state.value if want.state else "either",
+                    "vedette.ports.seen": seen.state.value if seen else survey.rest.value,
+                    "vedette.ports.why": seen.why.value if seen else survey.rest_why.value,
+                    "vedette.ports.sources": list(opening.sources) if opening else [],
+                    "vedette.ports.owner": opening.owner if opening else None,
+                    "vedette.ports.reason": opening.reason if opening else None,
+                    "vedette.ports.origin": str(opening.origin) if opening else None,
+                }
+            )
+        if output is Format.JSON:
+            write_json(records)
+        else:
+            keys = list(records[0]) if records else []
+            table([key.rpartition(".")[2] for key in keys], [[str(one[key] or "") for key in keys] for one in records])
+            for drift in checked.drifts:
+                say(f"{drift.level.label}: {_where(drift)} {drift.kind.value}: {drift.advice}{_origin(drift)}")
+        raise SystemExit(exit_code(checked.drifts))
+
+
+@app.command("schema")
+def print_schema() -> None:
+    """The JSON Schema of the port policy, for editors."""
+    with errors_said():
+        for line in orjson.dumps(schema(), option=orjson.OPT_INDENT_2).decode().splitlines():
+            say(line)
+
+
+def _vantage(policy: PortPolicy, name: str) -> Vantage | None:
+    if not name:
+        return None
+    found = policy.vantage(name)
+    if found is None:
+        raise VedetteError(f"the policy has no vantage {name}", hint=", ".join(one.name for one in policy.vantages))
+    return found
+
+
+def _where(drift: Drift) -> str:
+    port = f" {drift.port}/{drift.protocol.value}" if drift.port else ""
+    return f"{drift.address}{port} from {drift.vantage}"
+
+
+def _origin(drift: Drift) -> str:
+    return f" [{drift.opening.origin}]" if drift.opening is not None else ""
+
+
+def _record(drift: Drift) -> dict[str, Any]:
+    opening = drift.opening
+    return {
+        "@timestamp": rfc3339(drift.at),
+        "kind": drift.kind.value,
+        "level": drift.level.label,
+        "host.name": drift.host,
+        "destination.address": drift.address,
+        "destination.port": drift.port or None,
+        "network.transport": drift.protocol.value,
+        "vedette.ports.vantage": drift.vantage,
+        "vedette.ports.expected": drift.expected.value if drift.expected else None,
+        "vedette.ports.seen": drift.seen.value,
+        "vedette.ports.why": drift.why.value,
+        "vedette.ports.owner": opening.owner if opening else None,
+        "vedette.ports.origin": str(opening.origin) if opening else None,
+        "advice": drift.advice,
+    }

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vedette.inventory.yaml import parse_policy
+from vedette.model.levels import Level
+from vedette.model.ports import (
+    DriftKind,
+    FirewallVerdict,
+    InsideView,
+    Listener,
+    Observation,
+    PortRange,
+    PortState,
+    Protocol,
+    SeenWhy,
+    Survey,
+    TargetCondition,
+)
+from vedette.sources.ports.judge import exit_code, judge
+from vedette.text.times import parse_rfc3339
+
+NOW = parse_rfc3339("2026-11-24T10:00:00Z")
+POLICY = parse_policy(
+    b"""
+version: 1
+own_networks: [192.0.2.0/24]
+networks: {office: [198.51.100.0/24]}
+vantage: {world1: {}, world2: {}, desk: {network: office}}
+hosts:
+  web:
+    addresses: [192.0.2.1]
+    ports:
+      443/tcp: {from: world, must_answer: true}
+      80/tcp: world
+      9100/tcp: office
+      8443/tcp: {from: world, until: 2026-11-01}
+""",
+    "p.yml",
+)
+
+
+def survey(*open_ports: int, vantage: str = "world1", **more: object) -> Survey:
+    seen = tuple(
+        Observation("web", "192.0.2.1", port, Protocol.TCP, PortState.OPEN, vantage, NOW, 1, SeenWhy.ACCEPTED)
+        for port in open_ports
+    )
+    made = Survey(
+        "web", "192.0.2.1", Protocol.TCP, vantage, NOW, NOW, (PortRange(1, 65_535),), PortState.CLOSED,
+        SeenWhy.REFUSED, seen,
+    )  # fmt: skip
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def kinds(*surveys: Survey, inside: tuple[InsideView, ...] = ()) -> list[tuple[DriftKind, int, Level]]:
+    return [(one.kind, one.port, one.level) for one in judge(POLICY, surveys, inside)]
+
+
+def test_what_is_as_policy_says_is_no_drift():
+    found = judge(POLICY, [survey(80, 443)])
+    assert found == []
+    assert exit_code(found) == 0
+
+
+@pytest.mark.parametrize(
+    ("seen", "wanted", "code"),
+    [
+        ((443, 80, 22), (DriftKind.OPEN_NOT_ALLOWED, 22, Level.HIGH), 1),
+        ((443, 80, 9100), (DriftKind.OPEN_NOT_ALLOWED, 9100, Level.HIGH), 1),
+        ((443, 80, 8443), (DriftKind.OPENING_EXPIRED, 8443, Level.HIGH), 1),
+        ((80,), (DriftKind.MUST_ANSWER, 443, Level.HIGH), 1),
+        ((443,), (DriftKind.ALLOWED_BUT_CLOSED, 80, Level.INFORMATIONAL), 0),
+    ],
+)
+def test_each_disagreement_has_its_kind_and_level(
+    seen: tuple[int, ...], wanted: tuple[DriftKind, int, Level], code: int
+):
+    assert kinds(survey(*seen)) == [wanted]
+    assert exit_code(judge(POLICY, [survey(*seen)])) == code
+
+
+def test_a_named_network_is_let_in_where_the_world_is_not():
+    assert kinds(survey(443, 80, 9100, vantage="desk")) == []
+    assert kinds(survey(443, 80, 9100, 22, vantage="desk")) == [(DriftKind.OPEN_NOT_ALLOWED, 22, Level.MEDIUM)]
+
+
+@pytest.mark.parametrize("condition", [TargetCondition.DOWN, TargetCondition.UNRESOLVED, TargetCondition.REFUSED])
+def test_what_could_not_be_seen_is_never_a_pass(condition: TargetCondition):
+    blind = survey(condition=condition, rest=PortState.UNKNOWN, rest_why=SeenWhy.NO_ANSWER_AT_ALL)
+    found = judge(POLICY, [blind])
+    assert [one.kind for one in found] == [DriftKind.COULD_NOT_TELL]
+    assert exit_code(found) == 2
+
+
+def test_a_host_that_vanished_half_way_is_not_a_pass():
+    found = judge(POLICY, [survey(80, 443, rest=PortState.UNKNOWN, rest_why=SeenWhy.NO_ANSWER_AT_ALL)])
+    assert [(one.kind, one.port) for one in found] == [(DriftKind.COULD_NOT_TELL, 0)]
+
+
+def test_drift_that_is_known_outweighs_what_is_not():
+    blind = survey(condition=TargetCondition.DOWN, rest=PortState.UNKNOWN)
+    assert exit_code(judge(POLICY, [blind, survey(443, 80, 22)])) == 1
+
+
+def test_a_target_that_answers_everything_is_named_so():
+    found = judge(POLICY, [survey(condition=TargetCondition.ANSWERS_EVERYTHING)])
+    assert [one.kind for one in found] == [DriftKind.ANSWERS_EVERYTHING]
+    assert exit_code(found) == 2
+
+
+def test_vantages_that_stand_alike_must_see_alike():
+    found = kinds(survey(443, 80), survey(443, vantage="world2"))
+    assert (DriftKind.ONE_VANTAGE_ONLY, 80, Level.MEDIUM) in found
+    assert kinds(survey(443, 80), survey(443, 80, 9100, vantage="desk")) == []
+
+
+def test_the_inside_tells_a_firewall_from_a_dead_service():
+    listener = Listener("web", "0.0.0.0", 443, Protocol.TCP, process="nginx", firewall=FirewallVerdict.DROPPED)
+    view = InsideView("web", NOW, (listener, replace(listener, port=80)))
+    found = judge(POLICY, [survey(80)], [view])
+    assert [(one.kind, one.port) for one in found] == [(DriftKind.LISTENING_BUT_FILTERED, 443)]
+    assert "nginx" in found[0].advice
+    assert kinds(survey(443, 80), inside=(InsideView("web", NOW, (listener,)),)) == [
+        (DriftKind.OPEN_WITHOUT_LISTENER, 80, Level.MEDIUM)
+    ]
+    loopback = replace(listener, address="127.0.0.1")
+    assert (DriftKind.MUST_ANSWER, 443, Level.HIGH) in kinds(survey(80), inside=(InsideView("web", NOW, (loopback,)),))

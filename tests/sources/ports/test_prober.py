@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from vedette.model.clock import SystemClock
+from vedette.model.ports import PortRange, PortState, SeenWhy, TargetCondition
+from vedette.sources.ports.prober import Limits, Prober, Target
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def listener(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    with socket.create_server((request.param, 0), family=family) as server:
+        yield request.param, server.getsockname()[1]
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(parallel=1), Limits(rate=2_000), Limits(target_rate=2_000)])
+def test_open_and_closed_are_told_apart_within_any_limits(listener: tuple[str, int], limits: Limits):
+    address, port = listener
+    prober = Prober(SystemClock(), limits=limits)
+    (survey,) = prober.look([Target("me", address, (PortRange(1, 9), PortRange(port, port)))], "here")
+    seen = survey.observed(port)
+    assert seen is not None
+    assert (seen.state, seen.why) == (PortState.OPEN, SeenWhy.ACCEPTED)
+    assert (survey.rest, survey.condition) == (PortState.CLOSED, TargetCondition.ANSWERS)
+    assert prober.effort.connections >= 10

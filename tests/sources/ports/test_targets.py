@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from vedette.model.ports import PortRange, PortState, SeenWhy, Survey, TargetCondition
+from vedette.sources.ports.targets import PING, Code, Progress, Target, Tuning
+
+TARGET = Target("web", "192.0.2.1", (PortRange(1, 2000),), (22, 80))
+
+
+class World:
+    """Answers the way a network does: some ports open, some dropped, some packets lost, the host gone at some point."""
+
+    def __init__(self, dropped: range = range(0), loss: float = 0.0, gone_after: int = 1 << 30, all_open: bool = False):
+        self.dropped, self.loss, self.gone_after, self.all_open = dropped, loss, gone_after, all_open
+        self.asked = 0
+        self._random = random.Random(7)
+
+    def run(self, progress: Progress) -> Survey:
+        now = 0.0
+        while progress.todo or progress.next_round(now):
+            now += 0.001
+            port = progress.todo.pop()
+            self.asked += 1
+            real = port & 0xFFFF
+            if self.asked > self.gone_after or real in self.dropped or self._random.random() < self.loss:
+                progress.silent(port)
+            else:
+                progress.note(port, Code.OPEN if self.all_open or real in (22, 80) else Code.REFUSED, 0.001)
+        return progress.survey("here", 1, 2)
+
+
+def look(world: World) -> Survey:
+    return world.run(Progress(TARGET, Tuning(), 500, 1))
+
+
+def test_silence_of_a_host_that_lives_is_a_filter():
+    survey = look(World(dropped=range(100, 200)))
+    states = {port: one.state for port in (22, 99, 100, 199, 200) if (one := survey.observed(port))}
+    assert states == {
+        22: PortState.OPEN,
+        99: PortState.CLOSED,
+        100: PortState.FILTERED,
+        199: PortState.FILTERED,
+        200: PortState.CLOSED,
+    }
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.1, 0.2])
+def test_loss_changes_no_verdict(loss: float):
+    survey = look(World(dropped=range(100, 200), loss=loss))
+    filtered = {port for port in range(1, 2001) if (one := survey.observed(port)) and one.state is PortState.FILTERED}
+    assert filtered == set(range(100, 200))
+
+
+def test_a_host_that_never_says_anything_is_not_closed_and_not_filtered():
+    survey = look(World(gone_after=0))
+    assert (survey.condition, survey.rest, survey.rest_why) == (
+        TargetCondition.DOWN,
+        PortState.UNKNOWN,
+        SeenWhy.NO_ANSWER_AT_ALL,
+    )
+
+
+def test_what_a_host_that_vanished_did_not_answer_is_unknown():
+    survey = look(World(gone_after=500))
+    states = [one.state for port in range(1, 2001) if (one := survey.observed(port))]
+    assert PortState.FILTERED not in states
+    assert states.count(PortState.UNKNOWN) > 1000
+    assert states.count(PortState.CLOSED) > 400
+
+
+def test_a_target_that_accepts_everything_is_named_after_a_few_questions():
+    world = World(all_open=True)
+    survey = look(world)
+    assert survey.condition is TargetCondition.ANSWERS_EVERYTHING
+    assert survey.rest is PortState.UNKNOWN
+    assert world.asked < 50
+
+
+def test_a_ping_is_no_port():
+    progress = Progress(TARGET, Tuning(), 500, 1)
+    progress.note(22 | PING, Code.REFUSED, 0.1)
+    assert progress.codes[22] == Code.PENDING
