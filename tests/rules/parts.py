@@ -78,7 +78,9 @@ GROUPS = {
 
 def kinds_of(services: Sequence[str]) -> Kinds:
     """Linux records of these services; those about who may do what are of `auth` too."""
-    groups = {name: frozenset({name} | ({"auth"} if name in ("sshd", "sudo", "shadow") else set())) for name in services}
+    groups = {
+        name: frozenset({name} | ({"auth"} if name in ("sshd", "sudo", "shadow") else set())) for name in services
+    }
     return Kinds.from_kinds([RecordKind("linux", services=groups[name]) for name in services])
 
 

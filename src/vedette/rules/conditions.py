@@ -44,6 +44,16 @@ class Parts:
     listed: bool = False
     """The conditions stand in a list, of which one must hold."""
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Call fields otherwise."""
+        waiting = list(self.named.values())
+        while waiting:
+            for one in waiting.pop().detection_items:
+                if isinstance(one, SigmaDetection):
+                    waiting.append(one)
+                elif one.field is not None:
+                    one.field = names.get(one.field, one.field)
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:

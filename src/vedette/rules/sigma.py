@@ -57,6 +57,16 @@ SERVICES = frozenset(
 )
 """Services whose records we parse into fields of the registry: rules for them may test no other field."""
 
+WRITTEN: Mapping[str, Mapping[str, str]] = {
+    "sudo": {
+        "USER": "user.effective.name",
+        "COMMAND": "process.command_line",
+        "PWD": "process.working_directory",
+        "TTY": "process.tty.name",
+    }
+}
+"""What rules of others call a field after the message itself, by service, and what our parser calls it."""
+
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 
 
@@ -256,6 +266,7 @@ def _detection_rule(
     compiled.strict = bool(pack) or ours
     seen = _judge_fields(compiled)
     parts = read_parts(document, ("detection",), placeholders, left_open=pipelines is not None)
+    parts.rename(WRITTEN.get(logsource.service, {}))
     if pipelines is not None:
         compiled.piped = True
         logsource = pipelines.change(document, logsource, metadata.values, parts)
