@@ -92,8 +92,8 @@ def test_every_type_loads(tmp_path: Path) -> None:
 def test_what_is_compiled_is_kept_whole(tmp_path: Path) -> None:
     body = "type: temporal, timespan: 1h, condition: b and not a or c"
     rules = loaded(tmp_path, correlation(body)).rules
-    keep("key", rules, tmp_path / "cache")
-    assert kept("key", tmp_path / "cache") == list(rules)
+    keep("key", rules, [], tmp_path / "cache")
+    assert kept("key", tmp_path / "cache") == (list(rules), [])
 
 
 EVENTS = "type: event_count, rules: a, timespan: 1h"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vedette.model.errors import RuleError
 from vedette.model.rules import Test
-from vedette.rules.documents import Document, Yaml, parse_documents
+from vedette.rules.documents import Yaml, parse_documents
 from vedette.rules.files import PACKS
 from vedette.rules.loading import load
 from vedette.rules.settings import RulesSettings
@@ -57,7 +57,7 @@ rules = st.fixed_dictionaries(
 @given(rules)
 def test_any_shape_of_a_rule_is_a_rule_or_a_rule_error(data: dict[str, Yaml]):
     (start,) = parse_documents(b"title: t", "f.yml")
-    document = Document("f.yml", data, start.start, start.marks)
+    document = start.replaced(data)
     refused = compiled = None
     try:
         compiled = compile_document(document)

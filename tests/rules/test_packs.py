@@ -11,6 +11,7 @@ from vedette.rules.cases import report, run_cases
 from vedette.rules.lint import lint
 from vedette.rules.loading import LoadResult, load, load_packs
 from vedette.rules.parameters import PARAMETER_NAMES, UNSET
+from vedette.rules.problems import Severity
 from vedette.rules.settings import RulesSettings, parameters
 
 
@@ -44,7 +45,7 @@ def test_a_case_that_is_wrong_is_told(packs: LoadResult):
 
 
 def test_lint_has_nothing_to_say_about_our_packs(packs: LoadResult):
-    assert [str(problem) for problem in lint(packs)] == []
+    assert [str(problem) for problem in lint(packs) if problem.severity is not Severity.NOTE] == []
 
 
 def test_ids_are_slugs_of_their_pack_and_titles_differ(packs: LoadResult):
