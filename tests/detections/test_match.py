@@ -284,3 +284,12 @@ def test_a_value_no_pattern_decides_within_its_limit_is_counted_and_does_not_mat
     }
     assert first.undecided == 1
     assert matcher.match(batch_of(["user.name=aaa"])).undecided == 0
+
+
+def test_one_and_true_are_two_tests() -> None:
+    rules = [
+        Rule(id=f"r{n}", name="x", level=Level.LOW, when=Test("user.name", Op.EQUALS, (value,)))
+        for n, value in enumerate((1, True, 1.0))
+    ]
+    hits = Matcher(rules, PairParser()).match(batch_of(["user.name=1", "user.name=true", "user.name=1.0"])).hits
+    assert {index: rows.tolist() for index, rows in hits.items()} == {0: [0], 1: [1], 2: [2]}

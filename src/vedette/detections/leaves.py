@@ -3,6 +3,8 @@ Counterpart: `clauses` and `conditions` name leaves by number; `judge` keeps wha
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from vedette.detections.atoms import Atom, atoms_of, commonness
 from vedette.detections.patterns import Backtracking
 from vedette.detections.predicates import Predicate, TextJudge, compile_keyword
@@ -21,7 +23,7 @@ class Leaves:
 
     def __init__(self) -> None:
         self.leaves: list[Leaf] = []
-        self._numbers: dict[Leaf, int] = {}
+        self._numbers: dict[Hashable, int] = {}
         # Hashing a test with many values costs more than all else that is done with it here.
         self._by_identity: dict[int, int] = {}
         self._kept: list[Leaf] = []
@@ -35,9 +37,11 @@ class Leaves:
         number = self._by_identity.get(id(leaf))
         if number is not None:
             return number
-        number = self._numbers.get(leaf)
+        # 1 and True are equal to Python and two texts to a test.
+        key = leaf if isinstance(leaf, Raw) else (leaf, tuple(map(type, leaf.values)))
+        number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[leaf] = len(self.leaves)
+            number = self._numbers[key] = len(self.leaves)
             self.leaves.append(leaf)
             plain = not leaf.regex if isinstance(leaf, Raw) else leaf.op in _ALWAYS_RIGHT and leaf.part is None
             if not plain:
