@@ -62,7 +62,7 @@ def kept(key: str, where: Path) -> tuple[list[Rule], list[str]] | None:
 
 
 def keep(key: str, rules: Sequence[Rule], left_out: Sequence[str], where: Path) -> None:
-    """Keep `rules` and what is to be said of those left out; a folder that cannot be written is no reason to stop anybody."""
+    """Keep `rules` and what is to be said of those left out; a folder nobody can write in stops nobody."""
     plain = [_plain(rule) for rule in rules]
     keeping.write(f"{key}.json", msgspec.json.encode([_NAME, _VERSION, plain, list(left_out)]), where, most=_KEPT)
 
