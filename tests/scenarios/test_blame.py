@@ -23,6 +23,7 @@ from vedette.model.batch import Batch, Trust
 from vedette.model.clock import SystemClock
 from vedette.model.findings import Finding
 from vedette.model.reasons import BlameReason
+from vedette.model.rules import LogSource
 from vedette.sources.journal import JournalSource
 from vedette.sources.settings import JournalSettings
 
@@ -74,7 +75,7 @@ def judge(batches: Iterable[Batch], scratch: Path) -> Verdict:
     counters = Counters()
     matcher = matcher_of(load_rules([scratch / "every.yml"]), counter=counters)
     engine = Engine(matcher, Correlator(matcher.rules, counter=counters), counters)
-    parser = parser_of(None, counters)
+    parser = parser_of([LogSource()], counters)
     verdict = Verdict()
     for batch in batches:
         verdict.records += len(batch)
