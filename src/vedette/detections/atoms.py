@@ -269,7 +269,7 @@ def _cost(literals: Iterable[str]) -> float:
 # Share of the values of a field that hold such a word, roughly, on hosts nobody attacks: steers work, never a verdict.
 _COMMON: dict[str, float] = {
     **dict.fromkeys(("exe", "windows", "microsoft", "c", "system32", "system", "corporation", "true", "false"), 0.4),
-    **dict.fromkeys(("dll", "program", "files", "x86", "users", "appdata", "local", "users", "0x3e7", "s", "18"), 0.3),
+    **dict.fromkeys(("dll", "program", "files", "x86", "users", "appdata", "local", "0x3e7", "s", "18"), 0.3),
     **dict.fromkeys(("temp", "tmp", "roaming", "programdata", "http", "https", "com", "www", "usr", "bin", "etc"), 0.2),
     **dict.fromkeys(("software", "hklm", "hku", "currentversion", "services", "currentcontrolset", "run", "txt"), 0.2),
     **dict.fromkeys(("public", "syswow64", "desktop", "downloads", "documents", "root", "user", "admin", "high"), 0.1),

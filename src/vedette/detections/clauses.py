@@ -65,7 +65,11 @@ def looked_for(node: Node) -> tuple[str, ...]:
     RuleError where a part of the condition cannot be used.
     """
     leaves = Leaves()
-    clause = clause_of(node, leaves)
+    return told(clause_of(node, leaves), leaves)
+
+
+def told(clause: Clause | None, leaves: Leaves) -> tuple[str, ...]:
+    """A clause as people are shown it; () where there is none."""
     return tuple(text for leaf in clause.leaves for text in literals_of(leaves.atoms(leaf) or ())) if clause else ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vedette.detections.atoms import literals_of
+from vedette.detections.clauses import told
 from vedette.detections.judge import UNKNOWN, Judge
 from vedette.detections.match import Matcher
 from vedette.model.batch import Batch
@@ -66,7 +66,7 @@ def explain(matcher: Matcher, batch: Batch) -> list[RuleVerdict]:
                 matched=holding[index] and reached,
                 parent_missing=holding[index] and not reached,
                 tests=tuple(_tested(matcher, judge, leaf) for leaf in leaves) if covered else (),
-                atoms=atoms_of_rule(matcher, index),
+                atoms=told(matcher.clause(index), matcher.leaves),
                 feeds=tuple(
                     other.id
                     for other in matcher.rules
@@ -75,16 +75,6 @@ def explain(matcher: Matcher, batch: Batch) -> list[RuleVerdict]:
             )
         )
     return sorted(verdicts, key=lambda verdict: (not verdict.matched, not verdict.covered))
-
-
-def atoms_of_rule(matcher: Matcher, index: int) -> tuple[str, ...]:
-    """What is looked for on behalf of a rule, `^` and `$` at what must begin or end a value; () = every record is."""
-    clause = matcher.clause(index)
-    return (
-        tuple(text for leaf in clause.leaves for text in literals_of(matcher.leaves.atoms(leaf) or ()))
-        if clause
-        else ()
-    )
 
 
 def _holding(matcher: Matcher, judge: Judge) -> list[bool]:

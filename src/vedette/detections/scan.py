@@ -4,8 +4,9 @@ Counterpart: `clauses` chose the atoms; `match` turns what is found into candida
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class FieldScan:
         if where is None or len(expressions) < _WORTH_KEEPING:
             self._database = _compiled(expressions, self._scanned, flags)
             return
-        about = (_NAME, _VERSION, metadata.version("hyperscan"), expressions, self._scanned, flags)
+        about = (_NAME, _VERSION, _library_version(), expressions, self._scanned, flags)
         name = f"{kept.key_of((), *about)}.automaton"
         head = f"{_NAME} {_VERSION}\n".encode()
         data = kept.read(name, where) or b""
@@ -79,14 +80,13 @@ class FieldScan:
         self._database = _compiled(expressions, self._scanned, flags)
         kept.write(name, head + hyperscan.dumpb(self._database), where, most=_KEPT_AUTOMATA)
 
-    def find(self, values: Sequence[Value], places: Iterable[int] | None = None) -> tuple[Found, set[int]]:
-        """Which atoms are found in which of `values` (those at `places`, all if None), and which places are odd."""
+    def find(self, values: Sequence[Value]) -> tuple[Found, set[int]]:
+        """Which atoms are found in which of `values`, and the places of the odd ones."""
         found: Found = {}
         texts: list[str] = []
         owners: list[int] = []
         known = self._known
-        for place in range(len(values)) if places is None else places:
-            value = values[place]
+        for place, value in enumerate(values):
             if type(value) is str:
                 if known is not None and (atoms := known.get(value)) is not None:
                     self._seen += 1
@@ -212,6 +212,11 @@ def folded(text: str) -> bytes:
         for letter in letters:
             text = text.replace(letter, fold(letter))
     return text.encode("utf-8", "surrogatepass").lower()
+
+
+@cache
+def _library_version() -> str:
+    return metadata.version("hyperscan")
 
 
 def _compiled(expressions: list[bytes], numbers: list[int], flags: list[int]) -> hyperscan.Database:
