@@ -163,6 +163,12 @@ class RuleRun:
         return found
 
     def entry(self, at: int) -> Entry:
+        """The entry of a matched record, with the value that is counted."""
+        entry = self.bare_entry(at)
+        return entry._replace(value=scalar(self.counted().value(at))) if self.plan.distinct else entry
+
+    def bare_entry(self, at: int) -> Entry:
+        """The entry of a matched record, without its value."""
         matches = self.matches
         return Entry(
             int(matches.window[at]),
@@ -171,7 +177,7 @@ class RuleRun:
             int(self.origins[at]),
             int(matches.position[at]),
             int(matches.check[at]),
-            scalar(self.counted().value(at)) if self.plan.distinct else None,
+            None,
         )
 
     def entries(self, rows: Int64) -> list[Entry]:

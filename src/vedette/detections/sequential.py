@@ -102,7 +102,7 @@ class EventRun(RuleRun):
         if dropped:
             counter.add("records_dropped", DropReason.NOT_A_NUMBER, dropped)
         events = [
-            Event(2 * row + 1, 0, (0, ""), key, self.entry(row)._replace(value=value), row)
+            Event(2 * row + 1, 0, (0, ""), key, self.bare_entry(row)._replace(value=value), row)
             for (row, key), (value, _base) in found.items()
         ]
         if plan.preceding:
@@ -110,7 +110,7 @@ class EventRun(RuleRun):
             codes, keys = key_codes([self.matches.fields[name] for name in state.fields[state.index]], rows)
             events += [
                 # Judged before it is counted: it is not its own precedent.
-                Event(2 * row + 1, 0, (-1, ""), keys[code], self.entry(row), row, trigger=True)
+                Event(2 * row + 1, 0, (-1, ""), keys[code], self.bare_entry(row), row, trigger=True)
                 for row, code in zip(rows.tolist(), codes.tolist(), strict=True)
                 if code >= 0
             ]
@@ -151,7 +151,7 @@ class EventRun(RuleRun):
                     continue
             at = firing.entry
             if at is None:
-                at = self.entry(firing.index)
+                at = self.bare_entry(firing.index)
             entry = at._replace(repeat=1, trust=firing.fired.trust, value=measured)
             rank = (firing.rule + 1, key_text(firing.key))
             key = tuple(firing.key[name] for name in names)
@@ -159,19 +159,6 @@ class EventRun(RuleRun):
         return events
 
     # -------------------------------------------------------------------------------------- windows
-
-    def entry(self, at: int) -> Entry:
-        """The entry of a matched record, without its value."""
-        matches = self.matches
-        return Entry(
-            int(matches.window[at]),
-            int(matches.repeat[at]),
-            int(self.trust[at]),
-            int(self.origins[at]),
-            int(matches.position[at]),
-            int(matches.check[at]),
-            None,
-        )
 
     def _take(self, event: Event, counter: Counter) -> None:
         state, plan, entry = self.state, self.plan, event.entry
