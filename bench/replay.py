@@ -43,15 +43,10 @@ class Run:
 
 
 @dataclass
-class Result:
-    """All runs of one contender over one file. largest, together: peak resident MiB from a run of its own."""
+class Timed:
+    """Runs of one thing and their medians."""
 
-    contender: Contender
-    lines: int
-    runs: list[Run] = field(default_factory=list)
-    findings: int = 0
-    largest: float = 0.0
-    together: float = 0.0
+    runs: list[Run] = field(default_factory=list, kw_only=True)
 
     @property
     def wall(self) -> float:
@@ -62,6 +57,17 @@ class Result:
     def cpu(self) -> float:
         """Median CPU seconds."""
         return median(run.cpu for run in self.runs)
+
+
+@dataclass
+class Result(Timed):
+    """All runs of one contender over one file. largest, together: peak resident MiB from a run of its own."""
+
+    contender: Contender
+    lines: int
+    findings: int = 0
+    largest: float = 0.0
+    together: float = 0.0
 
 
 def vedette(workers: int) -> Contender:

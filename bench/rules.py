@@ -10,14 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from bench import events
-from bench.replay import Contender, Run, memory, once
+from bench.replay import Contender, Timed, memory, once
 from vedette.app.counters import Counters
 from vedette.app.detection import load_rules, matcher_of
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, RecordFormat, split_lines
@@ -40,26 +40,15 @@ def folders() -> list[Path]:
 
 
 @dataclass
-class Replayed:
-    """Whole replays of one file of events. start: seconds of a replay of its first ten, taken off for `steady`."""
+class Replayed(Timed):
+    """Whole replays of one file of events. start: seconds of a replay of its first ten."""
 
     kind: str
     events: int
     megabytes: float
-    runs: list[Run] = field(default_factory=list)
     findings: int = 0
     largest: float = 0.0
     start: float = 0.0
-
-    @property
-    def wall(self) -> float:
-        """Median wall seconds."""
-        return median(run.wall for run in self.runs)
-
-    @property
-    def cpu(self) -> float:
-        """Median CPU seconds."""
-        return median(run.cpu for run in self.runs)
 
 
 @dataclass(frozen=True)
