@@ -402,7 +402,7 @@ def _all_rules() -> list[Rule]:
     ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(lines_strategy, st.lists(st.integers(0, 60), max_size=6))
 def test_the_cut_does_not_matter(steps: list[tuple[float, str, str, int, str]], cuts: list[int]) -> None:
     lines = _lines(steps)
@@ -413,7 +413,7 @@ def test_the_cut_does_not_matter(steps: list[tuple[float, str, str, int, str]], 
         assert run(_all_rules(), lines, list(range(len(lines))), light=light) == whole
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(lines_strategy)
 def test_the_columnar_way_is_the_record_by_record_way(steps: list[tuple[float, str, str, int, str]]) -> None:
     lines = _lines(steps)
