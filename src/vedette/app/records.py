@@ -4,7 +4,7 @@ Counterpart: parsers make the columns; `explain` shows what stands here, `scaffo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 
 import orjson
@@ -102,8 +102,3 @@ def _flat(value: object, path: str, depth: int) -> Iterator[str]:
             yield from _flat(one, path, depth + 1)
     elif path:
         yield path
-
-
-def values_of(value: Value) -> Sequence[object]:
-    """A field's values one by one."""
-    return value if isinstance(value, tuple) else (value,)

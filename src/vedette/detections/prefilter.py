@@ -25,7 +25,6 @@ class Prefilter:
     """
 
     def __init__(self, keywords: Mapping[int, Sequence[Atom]], *, json: bool = False) -> None:
-        self._json = json
         self.without_atom: list[int] = []
         self._owners: list[int] = []
         expressions: list[bytes] = []
