@@ -293,3 +293,11 @@ def test_one_and_true_are_two_tests() -> None:
     ]
     hits = Matcher(rules, PairParser()).match(batch_of(["user.name=1", "user.name=true", "user.name=1.0"])).hits
     assert {index: rows.tolist() for index, rows in hits.items()} == {0: [0], 1: [1], 2: [2]}
+
+
+def test_a_value_with_the_characters_of_the_scan_begins_and_ends_where_it_does() -> None:
+    nodes = [Test("user.name", Op.STARTSWITH, ("cmd.exe",)), Test("user.name", Op.ENDSWITH, ("cmd.exe",))]
+    rules = [Rule(id=f"r{n}", name="x", level=Level.LOW, when=node) for n, node in enumerate(nodes)]
+    values = ["cmd.exe x", "x\x01cmd.exe\x02x", "x cmd.exe", "\x01cmd.exe\x02"]
+    hits = Matcher(rules, GivenParser([{"user.name": value} for value in values])).match(batch_of(["x"] * 4)).hits
+    assert {index: rows.tolist() for index, rows in hits.items()} == {0: [0], 1: [1]}
