@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 
@@ -7,7 +8,9 @@ import pytest
 
 from vedette.model.clock import SystemClock
 from vedette.model.ports import PortRange, PortState, SeenWhy, TargetCondition
+from vedette.sources.ports import prober as module
 from vedette.sources.ports.prober import Limits, Prober, Target
+from vedette.sources.ports.targets import Progress
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
@@ -27,3 +30,25 @@ def test_open_and_closed_are_told_apart_within_any_limits(listener: tuple[str, i
     assert (seen.state, seen.why) == (PortState.OPEN, SeenWhy.ACCEPTED)
     assert (survey.rest, survey.condition) == (PortState.CLOSED, TargetCondition.ANSWERS)
     assert prober.effort.connections >= 10
+
+
+def test_the_ports_that_tell_a_tarpit_are_others_at_every_look(monkeypatch: pytest.MonkeyPatch):
+    picked: list[frozenset[int]] = []
+
+    class Watched(Progress):
+        def __init__(self, *given):
+            super().__init__(*given)
+            picked.append(frozenset(self.canaries))
+
+    monkeypatch.setattr(module, "Progress", Watched)
+    target = Target("me", "127.0.0.1", (PortRange(1, 1),))
+
+    def looks(chance: random.Random | None) -> list[frozenset[int]]:
+        picked.clear()
+        for prober in (Prober(SystemClock(), chance=chance), Prober(SystemClock(), chance=chance)):
+            prober.look([target, target], "here")
+            prober.look([target], "here")
+        return picked.copy()
+
+    assert len(set(looks(None))) == 6
+    assert looks(random.Random(1)) == looks(random.Random(1))

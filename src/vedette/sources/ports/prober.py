@@ -4,6 +4,7 @@ Counterpart: `targets` remembers what came of each address; `nmap` looks where a
 from __future__ import annotations
 
 import errno
+import random
 import resource
 import select
 import socket
@@ -88,6 +89,7 @@ class Prober:
     """Looks at many addresses at once, in the thread (and the network namespace) of the caller.
 
     stop: set from another thread ends the look early; what was not finished is then unknown.
+    chance: picks the ports that tell a tarpit, others at every look, so that no target can know them.
     """
 
     def __init__(
@@ -97,13 +99,13 @@ class Prober:
         limits: Limits | None = None,
         tuning: Tuning | None = None,
         stop: threading.Event | None = None,
-        seed: int = 0,
+        chance: random.Random | None = None,
     ) -> None:
         self._clock = clock
         self._limits = limits or Limits()
         self._tuning = tuning or Tuning()
         self._stop = stop or threading.Event()
-        self._seed = seed
+        self._chance = chance or random.SystemRandom()
         self._flying: dict[int, _Pending] = {}
         self._room = 1
         self._shortages = 0
@@ -114,7 +116,7 @@ class Prober:
         began, started_at = time.monotonic(), self._clock.now()
         self._room = self._limits.allowed()
         limit = min(self._limits.per_target or self._room, self._room)
-        all_of = [Progress(one, self._tuning, limit, self._seed + at) for at, one in enumerate(targets)]
+        all_of = [Progress(one, self._tuning, limit, self._chance.getrandbits(64)) for one in targets]
         self._poll = select.epoll()
         try:
             self._run(deque(all_of))
