@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from collections.abc import Iterator
@@ -52,3 +53,20 @@ def test_the_ports_that_tell_a_tarpit_are_others_at_every_look(monkeypatch: pyte
 
     assert len(set(looks(None))) == 6
     assert looks(random.Random(1)) == looks(random.Random(1))
+
+
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EMFILE])
+def test_a_machine_that_gives_no_socket_at_all_could_not_tell_and_says_so(monkeypatch: pytest.MonkeyPatch, number: int):
+    asked: list[int] = []
+
+    def none_given(*_):
+        asked.append(number)
+        assert len(asked) < 1_000, "it never ends"
+        raise OSError(number, "no socket")
+
+    monkeypatch.setattr(module, "_SOCKET", none_given)
+    prober = Prober(SystemClock())
+    (survey,) = prober.look([Target("me", "::1", (PortRange(1, 9),))], "here")
+    assert (survey.rest, survey.rest_why) == (PortState.UNKNOWN, SeenWhy.LOCAL_LIMIT)
+    assert survey.condition is TargetCondition.DOWN
+    assert prober.effort.shortages == len(asked) >= 9

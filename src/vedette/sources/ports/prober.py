@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vedette.model.clock import Clock
 from vedette.model.ports import Survey
-from vedette.sources.ports.targets import PING, Code, Progress, Target, Tuning
+from vedette.sources.ports.targets import Code, Progress, Target, Tuning
 
 _KEPT_DESCRIPTORS = 64
 """Left to the rest of the process."""
@@ -162,9 +162,10 @@ class Prober:
                     idle_until = min(idle_until, target.next_start)
                 if started >= _BURST:
                     break
-            if gap and self._flying is not None:
+            if gap:
                 idle_until = min(idle_until, max(next_start, now))
-            self._answers(0.0 if started else max(0.0, min(idle_until - time.monotonic(), 0.25)))
+            if turn:
+                self._answers(0.0 if started else max(0.0, min(idle_until - time.monotonic(), 0.25)))
 
     def _begin(self, target: Progress, port: int) -> None:
         """Begin one connection; what ends at once is noted at once."""
@@ -172,7 +173,7 @@ class Prober:
         try:
             connection = _SOCKET(target.family, _KIND, 0)
         except OSError as error:
-            self._short(target, port, error.errno or 0)
+            self._refused(target, port, error.errno or 0)
             return
         result = connection.connect_ex((target.target.address, port & 0xFFFF))
         if result == errno.EINPROGRESS:
@@ -185,14 +186,18 @@ class Prober:
             self._poll.register(descriptor, select.EPOLLOUT)
         elif result in _SHORT:
             connection.close()
-            self._short(target, port, result)
+            self._refused(target, port, result)
         else:
             self._conclude(connection, port, result, 0.0, target)
 
-    def _short(self, target: Progress, port: int, number: int) -> None:
-        """The machine has no more to give: fewer at once from now on, and the port again unless none is under way."""
+    def _refused(self, target: Progress, port: int, number: int) -> None:
+        """The machine gives no connection.
+
+        Where it ran short: fewer at once from now on, and the port again unless none is under way. Where it cannot
+        (no IPv6), asking again would never end.
+        """
         self._shortages += 1
-        if not self._flying and number in _SHORT:
+        if not self._flying or number not in _SHORT:
             target.note(port, Code.LOCAL_LIMIT, 0.0)
             return
         self._room = max(1, min(self._room, len(self._flying)) * 3 // 4)
@@ -254,4 +259,4 @@ def _talks_to_itself(connection: _SOCKET) -> bool:
         return False
 
 
-__all__ = ["PING", "Effort", "Limits", "Prober", "Target", "Tuning"]
+__all__ = ["Effort", "Limits", "Prober", "Target", "Tuning"]
