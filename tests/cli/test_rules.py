@@ -51,6 +51,16 @@ def test_the_list_has_what_loads(rules: Path):
     assert text[1].startswith("my-root-login  low")
 
 
+def test_every_field_a_correlation_counts_is_listed(rules: Path):
+    rules.write_text(
+        GOOD
+        + "---\ntitle: Pairs\nid: my-pairs\ncorrelation: {type: value_count, rules: [my-root-login], timespan: 5m, "
+        "group-by: [source.ip], condition: {field: [user.name, host.name], gte: 3}}\nlevel: low\n"
+    )
+    listed = {one["rule.id"]: one for one in vedette("rules", "list", rules, "--output", "json").records}
+    assert listed["my-pairs"]["fields"] == ["source.ip", "user.name", "host.name"]
+
+
 def test_our_packs_are_listed_where_nothing_is_named():
     ids = {one["rule.id"] for one in vedette("rules", "list", "--output", "json").records}
     assert {"ssh-brute-force-address", "logging-stopped"} <= ids

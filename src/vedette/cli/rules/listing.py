@@ -57,7 +57,7 @@ def fields_of(rule: Rule) -> list[str]:
     """The fields whose values decide or are counted, in order of first use; keywords are `(any text)`."""
     names = [leaf.field if isinstance(leaf, Test) else "(any text)" for leaf in tests_of(rule.when)]
     if rule.correlate is not None:
-        names += [*rule.correlate.group_by, *filter(None, (rule.correlate.field,))]
+        names += [*rule.correlate.group_by, *rule.correlate.fields]
     return list(dict.fromkeys(names))
 
 
