@@ -73,7 +73,7 @@ FIELDS: dict[str, Field] = {
         Field("source.domain", _K, "peer name from a name service", attacker_text=True, given_by=("sshd", "pam")),
         Field("source.address", _K, "peer as written, name or address", attacker_text=True, given_by=("sshd", "pam")),
         Field("destination.ip", _I, "own address the peer came to", given_by=("sshd",)),
-        Field("destination.port", _L, "own port the peer came to", given_by=("sshd",)),
+        Field("destination.port", _L, "own port the peer came to", given_by=("sshd", "ports")),
         Field("vedette.source.candidates", _K, "addresses of the other readings; no key may use it", True, ("sshd",)),
         Field("vedette.source.prefix", _K, "/24 (IPv4) or /64 (IPv6) of source.ip", given_by=("derived",)),
         Field("vedette.source.prefix_56", _K, "/56 of an IPv6 source.ip", given_by=("derived",)),
@@ -112,6 +112,15 @@ FIELDS: dict[str, Field] = {
         Field("vedette.pam.opened_by", _K, "who opened the session, as PAM knows", True, ("pam",)),
         Field("vedette.pam.failures", _L, "failures counted into one message", given_by=("pam", "sudo")),
         Field("vedette.pam.type", _K, "PAM management group: auth, account, session, password", given_by=("pam",)),
+        # ports
+        Field("vedette.ports.vantage", _K, "from where it was looked at", given_by=("ports",)),
+        Field("vedette.ports.expected", _K, "open, closed or either, as policy says", given_by=("ports",)),
+        Field("vedette.ports.seen", _K, "open, closed, filtered or unknown", given_by=("ports",)),
+        Field("vedette.ports.why", _K, "what that rests on", given_by=("ports",)),
+        Field("vedette.ports.sources", _K, "networks that policy lets in", given_by=("ports",)),
+        Field("vedette.ports.owner", _K, "who answers for the opening", given_by=("ports",)),
+        Field("vedette.ports.reason", _T, "what the opening is for", given_by=("ports",)),
+        Field("vedette.ports.origin", _K, "where in the policy the opening stands", given_by=("ports",)),
     )
 }
 
