@@ -109,8 +109,10 @@ def resolve(name: str) -> list[str]:
 
 
 def _with_gateways(policy: PortPolicy) -> PortPolicy:
-    """The policy with the network of gateways made of what their names resolved to."""
-    prefixes = tuple(ip_network(address) for one in policy.hosts if one.gateway for address in one.addresses)
+    """The policy with what the names of gateways resolved to added to their network."""
+    known = policy.networks[GATEWAYS].prefixes if GATEWAYS in policy.networks else ()
+    found = (ip_network(address) for one in policy.hosts if one.gateway for address in one.addresses)
+    prefixes = tuple(dict.fromkeys((*known, *found)))
     return replace(policy, networks={**policy.networks, GATEWAYS: NamedNetwork(GATEWAYS, prefixes)})
 
 
@@ -146,25 +148,15 @@ def learn_policy(
     limits: Limits | None = None,
 ) -> Checked:
     """A first policy, of what answers now: every open port as an opening to the world that a person has to own."""
-    empty = PortPolicy(
-        tuple(own),
-        tuple(
-            HostExpectation(one, (one,)) if canonical(one) else HostExpectation(one, names=(one,)) for one in addresses
-        ),
-        attention=Attention(tcp),
+    hosts_asked = tuple(
+        HostExpectation(one, (address,)) if (address := canonical(one)) else HostExpectation(one, names=(one,))
+        for one in addresses
     )
+    empty = PortPolicy(tuple(own), hosts_asked, attention=Attention(tcp))
     checked = check_ports(empty, clock, limits=limits)
     hosts = []
     for host in checked.policy.hosts:
-        seen = sorted(
-            {
-                one.port
-                for survey in checked.surveys
-                if survey.host == host.name
-                for one in survey.observations
-                if one.state is PortState.OPEN
-            }
-        )
+        seen = {port for one in checked.surveys if one.host == host.name for port in one.ports_in(PortState.OPEN)}
         openings = tuple(
             Opening(
                 PortRange(port, port),
@@ -173,7 +165,7 @@ def learn_policy(
                 owner="nobody yet",
                 reason="was open when this was learned",
             )
-            for port in seen
+            for port in sorted(seen)
         )
-        hosts.append(replace(host, openings=openings, names=(), addresses=host.addresses))
+        hosts.append(replace(host, openings=openings, names=()))
     return replace(checked, policy=replace(checked.policy, hosts=tuple(hosts)))

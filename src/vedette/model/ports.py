@@ -4,7 +4,7 @@ Counterpart: `inventory` reads expectations, `sources.ports` looks and judges; `
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
@@ -292,22 +292,8 @@ def effective(own: Iterable[Opening], inherited: Iterable[Opening]) -> tuple[Ope
         for other in mine:
             if other.protocol is opening.protocol:
                 rest = tuple(left for one in rest for left in one.without(other.ports))
-        out += [opening if ports == opening.ports else _narrowed(opening, ports) for ports in rest]
+        out += [replace(opening, ports=ports) for ports in rest]
     return tuple(out)
-
-
-def _narrowed(opening: Opening, ports: PortRange) -> Opening:
-    return Opening(
-        ports,
-        opening.protocol,
-        opening.sources,
-        opening.must_answer,
-        opening.owner,
-        opening.reason,
-        opening.until,
-        opening.level,
-        opening.origin,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +345,14 @@ class Survey:
         return Observation(
             self.host, self.address, port, self.protocol, self.rest, self.vantage, self.ended_at, 1, self.rest_why
         )
+
+    def ports_in(self, state: PortState) -> set[int]:
+        """Every port asked that was seen in `state`, by an observation of its own or as one of the rest."""
+        found = {one.port for one in self.observations if one.state is state}
+        if self.rest is state:
+            apart = {one.port for one in self.observations}
+            found |= {port for asked in self.asked for port in range(asked.first, asked.last + 1)} - apart
+        return found
 
 
 class FirewallVerdict(StrEnum):

@@ -116,6 +116,13 @@ def test_vantages_that_stand_alike_must_see_alike():
     assert kinds(survey(443, 80), survey(443, 80, 9100, vantage="desk")) == []
 
 
+def test_a_port_that_is_open_like_all_the_rest_is_compared_between_vantages_too():
+    every = survey(rest=PortState.OPEN, asked=(PortRange(443, 443),))
+    assert every.ports_in(PortState.OPEN) == {443}
+    shut = survey(vantage="world2", asked=(PortRange(443, 443),))
+    assert (DriftKind.ONE_VANTAGE_ONLY, 443, Level.MEDIUM) in kinds(every, shut)
+
+
 def test_the_inside_tells_a_firewall_from_a_dead_service():
     listener = Listener("web", "0.0.0.0", 443, Protocol.TCP, process="nginx", firewall=FirewallVerdict.DROPPED)
     view = InsideView("web", NOW, (listener, replace(listener, port=80)))

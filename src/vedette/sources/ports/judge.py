@@ -202,8 +202,8 @@ def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey]) -> list[Dri
     kind = DriftKind.ONE_VANTAGE_ONLY
     out = []
     for alike in groups.values():
-        ports = {seen.port for one in alike for seen in one.observations if seen.state is PortState.OPEN}
-        for port in sorted(ports) if len(alike) > 1 else ():
+        ports = set[int]().union(*(one.ports_in(PortState.OPEN) for one in alike)) if len(alike) > 1 else ()
+        for port in sorted(ports):
             looks = [(one, seen) for one in alike if (seen := one.observed(port)) is not None]
             open_at = [one.vantage for one, seen in looks if seen.state is PortState.OPEN]
             shut = [(one, seen) for one, seen in looks if seen.state in (PortState.CLOSED, PortState.FILTERED)]
