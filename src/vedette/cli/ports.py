@@ -3,22 +3,23 @@ Counterpart: `app.ports` looks and judges; docs/ports.md explains the policy and
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
-from vedette.app.ports import check_ports, learn_policy
+from vedette.app.ports import check_ports, here, learn_policy
 from vedette.cli.options import Output
 from vedette.cli.output import OK, WRONG, Format, errors_said, note, say, table, write_json
 from vedette.inventory.yaml import parse_range, policy_lines, read_policy, schema
 from vedette.model.clock import SystemClock
 from vedette.model.errors import VedetteError
-from vedette.model.ports import Attention, Drift, PortPolicy, PortRange, Protocol, Vantage
+from vedette.model.ports import Attention, Drift, PortPolicy, PortRange, Protocol, TargetCondition, Vantage
 from vedette.sources.ports.judge import exit_code, expected
 from vedette.sources.ports.prober import Limits
-from vedette.text.addresses import parse_network
+from vedette.text.addresses import canonical, contains, parse_network
 from vedette.text.times import rfc3339
 
 app = typer.Typer(help="Ports: check, learn, explain, schema.", no_args_is_help=True)
@@ -35,6 +36,8 @@ def check(policy: Policy, vantage: From = "", rate: Rate = 0.0, output: Output =
         read = read_policy(policy)
         if not read.hosts:
             raise VedetteError("the policy names no host: nothing was looked at", hint="add `hosts`")
+        if not read.attention.tcp and not read.attention.udp:
+            raise VedetteError("the policy probes no port: nothing was looked at", hint="leave `probe` out for all TCP")
         checked = check_ports(read, SystemClock(), vantage=_vantage(read, vantage), limits=Limits(rate=rate))
         if output is Format.JSON:
             write_json(_record(one) for one in checked.drifts)
@@ -63,15 +66,13 @@ def learn(
             span = parse_range(ports)
         except ValueError as error:
             raise VedetteError(str(error)) from None
-        from vedette.text.addresses import canonical, contains
-
         for one in hosts:
             if canonical(one) is not None and not contains(networks, one):
                 raise VedetteError(f"{one} is outside --own: only what is one's own is looked at")
         learned = learn_policy(hosts, networks, SystemClock(), tcp=(span,), limits=Limits(rate=rate))
         for line in policy_lines(learned.policy):
             say(line)
-        untold = [one for one in learned.surveys if one.condition.value != "answers"]
+        untold = [one for one in learned.surveys if one.condition is not TargetCondition.ANSWERS]
         for survey in untold:
             note(f"{survey.host} {survey.address}: {survey.condition.value} ({survey.rest_why.value}): nothing learned")
         raise SystemExit(WRONG if untold else OK)
@@ -97,17 +98,15 @@ def explain(
             protocol = Protocol(name or "tcp")
         except ValueError as error:
             raise VedetteError(str(error)) from None
-        place = _vantage(read, vantage)
+        place = _vantage(read, vantage) or here(read)
         only = (PortRange(span.first, span.first),)
         attention = Attention(only, ()) if protocol is Protocol.TCP else Attention((), only)
-        one_host = PortPolicy(
-            read.own_networks, (found,), read.networks, read.vantages, attention, read.only_on_gateways, read.origin
-        )
+        one_host = replace(read, hosts=(found,), attention=attention)
         checked = check_ports(one_host, SystemClock(), vantage=place)
         records: list[dict[str, Any]] = []
         for survey in checked.surveys:
             seen = survey.observed(span.first)
-            want = expected(checked.policy, found, survey, span.first, place or Vantage(survey.vantage))
+            want = expected(checked.policy, found, survey, span.first, place)
             opening = want.opening or want.expired
             records.append(
                 {
