@@ -92,6 +92,33 @@ def test_each_thing_that_is_wrong_has_a_sentence_and_a_hint(place: Place, log: P
     assert not place.data.exists()
 
 
+@pytest.mark.parametrize(
+    ("receiver", "floor", "said"),
+    [
+        ("{type: email, to: [ops@example.org], host: 192.0.2.25}", "[]", "192.0.2.25 is not on the hard floor"),
+        ("{type: email, to: [ops@example.org], host: 192.0.2.25}", "[192.0.2.26]", "192.0.2.25 is not on"),
+        ("{type: email, to: [ops@example.org], host: '[2001:db8::25]'}", "[192.0.2.26]", "2001:db8::25 is not on"),
+        ("{type: email, to: [ops@example.org], host: mail.example.org}", "[]", "names are never resolved"),
+        ("{type: pagerduty, routing_key: {env: KEY}}", "[]", "events.pagerduty.com is told by its name"),
+        ("{type: webhook, url: 'https://192.0.2.25/x'}", "[]", "192.0.2.25 is not on the hard floor"),
+        ("{type: email, to: [ops@example.org], host: 192.0.2.25}", "[192.0.2.0/24]", ""),
+        ("{type: email, to: [ops@example.org], host: mail.example.org}", "[192.0.2.25]", ""),
+        ("{type: email, to: [ops@example.org]}", "[]", ""),
+        ("{type: webhook, url: {env: KEY}}", "[]", ""),
+    ],
+)
+def test_servers_through_which_people_are_told_belong_on_the_floor(place: Place, receiver: str, floor: str, said: str):
+    place.configure(f"notify: {{receivers: {{told: {receiver}}}}}\n")
+    text = place.config.read_text()
+    place.config.write_text(text.replace("blocking: {", f"blocking: {{floor: {floor}, "))
+    _, found = checks(place)
+    assert [one["verdict"] for one in found.get("floor", [])] == ["warning"] * bool(said)
+    for one in found.get("floor", []):
+        assert one["message"].startswith("told: ")
+        assert said in one["message"]
+        assert "blocking.floor" in one["hint"]
+
+
 def test_what_waits_and_what_failed_is_said_of_each_receiver(place: Place):
     now = SystemClock().now()
 

@@ -8,8 +8,10 @@ import pwd
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from vedette.app.host import STATE_FILE, is_running
 from vedette.app.soundness import Check, Places, Verdict, check_log_files, check_settings, secrets_of
@@ -20,14 +22,18 @@ from vedette.model.decisions import Rung
 from vedette.model.errors import StateError, VedetteError
 from vedette.model.levels import Level
 from vedette.model.notifications import OutboxItem, OutboxState
+from vedette.model.reasons import RefusalReason
 from vedette.model.rules import Rule
-from vedette.notify.settings import PagerDutySettings
+from vedette.notify.settings import EmailSettings, PagerDutySettings, Receiver, WebhookSettings, is_loopback
+from vedette.respond.allowlist import Guard
+from vedette.respond.enforcers import refresh_floor
 from vedette.respond.ladder import rung_of
 from vedette.respond.nftables import CHAIN, TABLE
 from vedette.sources.discover import Lack, discover
 from vedette.sources.settings import SourcesSettings
 from vedette.system.exec import run
 from vedette.system.timekeeping import synchronised
+from vedette.text.addresses import parse
 from vedette.text.times import duration_text
 
 if TYPE_CHECKING:
@@ -79,6 +85,7 @@ def diagnose(settings: Settings, places: Places, clock: Clock) -> Iterator[Check
     yield from _ladder(settings, rules)
     yield from _enforcers(settings, running)
     yield from _receivers(settings)
+    yield from _floor(settings)
     yield from _stored(settings, folder, clock)
 
 
@@ -269,6 +276,35 @@ def _receivers(settings: Settings) -> Iterator[Check]:
         yield Check("heartbeat", WARNING, words, "set notify.heartbeat.url to a service that expects a call")
     else:
         yield Check("heartbeat", OK, f"every {notify.heartbeat.interval}")
+
+
+def _floor(settings: Settings) -> Iterator[Check]:
+    """Servers through which people are told, and which a block could cut off."""
+    guard = Guard()
+    refresh_floor(guard, settings.responding)
+    for name, receiver in settings.notify.receivers.items() if settings.blocking.enforcers else ():
+        server = _server_of(receiver)
+        if not server or is_loopback(server):
+            continue
+        address = parse(server)
+        if address is None and not settings.blocking.floor:
+            words = f"{name}: {server} is told by its name, and names are never resolved: its addresses can be blocked"
+        elif address is not None and guard.refuses(ip_network(address)) is not RefusalReason.HARD_FLOOR:
+            words = f"{name}: {server} is not on the hard floor: it can be blocked, and then nobody is told"
+        else:
+            continue
+        yield Check("floor", WARNING, words, "name the addresses it has under blocking.floor")
+
+
+def _server_of(receiver: Receiver) -> str:
+    """The host that is called, "" where that is a secret."""
+    match receiver:
+        case EmailSettings():
+            return receiver.host.strip("[]")
+        case PagerDutySettings(url=str(url)) | WebhookSettings(url=str(url)):
+            return urlsplit(url).hostname or ""
+        case _:
+            return ""
 
 
 # ---------------------------------------------------------------------------------------------------- state
