@@ -118,6 +118,25 @@ def test_it_steps_back_while_there_is_much_to_do_and_up_when_it_is_quiet(kernel:
     assert seen == [(True, REAL), (False, os.SCHED_OTHER), (False, os.SCHED_OTHER), (True, REAL)]
 
 
+def test_two_threads_that_look_at_once_judge_one_second_once(kernel: Kernel, monkeypatch: pytest.MonkeyPatch):
+    priority = Priority()
+    priority.claim()
+    priority.join()
+    kernel.now += LOOK_EVERY
+    kernel.used += LOOK_EVERY
+
+    def other_thread_looks_too() -> float:
+        monkeypatch.setattr(module.time, "process_time", lambda: kernel.used)
+        thread = threading.Thread(target=priority.look)
+        thread.start()
+        thread.join()
+        return kernel.used
+
+    monkeypatch.setattr(module.time, "process_time", other_thread_looks_too)
+    priority.look()
+    assert (priority.held, kernel.mine() & ~RESET) == (False, os.SCHED_OTHER)
+
+
 def test_a_thread_that_leaves_takes_turns(kernel: Kernel):
     priority = Priority()
     priority.claim()

@@ -42,6 +42,7 @@ class Priority:
         """Whether it can be had again after it was given back."""
         self._threads: set[int] = set()
         self._looked_at = self._used = 0.0
+        self._looking = threading.Lock()
 
     def claim(self) -> bool:
         """Ask for it while there are privileges; False where it is not given.
@@ -81,9 +82,17 @@ class Priority:
 
         Call it often, from two threads, so that one that is stuck is noticed by the other.
         """
+        # Two looks at once would share one second's use among them, and the later would find it quiet.
+        if self.allowed and self._looking.acquire(blocking=False):
+            try:
+                self._judge()
+            finally:
+                self._looking.release()
+
+    def _judge(self) -> None:
         now = time.monotonic()
         passed = now - self._looked_at
-        if not self.allowed or passed < LOOK_EVERY:
+        if passed < LOOK_EVERY:
             return
         used = time.process_time()
         share = (used - self._used) / passed
