@@ -187,6 +187,28 @@ def test_only_so_many_addresses_and_users_are_remembered(monkeypatch: pytest.Mon
     assert failures_until_block(known, "carol", "198.51.100.1") == 5
 
 
+@pytest.mark.parametrize(("later", "given_back"), [(0, True), (10 * MINUTE, True), (10 * MINUTE + 1, False)])
+def test_what_was_held_back_where_nobody_is_known_any_more_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, later: int, given_back: bool
+):
+    monkeypatch.setattr(module, "ADDRESSES", 2)
+    known, rows = known_logins(), {}
+    known.succeeded("alice", OFFICE, NOW - 2 * DAY)
+    fail(known, "alice", 5)
+    assert known.holds_back(guessed(time=NOW - MINUTE), OFFICE, NOW)
+    stored(known, rows)
+    # Whoever owns an account and many addresses could push the first one out and go on guessing there.
+    for last in (1, 2):
+        known.succeeded("alice", f"203.0.113.{last}", NOW + later)
+    assert not known.knows(OFFICE)
+    assert [(one.rule_id, one.time) for one in known.ripe(NOW + later)] == [("guesses", NOW)] * given_back
+    assert known.ripe(NOW + later) == []
+    # So could a restart, where the login has become too old, or logins count no more.
+    forgetful = known_logins(factor=1)
+    forgetful.restore([(owner, key, data) for (owner, key), data in rows.items() if data is not None], NOW + later)
+    assert [(one.rule_id, one.time) for one in forgetful.ripe(NOW + later)] == [("guesses", NOW)] * given_back
+
+
 def test_many_failures_take_no_room():
     known = known_logins()
     known.succeeded("alice", OFFICE, NOW)
@@ -251,6 +273,16 @@ def test_a_login_every_minute_is_written_once_an_hour():
         known.succeeded("ansible", OFFICE, NOW + minute * MINUTE)
         written += bool(known.changes())
     assert written == 2
+
+
+def test_a_login_is_written_though_others_logged_in_there_a_moment_ago():
+    known, rows = known_logins(), {}
+    known.succeeded("alice", OFFICE, NOW - 8 * DAY)
+    known.succeeded("bob", OFFICE, NOW - MINUTE)
+    stored(known, rows)
+    known.succeeded("alice", OFFICE, NOW)
+    stored(known, rows)
+    assert failures_until_block(restored(rows), "alice") == 15
 
 
 # ------------------------------------------------------------------------------------------------ the policy asks

@@ -87,6 +87,7 @@ class KnownLogins:
         self._addresses: dict[str, _Address] = {}
         self._changed: set[str] = set()
         self._touched: set[tuple[str, str]] = set()
+        self._released: list[Finding] = []
         self.configure(settings, rules)
 
     def configure(self, settings: KnownLoginSettings, rules: Iterable[Rule]) -> None:
@@ -106,12 +107,13 @@ class KnownLogins:
         known.users[user] = max(at, before or 0)
         if len(known.users) > USERS:
             del known.users[next(iter(known.users))]
-        if before is None or at - known.written >= KEPT_EVERY:
+        # What is written of this user may be older than what is written of the address: others log in there too.
+        if before is None or at - min(before, known.written) >= KEPT_EVERY:
             known.written = at
             self._changed.add(address)
         if len(self._addresses) > ADDRESSES:
             oldest = next(iter(self._addresses))
-            del self._addresses[oldest]
+            self._release(self._addresses.pop(oldest), at)
             self._changed.add(oldest)
 
     def knows(self, address: str) -> bool:
@@ -156,7 +158,7 @@ class KnownLogins:
 
     def ripe(self, now: int) -> list[Finding]:
         """Findings that were held back and are not any more, with the time of the failure that decided it."""
-        found = []
+        found, self._released = self._released, []
         for address, rule_id in sorted(self._touched):
             known, counting = self._addresses.get(address), self.counting.get(rule_id)
             if known is None or counting is None or rule_id not in known.held:
@@ -167,6 +169,16 @@ class KnownLogins:
                 self._changed.add(address)
         self._touched.clear()
         return found
+
+    def _release(self, known: _Address, now: int) -> None:
+        """What was held back at an address that is known no more weighs in full, and `ripe` gives it back.
+
+        The rule may not fire again before its failures pause: let go in silence, it would block nobody.
+        """
+        for rule_id, finding in known.held.items():
+            last = max((at for at, _, _ in known.failures.get(rule_id, ())), default=0)
+            if rule_id in self.counting and last >= now - self.counting[rule_id].timespan:
+                self._released.append(replace(finding, time=last))
 
     def covers(self, network: Network, now: int) -> bool:
         """Whether somebody logged in lately from an address in `network`."""
@@ -219,6 +231,7 @@ class KnownLogins:
             if self._recent(known, now) and self._factor > 1:
                 self._addresses[address] = known
             else:
+                self._release(known, now)
                 self._changed.add(address)
 
     def _unpacked(self, data: bytes) -> _Address:
