@@ -210,9 +210,11 @@ class Policy:
             return refuse(RefusalReason.FUSE_BLOWN)
         replaced: set[Network] = set()
         spared = wide is None or self.guard.refuses(wide) is not None
-        if wide is not None and not spared and not (self._known and self._known.covers(wide, now)):
+        if wide is not None and not spared:
             neighbours = index.neighbours(wide)
-            if len(neighbours | {network}) >= self._settings.widen_at:
+            # Asked last, of the few that would be widened: it goes through every address that is known.
+            enough = len(neighbours | {network}) >= self._settings.widen_at
+            if enough and not (self._known is not None and self._known.covers(wide, now)):
                 network, replaced = wide, neighbours
                 offence = _offences(around, owner, enforced) + 1
                 lease = max(lease, lease_of(response, offence))
