@@ -11,10 +11,16 @@ from pathlib import Path
 
 from vedette.system.files import write_atomic
 
+_NOWHERE = Path("/nonexistent/vedette")
+"""Where Debian has users without a home live: nothing is kept."""
+
 
 def folder() -> Path:
-    """Where such files are kept: the user's own cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vedette"
+    """Where such files are kept: the user's own cache folder; of a user without a home one that is not there."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vedette"
+    except RuntimeError:
+        return _NOWHERE
 
 
 def key_of(files: Iterable[Path], *about: object) -> str:
