@@ -22,7 +22,7 @@ from vedette.alerts.keys import alert_key, finding_fields
 from vedette.app.counters import Counters
 from vedette.app.detection import matcher_of
 from vedette.app.host import AUDIT_FILE, prepare_folder
-from vedette.app.replay import Progress, Replay, ReplayFile, evidence, open_files
+from vedette.app.replay import Progress, Replay, ReplayFile, evidence, is_gzip, open_files
 from vedette.config.load import DEFAULT_PATH, load_with_places
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
@@ -108,8 +108,10 @@ def needed(rules: Sequence[Rule], rule: Rule) -> list[Rule]:
 
 def _begin(matcher: Matcher, file: ReplayFile, timezone: str) -> int:
     """The earliest time among the first records of a file."""
-    packed = _packed(file.path)
-    with gzip.open(file.path) if packed else file.path.open("rb") as source, suppress(EOFError, gzip.BadGzipFile):
+    with (
+        gzip.open(file.path) if is_gzip(file.path) else file.path.open("rb") as source,
+        suppress(EOFError, gzip.BadGzipFile),
+    ):
         head = source.read(_HEAD_BYTES)
         block = head[: head.rfind(b"\n") + 1] or head
         starts, ends = split_lines(block)
@@ -133,11 +135,6 @@ def _begin(matcher: Matcher, file: ReplayFile, timezone: str) -> int:
         if len(timed):
             return int(table.time[timed].min())
     return file.read_at
-
-
-def _packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
 
 
 # ---------------------------------------------------------------------------------------------- the step

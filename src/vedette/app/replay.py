@@ -116,14 +116,14 @@ def open_files(
 
 def _head(path: Path) -> bytes:
     """How a file begins."""
-    with gzip.open(path) if _is_gzip(path) else path.open("rb") as file, suppress(*_DAMAGE):
+    with gzip.open(path) if is_gzip(path) else path.open("rb") as file, suppress(*_DAMAGE):
         return file.read(_ENDS)
     return b""
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:
     """The first and the last record of a file; a compressed one is read through for its last."""
-    if _is_gzip(path):
+    if is_gzip(path):
         first = last = b""
         with gzip.open(path) as file, suppress(*_DAMAGE):
             first = last = file.readline(_ENDS)
@@ -177,7 +177,7 @@ class Replay:
             # Opened before the workers are forked: a file that is renamed meanwhile stays the same file for them.
             self._raws = [stack.enter_context(_open(file.path)) for file in self._files]
             self.progress.bytes_total = sum(os.fstat(raw.fileno()).st_size for raw in self._raws)
-            compressed = [_is_gzip(file.path) for file in self._files]
+            compressed = [is_gzip(file.path) for file in self._files]
             small = self.progress.bytes_total < 2 * self._chunk and not any(compressed)
             pool = InlinePool(self._work) if self._workers <= 1 or small else ForkedPool(self._work, self._workers)
             stack.enter_context(pool)
@@ -406,6 +406,7 @@ def _read(raw: BinaryIO, path: Path, length: int, offset: int) -> bytes:
         raise VedetteError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _is_gzip(path: Path) -> bool:
+def is_gzip(path: Path) -> bool:
+    """Whether the file is packed, by its first bytes (RFC 1952); OSError where it cannot be read."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
