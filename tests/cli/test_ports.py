@@ -171,6 +171,18 @@ def test_udp_could_not_be_told(tmp_path: Path):
     assert [(one["network.transport"], one["vedette.ports.why"]) for one in ran.records] == [("udp", "no-tool")]
 
 
+def test_what_must_answer_is_looked_at_though_probe_leaves_it_out(tmp_path: Path, listener: tuple[str, int]):
+    address, port = listener
+    shut = _closed_port(address)
+    must = "{from: world, must_answer: true}"
+    file = policy(tmp_path, at(address), f"{port}/tcp: world, {shut}/tcp: {must}", probe=port)
+    ran = check(file, "--output", "json")
+    assert ran.code == 1
+    assert [(one["kind"], one["destination.port"]) for one in ran.records] == [("must-answer", shut)]
+    assert vedette("ports", "explain", "me", port, "--policy", file).code == 0  # speaks of that port alone
+    assert check(policy(tmp_path, at(address), f"{port}/tcp: world, 53/udp: {must}", probe=port)).code == 2
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

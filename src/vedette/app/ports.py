@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
+from vedette.inventory.yaml import joined
 from vedette.model.clock import Clock
 from vedette.model.ports import (
     GATEWAYS,
@@ -61,15 +62,15 @@ def check_ports(
     for host in policy.hosts:
         addresses, untold = addresses_of(host, policy)
         hosts.append(replace(host, addresses=tuple(addresses)))
-        apart += [
-            _untold(host.name, name, Protocol.TCP, vantage, now, policy.attention.tcp, *why) for name, why in untold
-        ]
+        tcp = _asked(host, Protocol.TCP, policy.attention.tcp)
+        udp = _asked(host, Protocol.UDP, policy.attention.udp)
+        apart += [_untold(host.name, name, Protocol.TCP, vantage, now, tcp, *why) for name, why in untold]
         for address in addresses:
-            if policy.attention.tcp:
-                targets.append(Target(host.name, address, policy.attention.tcp, _expected(host)))
-            if policy.attention.udp:
+            if tcp:
+                targets.append(Target(host.name, address, tcp, _expected(host)))
+            if udp:
                 why = (TargetCondition.ANSWERS, SeenWhy.NO_TOOL)
-                apart.append(_untold(host.name, address, Protocol.UDP, vantage, now, policy.attention.udp, *why))
+                apart.append(_untold(host.name, address, Protocol.UDP, vantage, now, udp, *why))
     resolved = _with_gateways(replace(policy, hosts=tuple(hosts)))
     prober = Prober(clock, limits=limits)
     surveys = (*prober.look(targets, vantage.name), *apart)
@@ -114,6 +115,11 @@ def _with_gateways(policy: PortPolicy) -> PortPolicy:
     found = (ip_network(address) for one in policy.hosts if one.gateway for address in one.addresses)
     prefixes = tuple(dict.fromkeys((*known, *found)))
     return replace(policy, networks={**policy.networks, GATEWAYS: NamedNetwork(GATEWAYS, prefixes)})
+
+
+def _asked(host: HostExpectation, protocol: Protocol, attention: tuple[PortRange, ...]) -> tuple[PortRange, ...]:
+    """What is looked at of a host: what must answer too, for what nobody looked at is no pass."""
+    return joined((*attention, *(one.ports for one in host.openings if one.must_answer and one.protocol is protocol)))
 
 
 def _expected(host: HostExpectation) -> tuple[int, ...]:

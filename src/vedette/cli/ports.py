@@ -101,6 +101,7 @@ def explain(
         place = _vantage(read, vantage) or here(read)
         only = (PortRange(span.first, span.first),)
         attention = Attention(only, ()) if protocol is Protocol.TCP else Attention((), only)
+        found = replace(found, openings=found.covering(span.first, protocol))
         one_host = replace(read, hosts=(found,), attention=attention)
         checked = check_ports(one_host, SystemClock(), vantage=place)
         records: list[dict[str, Any]] = []
