@@ -60,7 +60,7 @@ class Shape:
     def __init__(self, keys: tuple[str, ...]) -> None:
         self.keys = frozenset(keys)
         self.index = {key: place for place, key in enumerate(keys)}
-        self.picks: dict[int, dict[str, tuple[str, ...]]] = {}
+        self.picks: dict[int, dict[str, tuple[tuple[str, ...], ...]]] = {}
         self._heads: dict[str, tuple[tuple[str, str], ...]] = {}
 
     def leads(self, name: str) -> bool:

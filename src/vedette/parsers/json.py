@@ -115,12 +115,14 @@ class Events:
             return None
         family = family_of(frozenset(value))
         name_within(family.name, value)
-        for number, place in enumerate(family.places):
-            inner = look_up(value, place.path) if place.path else value
-            for candidate in names_of(family, number, name):
-                found = look_up(inner, candidate)
-                if found is not MISSING:
-                    return found
+        inner = [look_up(value, place.path) if place.path else value for place in family.places]
+        names = [names_of(family, number, name) for number in range(len(family.places))]
+        for rank in range(2):
+            for number, within in enumerate(inner):
+                for candidate in names[number][rank]:
+                    found = look_up(within, candidate)
+                    if found is not MISSING:
+                        return found
         return None
 
     def strings(self, rows: Sequence[int]) -> list[tuple[str, ...]]:

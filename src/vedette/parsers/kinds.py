@@ -311,8 +311,8 @@ class Family:
 
     members: alternatives; a record that has all of one at its top is of this family. places: looked into in order.
     time, host: fields that tell when and where, the first one that a record has. local: times without a zone are in
-    the zone of the source, not UTC. caseless: names vary in their first letter. kind: of its records, unless
-    `parsers.json` finds more.
+    the zone of the source, not UTC. caseless: names vary in their first letter. blanks: names may be written in
+    words ("Threat Name"). kind: of its records, unless `parsers.json` finds more.
     """
 
     name: str
@@ -322,6 +322,7 @@ class Family:
     time: tuple[str, ...] = ("@timestamp", "timestamp", "time")
     host: tuple[str, ...] = ("host.name", "host.hostname", "hostname", "host")
     caseless: bool = False
+    blanks: bool = False
 
 
 def _members(*alternatives: str) -> tuple[frozenset[str], ...]:
@@ -343,6 +344,7 @@ FAMILIES: tuple[Family, ...] = (
         (Place("Event.System", SYSTEM), Place("Event.EventData"), Place("Event.UserData"), Place()),
         time=("TimeCreated", "UtcTime", "@timestamp"),
         host=_WINDOWS_HOST,
+        blanks=True,
     ),
     Family(
         "winlogbeat",
@@ -350,6 +352,7 @@ FAMILIES: tuple[Family, ...] = (
         (Place("winlog"), Place("winlog.event_data"), Place("winlog.user_data"), Place()),
         time=_WINDOWS_TIME,
         host=_WINDOWS_HOST,
+        blanks=True,
     ),
     Family(
         "evtx-bare",
@@ -357,6 +360,7 @@ FAMILIES: tuple[Family, ...] = (
         (Place("System", SYSTEM), Place("EventData"), Place("UserData"), Place()),
         time=("TimeCreated", "UtcTime", "@timestamp"),
         host=_WINDOWS_HOST,
+        blanks=True,
     ),
     Family(
         "windows",
@@ -364,6 +368,7 @@ FAMILIES: tuple[Family, ...] = (
         (Place(), Place("EventData"), Place("event_data")),
         time=_WINDOWS_TIME,
         host=_WINDOWS_HOST,
+        blanks=True,
     ),
     # cloud
     Family(

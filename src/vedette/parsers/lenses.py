@@ -3,6 +3,7 @@ Counterpart: `parsers.kinds` says it as data, `parsers.frames` holds the objects
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,21 +28,36 @@ from vedette.parsers.objects import (
 )
 from vedette.parsers.windows import name_within
 
+# Of what `names_of` gives: own names, then those that say the same.
+_RANKS = (0, 1)
+
+# Where one word of a name made of several ends and the next begins.
+_WORDS = re.compile("(?<=[a-z0-9])(?=[A-Z])")
+
 
 @lru_cache(maxsize=16_384)
-def names_of(family: Family, place: int, name: str) -> tuple[str, ...]:
-    """The names under which a field may stand in a place."""
+def names_of(family: Family, place: int, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names under which a field may stand in a place: its own, and those of fields that say the same.
+
+    What has the field's own name anywhere comes before what only says the same.
+    """
+    own, *others = same_as(name)
+    return _written(family, place, [own]), _written(family, place, others)
+
+
+def _written(family: Family, place: int, fields: list[str]) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    special = family.places[place].names
-    for same in same_as(name):
-        names |= dict.fromkeys(special.get(same, ()) if family.places[place].path else ())
-        names[same] = None
-        names |= dict.fromkeys(special.get(same, ()))
-    path = family.places[place].path
-    if path and name.startswith(path + "."):
-        names[name[len(path) + 1 :]] = None
-    if name.startswith("data."):
-        names[name[5:]] = None
+    path, special = family.places[place].path, family.places[place].names
+    for name in fields:
+        names |= dict.fromkeys(special.get(name, ()) if path else ())
+        names[name] = None
+        if family.blanks:
+            names[_WORDS.sub(" ", name)] = None
+        names |= dict.fromkeys(special.get(name, ()))
+        if path and name.startswith(path + "."):
+            names[name[len(path) + 1 :]] = None
+        if name.startswith("data."):
+            names[name[5:]] = None
     if family.caseless:
         for same in list(names):
             parts = same.split(".")
@@ -77,22 +93,26 @@ class Lens:
             # What was taken apart is put together again only for who asks for it as a whole.
             return one_by_one(self.rows, [self._reread(row) for row in self.rows.tolist()], name)
         parts: list[Part] = []
-        for place, key in enumerate(self._keys):
-            found: list[Part] = []
-            for group in self._places[place]:
-                picks = group.shape.picks.get(key)
-                if picks is None:
-                    picks = group.shape.picks[key] = {}
-                names = picks.get(name)
-                if names is None:
-                    names = picks[name] = tuple(filter(group.shape.leads, names_of(self.family, place, name)))
-                if names:
-                    found += group.take_first(names)
-            if found:
-                parts = [*parts, *without([rows for rows, _ in parts], found)] if parts else found
-                if sum(len(rows) for rows, _ in parts) == self.size:
-                    break
+        for rank in _RANKS:
+            for place in range(len(self._keys)):
+                found: list[Part] = []
+                for group in self._places[place]:
+                    if names := self._picked(group.shape, place, name)[rank]:
+                        found += group.take_first(names)
+                if found:
+                    parts = [*parts, *without([rows for rows, _ in parts], found)] if parts else found
+                    if sum(len(rows) for rows, _ in parts) == self.size:
+                        return parts
         return parts
+
+    def _picked(self, shape: Shape, place: int, name: str) -> tuple[tuple[str, ...], ...]:
+        """`names_of`, of these the ones that lead anywhere in objects of this shape."""
+        picks = shape.picks.setdefault(self._keys[place], {})
+        names = picks.get(name)
+        if names is None:
+            both = names_of(self.family, place, name)
+            names = picks[name] = tuple(tuple(filter(shape.leads, own)) for own in both)
+        return names
 
 
 @dataclass(slots=True)
