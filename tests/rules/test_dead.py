@@ -10,6 +10,7 @@ import pytest
 from vedette.model.levels import Level
 from vedette.model.rules import (
     All,
+    Clause,
     Comparison,
     Correlate,
     CorrelationKind,
@@ -108,3 +109,24 @@ def test_of_windows_data_what_may_repeat_is_told_from_what_stands_once():
     for name, dies in (("EventID", True), ("Data", False)):
         when = All((Test(name, Op.EQUALS, (1,)), Test(name, Op.EQUALS, (2,))))
         assert bool(dead(Rule("w", "W", Level.LOW, when, logsource=windows))) is dies
+
+
+@pytest.mark.parametrize(
+    ("clauses", "least", "dies"),
+    [
+        ((Clause(("gone",)), Clause(("base",))), None, False),  # gone or base
+        ((Clause(("base",), ("gone",)),), None, False),  # base and not gone
+        ((Clause(("base", "gone")),), None, True),  # base and gone
+        ((Clause(("gone",)), Clause(("gone", "base"))), None, True),
+        ((), None, True),  # all of them
+        ((), 1, False),
+        ((), 2, True),
+    ],
+)
+def test_a_temporal_correlation_dies_with_a_rule_it_cannot_do_without(
+    clauses: tuple[Clause, ...], least: int | None, dies: bool
+):
+    bounds = () if least is None else (Threshold(Comparison.GTE, least),)
+    correlate = Correlate(CorrelationKind.TEMPORAL, ("gone", "base"), (), 1, bounds, clauses=clauses)
+    rule = Rule("count", "Count", Level.LOW, correlate=correlate)
+    assert ("count" in dead(DEAD, BASE, rule)) is dies

@@ -13,7 +13,7 @@ from vedette.rules.problems import Problem, ProblemKind, Severity
 from vedette.rules.schemas import single
 
 _SEVERAL = frozenset({"vedette.source.candidates"})
-_FROM_ALL = frozenset({CorrelationKind.TEMPORAL, CorrelationKind.TEMPORAL_ORDERED})
+_TEMPORAL = frozenset({CorrelationKind.TEMPORAL, CorrelationKind.TEMPORAL_ORDERED})
 
 
 def find_dead(rules: Sequence[Rule]) -> Iterator[Problem]:
@@ -75,10 +75,25 @@ def _cut_off(rule: Rule, named: dict[str, list[Rule]], dead: dict[str, str]) -> 
         return why
     counted = [(name, [other.id for other in named.get(name, ()) if other.id not in dead]) for name in correlate.of]
     lost = [name for name, alive in counted if not alive]
-    if lost and (len(lost) == len(counted) or correlate.kind in _FROM_ALL):
+    if lost and (len(lost) == len(counted) or _needs(correlate, lost)):
         gone = "is no rule" if lost[0] not in named else "can never fire"
         return f"it counts {lost[0]!r}, which {gone}"
     return ""
+
+
+def _needs(correlate: Correlate, lost: Sequence[str]) -> bool:
+    """Whether a temporal condition cannot hold without the rules that are lost."""
+    if correlate.kind not in _TEMPORAL:
+        return False
+    if correlate.clauses:
+        return all(any(name in lost for name in clause.needs) for clause in correlate.clauses)
+    if correlate.threshold:
+        alive = len(dict.fromkeys(correlate.of)) - len(dict.fromkeys(lost))
+        low = 0.0
+        for one in correlate.threshold:
+            low, _ = _narrowed(one, low, float("inf"))
+        return low > alive
+    return True
 
 
 def _child(rule: Rule, parent: Rule, dead: dict[str, str]) -> str:
