@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette.model.fields import FIELDS
@@ -201,10 +201,18 @@ def test_a_message_cut_right_after_text_blames_no_stranger(flat: FlatShape, endi
     head = written(flat, list(texts)).partition("\0")[0]
     texts[place % count] = "x" * (CUT - len(head) - len(ending) - 1) + f" {ending}yyyy"
     message = written(flat, list(texts)).encode()[:CUT]
-    # No account that exists is called so: of any other sshd says "invalid user".
-    assume(not message.startswith((b"Failed publickey for xxx", b"Accepted publickey for xxx")))
     assert message.endswith(ending.encode())
     assert blamed(flat.service, message)[1] in (PEER, None), message
+
+
+@pytest.mark.parametrize("verb", ["Failed", "Accepted"])
+def test_a_name_that_pushes_the_true_address_off_the_end_blames_nobody(verb: str):
+    """The name is `x from ... ID aaa...`; of one word it would be an account, but nothing here says that it is one."""
+    message = f"{verb} publickey for x from {STRANGER} port 22 ssh2: ED25519-CERT SHA256:aaaa ID ".encode()
+    flat, address = blamed("sshd", message.ljust(CUT, b"a"))
+    assert flat is not None
+    assert address is None
+    assert blamed("sshd", message.ljust(CUT - 1, b"a"))[1] == STRANGER  # whole, so the name is one word
 
 
 def test_the_hostile_lines_are_about_something():

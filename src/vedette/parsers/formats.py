@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import product
+from itertools import dropwhile, product
 
 from vedette.model.errors import Location, RuleError
 from vedette.model.events import Value
-from vedette.model.fields import FIELDS, FieldType
+from vedette.model.fields import FIELDS, FieldType, is_attacker_text
 from vedette.text.addresses import canonical
 from vedette.text.escape import decode
 
@@ -117,7 +117,8 @@ class Shape:
     between: bytes
     """The longest literal between two texts, b"" where there are no two."""
     holds_cut: bool
-    """No field of the source stands behind a text: it is right even where the message lost its tail."""
+    """No field of the source stands behind what an attacker may choose, be it one word: a name made of several could
+    have pushed the true one off the end. So it is right even where the message lost its tail."""
 
 
 # ------------------------------------------------------------------------------------------------ compiling
@@ -247,9 +248,19 @@ def _shape(elements: list[Element], text: str, location: Location) -> Shape:
             key=len,
             default=b"",
         ),
-        holds_cut=not places
-        or not any(isinstance(e, Capture) and e.field in SOURCE_FIELDS for e in joined[places[0] :]),
+        holds_cut=not any(
+            isinstance(e, Capture) and e.field in SOURCE_FIELDS for e in dropwhile(lambda e: not _chosen(e), joined)
+        ),
     )
+
+
+def _chosen(element: Element) -> bool:
+    """Whether whoever is logged may choose what stands here."""
+    if not isinstance(element, Capture) or element.field in SOURCE_FIELDS:
+        return False
+    if element.type is CaptureType.TEXT:
+        return True
+    return element.type in (CaptureType.WORD, CaptureType.OPT) and is_attacker_text(element.field)
 
 
 def _steps(elements: Sequence[Element], *, closed: bool) -> tuple[Step, ...]:
