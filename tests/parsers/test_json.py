@@ -16,9 +16,9 @@ from vedette.app.counters import Counters
 from vedette.model.batch import Batch, Origin, RecordFormat, Trust, split_lines
 from vedette.model.events import RecordKind, Table, Value
 from vedette.model.reasons import DropReason
+from vedette.parsers.families import FAMILIES, SAME, family_of
 from vedette.parsers.frames import MISSING, look_up, settled
 from vedette.parsers.json import JsonParser
-from vedette.parsers.kinds import FAMILIES, SAME, family_of
 
 READ_AT = 1_790_000_000_000_000
 

@@ -13,6 +13,7 @@ from vedette.model.rules import Rule
 from vedette.parsers import cache as pattern_cache
 from vedette.parsers import kinds
 from vedette.parsers.events import log_sources_of
+from vedette.parsers.families import FAMILIES
 from vedette.rules.lint import Abilities
 from vedette.system import kept
 
@@ -45,7 +46,7 @@ def given_kinds() -> tuple[RecordKind, ...]:
 def _known() -> Iterator[RecordKind]:
     for file in pattern_cache.load(kept.folder()).files:
         yield RecordKind("linux", services=log_sources_of(file.service))
-    yield from (family.kind for family in kinds.FAMILIES)
+    yield from (family.kind for family in FAMILIES)
     yield from kinds.ECS_DATASETS.values()
     sysmon = {word for words in kinds.CATEGORIES["sysmon"].values() for word in words}
     windows = {word for by_id in kinds.CATEGORIES.values() for words in by_id.values() for word in words}

@@ -80,7 +80,7 @@ class Records:
 
 
 def _named(record: dict[str, object]) -> Iterator[str]:
-    from vedette.parsers.kinds import family_of
+    from vedette.parsers.families import family_of
 
     places = sorted((place.path for place in family_of(frozenset(record)).places if place.path), key=len, reverse=True)
     windows = any(path.endswith(("EventData", "event_data")) for path in places)

@@ -1,5 +1,5 @@
 """JSON records to events under their own names and those that rules and ECS use, columns made when asked for.
-Counterpart: `parsers.objects` decodes, `parsers.kinds` has the tables; `detections` ask for columns."""
+Counterpart: `parsers.objects` decodes, `parsers.families` has the tables; `detections` ask for columns."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vedette.model.batch import Batch, Int64, Trust
 from vedette.model.events import Column, Kinds, Table, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
+from vedette.parsers.families import family_of
 from vedette.parsers.frames import MISSING, Part, encoded, filled, look_up, moments_of, recoded, strings_of
 from vedette.parsers.instants import NO_TIME, column_of
-from vedette.parsers.kinds import family_of
 from vedette.parsers.lenses import names_of, read_objects
 from vedette.parsers.objects import read_careful, read_object
 from vedette.parsers.recognise import Recogniser

@@ -1,5 +1,5 @@
 """The objects of one maker, and what a field is called in them: places to look, names it may have there.
-Counterpart: `parsers.kinds` says it as data, `parsers.frames` holds the objects, `parsers.json` makes the columns."""
+Counterpart: `parsers.families` says it as data, `parsers.frames` holds the objects, `parsers.json` makes columns."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import orjson
 
 from vedette.model.batch import Batch
+from vedette.parsers.families import FAMILIES, Family, family_of, same_as
 from vedette.parsers.frames import Collector, Group, Part, Shape, one_by_one, shape_of, without
-from vedette.parsers.kinds import FAMILIES, Family, family_of, same_as
 from vedette.parsers.objects import (
     Json,
     may_need_care,
