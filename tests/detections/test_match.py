@@ -301,3 +301,13 @@ def test_a_value_with_the_characters_of_the_scan_begins_and_ends_where_it_does()
     values = ["cmd.exe x", "x\x01cmd.exe\x02x", "x cmd.exe", "\x01cmd.exe\x02"]
     hits = Matcher(rules, GivenParser([{"user.name": value} for value in values])).match(batch_of(["x"] * 4)).hits
     assert {index: rows.tolist() for index, rows in hits.items()} == {0: [0], 1: [1]}
+
+
+def test_keywords_beside_the_test_that_is_looked_for_are_judged_where_they_stand() -> None:
+    both = All((Test("user.name", Op.EQUALS, ("bob-the-builder",)), Any((Raw("dd"), Raw("reboot")))))
+    needed = Raw("poweroff")
+    rules = [Rule(id=f"r{n}", name="x", level=Level.LOW, when=node) for n, node in enumerate((both, needed))]
+    lines = [f"user.name=bob-the-builder {word}" for word in ("reboot", "dd", "halt", "POWEROFF", "ſudo REBOOT")]
+    matches = Matcher(rules, PairParser()).match(batch_of(lines))
+    found = {index: matches.rows[hits].tolist() for index, hits in matches.hits.items()}
+    assert found == {0: [0, 1, 4], 1: [3]}

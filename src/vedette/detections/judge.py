@@ -37,13 +37,13 @@ class Judge:
     """The leaves of all rules on one batch.
 
     found: the leaves whose atoms are looked for wherever their field is scanned; scanned: the fields that were;
-    keywords_scanned: whether keywords were looked for.
+    scanned_keywords: the keywords that were looked for in every record.
     """
 
     def __init__(self, leaves: Leaves, found: AbstractSet[int], table: Table) -> None:
         self.table = table
         self.scanned: set[str] = set()
-        self.keywords_scanned = False
+        self.scanned_keywords: AbstractSet[int] = frozenset()
         self._found = found
         self._leaves = leaves
         self._known: dict[int, Known] = {}
@@ -57,8 +57,10 @@ class Judge:
         known = self._known.get(number)
         if known is None:
             leaf = self._leaves.leaves[number]
-            scanned = leaf.field in self.scanned if isinstance(leaf, Test) else self.keywords_scanned
-            searched = scanned and number in self._found
+            if isinstance(leaf, Test):
+                searched = leaf.field in self.scanned and number in self._found
+            else:
+                searched = number in self.scanned_keywords
             # What was looked for and is not written down yet was not found anywhere.
             known = self._known[number] = self._begin(number, 0 if searched else UNKNOWN)
         return known

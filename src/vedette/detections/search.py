@@ -78,6 +78,7 @@ class Search:
         for index in roots:
             self._look_for(index, self.clauses[index])
             self._by_source.setdefault(rules[index].logsource, []).append(index)
+        self._needed_keywords = frozenset(self._keyword_leaves & self._rules_of.keys())
         self._scans = {name: FieldScan(wanted.atoms) for name, wanted in self._wanted.items()}
         self._keyword_scan = FieldScan(self._keywords.atoms)
         self._prefilters: dict[bool, Prefilter] = {}
@@ -204,25 +205,22 @@ class Search:
 
     def _search_keywords(self, judge: Judge, plan: _Plan, pieces: dict[int, list[Int64]]) -> None:
         table = judge.table
-        hits: dict[int, list[int]] = {}
-        unread: Sequence[int] = range(len(table))
         json = table.batch.format is RecordFormat.JSON
         if json or not table.strings_given:
-            # What is written as it is can be looked for in the block, all records at once.
-            proposed, rows = self._prefilter(json).candidates(table.batch)
-            for leaf, found in proposed.items():
-                hits[leaf] = found.tolist()
+            # What is written as it is can be looked for in the block, all records at once. A short keyword would be
+            # proposed for most of them, so that only those are looked for that a rule must have.
+            judge.scanned_keywords = self._needed_keywords
+            proposed, unread = self._prefilter(json).candidates(table.batch)
+            hits = {leaf: rows.tolist() for leaf, rows in proposed.items()}
+            for leaf, rows in hits.items():
                 verdicts = judge.searched(leaf).verdicts
-                for row in hits[leaf]:
+                for row in rows:
                     verdicts[row] = UNKNOWN
-            unread = rows.tolist()
-        if unread:
-            self._keyword_scan.prepare(self._cache)
-            texts = table.strings(unread) if table.strings_given else [tuple(judge.texts(row)) for row in unread]
-            places = {atom: [unread[at] for at in held] for atom, held in self._keyword_scan.find_in(texts).items()}
-            for leaf, more in self._hit_leaves(judge, self._keywords.postings, places, set()).items():
-                hits.setdefault(leaf, []).extend(more)
-        judge.keywords_scanned = True
+            self._read_keywords(judge, unread.tolist(), hits)
+        else:
+            judge.scanned_keywords = self._keyword_leaves
+            hits = {}
+            self._read_keywords(judge, range(len(table)), hits)
         for leaf, held in hits.items():
             owners = self._rules_of.get(leaf)
             if owners is None or not held:
@@ -232,9 +230,22 @@ class Search:
                 if index in plan.rules:
                     pieces.setdefault(index, []).append(found_rows)
 
+    def _read_keywords(self, judge: Judge, rows: Sequence[int], hits: dict[int, list[int]]) -> None:
+        """Look for the keywords of `judge.scanned_keywords` in the texts of these rows."""
+        if not rows:
+            return
+        self._keyword_scan.prepare(self._cache)
+        table = judge.table
+        texts = table.strings(rows) if table.strings_given else [tuple(judge.texts(row)) for row in rows]
+        wanted = judge.scanned_keywords
+        postings = [[one for one in posting if one[0] in wanted] for posting in self._keywords.postings]
+        places = {atom: [rows[at] for at in held] for atom, held in self._keyword_scan.find_in(texts).items()}
+        for leaf, more in self._hit_leaves(judge, postings, places, set()).items():
+            hits.setdefault(leaf, []).extend(more)
+
     def _prefilter(self, json: bool) -> Prefilter:
         prefilter = self._prefilters.get(json)
         if prefilter is None:
-            keywords = {leaf: self._leaves.atoms(leaf) or () for leaf in self._keyword_leaves}
+            keywords = {leaf: self._leaves.atoms(leaf) or () for leaf in self._needed_keywords}
             prefilter = self._prefilters[json] = Prefilter(keywords, json=json)
         return prefilter
