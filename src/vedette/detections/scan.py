@@ -30,7 +30,7 @@ _TRIAL = 4_096
 # Automata of at least so many atoms are kept between runs: compiling fewer takes no time.
 _WORTH_KEEPING = 100
 _KEPT_AUTOMATA = 64
-_NAME, _VERSION = "vedette-automaton", 1
+_NAME, _VERSION = "vedette-automaton", 2
 
 Found = dict[int, list[int]]
 """Per atom (its place among the atoms given) the places of the values that hold it."""
@@ -62,13 +62,12 @@ class FieldScan:
         """Make the automaton, or take the one kept in the folder `where`; once, later calls do nothing."""
         if not self._scanned or self._database is not None:
             return
-        expressions = [_literal(self.atoms[place]) for place in self._scanned]
-        flags = [PATTERN_FLAGS if self.atoms[place].pattern else 0 for place in self._scanned]
-        if where is None or len(expressions) < _WORTH_KEEPING:
-            self._database = _compiled(expressions, self._scanned, flags)
+        atoms = [self.atoms[place] for place in self._scanned]
+        if where is None or len(atoms) < _WORTH_KEEPING:
+            self._database = _compiled(atoms, self._scanned)
             return
-        about = (_NAME, _VERSION, _library_version(), expressions, self._scanned, flags)
-        name = f"{kept.key_of((), *about)}.automaton"
+        about = [(place, atom.text, atom.at_start, atom.at_end, atom.pattern) for place, atom in enumerate(self.atoms)]
+        name = f"{kept.key_of((), _NAME, _VERSION, _library_version(), about)}.automaton"
         head = f"{_NAME} {_VERSION}\n".encode()
         data = kept.read(name, where) or b""
         if data.startswith(head):
@@ -77,7 +76,7 @@ class FieldScan:
                 self._database = hyperscan.loadb(data[len(head) :], hyperscan.HS_MODE_BLOCK)
                 self._database.scratch = hyperscan.Scratch(self._database)
                 return
-        self._database = _compiled(expressions, self._scanned, flags)
+        self._database = _compiled(atoms, self._scanned)
         kept.write(name, head + hyperscan.dumpb(self._database), where, most=_KEPT_AUTOMATA)
 
     def find(self, values: Sequence[Value]) -> tuple[Found, set[int]]:
@@ -219,18 +218,20 @@ def _library_version() -> str:
     return metadata.version("hyperscan")
 
 
-def _compiled(expressions: list[bytes], numbers: list[int], flags: list[int]) -> hyperscan.Database:
+def _compiled(atoms: Sequence[Atom], numbers: list[int]) -> hyperscan.Database:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    database.compile(expressions=expressions, ids=numbers, flags=flags)
+    flags = [PATTERN_FLAGS if atom.pattern else 0 for atom in atoms]
+    database.compile(expressions=list(map(_expression, atoms)), ids=numbers, flags=flags)
     return database
 
 
-def _literal(atom: Atom) -> bytes:
-    """An atom as a Hyperscan expression; of a literal every byte that is no letter or digit is written in hex."""
+# Each byte as an expression: one that is no letter or digit is written in hex.
+_BYTES = [(chr(byte) if byte < 128 and chr(byte).isalnum() else f"\\x{byte:02x}").encode() for byte in range(256)]
+
+
+def _expression(atom: Atom) -> bytes:
+    """An atom as a Hyperscan expression."""
     if atom.pattern:
         return atom.text.encode()
     text = (BEFORE if atom.at_start else "") + atom.text + (AFTER if atom.at_end else "")
-    return "".join(
-        chr(byte) if byte < 128 and chr(byte).isalnum() else f"\\x{byte:02x}"
-        for byte in text.encode("utf-8", "surrogatepass")
-    ).encode()
+    return b"".join(map(_BYTES.__getitem__, text.encode("utf-8", "surrogatepass")))

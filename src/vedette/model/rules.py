@@ -294,11 +294,12 @@ class Rule:
 
 def tests_of(node: Node) -> Iterator[Test | Raw]:
     """Every leaf of a condition, in order."""
-    match node:
-        case All(parts) | Any(parts):
-            for part in parts:
-                yield from tests_of(part)
-        case Not(part):
-            yield from tests_of(part)
-        case Test() | Raw():
-            yield node
+    left: list[Node] = [node]
+    while left:
+        match left.pop():
+            case All(parts) | Any(parts):
+                left.extend(reversed(parts))
+            case Not(part):
+                left.append(part)
+            case leaf:
+                yield leaf
