@@ -250,10 +250,14 @@ def test_values_that_are_equal_and_not_the_same_stay_apart() -> None:
 
 
 def test_narrow_keeps_what_its_records_use() -> None:
-    column = Column(np.asarray([2, -1, 0, 2], dtype=np.int32), ["a", "b", "c"])
-    kept = narrow(column, np.asarray([0, 1, 3]))
-    assert list(kept.values) == ["c"]
-    assert [kept.value(row) for row in range(3)] == ["c", None, "c"]
+    column = Column(np.asarray([2, -1, 0, 2] * 5, dtype=np.int32), ["a", "b", "c"])
+    for times in (1, 5):  # few records, and more
+        kept = narrow(column, np.asarray([0, 1, 3] * times))
+        assert list(kept.values) == ["c"]
+        assert [kept.value(row) for row in range(3 * times)] == ["c", None, "c"] * times
+        some = narrow(column, np.asarray([2, 0, 1, 3] * times), np.asarray([True, True, True, False] * times))
+        assert list(some.values) == ["a", "c"]
+        assert [some.value(row) for row in range(4 * times)] == ["a", "c", None, None] * times
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=6), st.integers(0, 300), st.integers(1, 255))

@@ -48,11 +48,22 @@ class Matches:
     undecided: int
 
 
+# Setting up arrays costs more than asking for so few records one by one.
+_FEW = 8
+
+
 def narrow(column: Column, rows: Int64, wanted: Bool | None = None) -> Column:
     """A column over some of its records, with only the values they use. wanted: bool[len(rows)], others are absent."""
     codes = column.codes[rows]
     if wanted is not None:
         codes = np.where(wanted, codes, np.int32(-1))
+    if len(rows) <= _FEW:
+        few = codes.tolist()
+        number = {code: place for place, code in enumerate(sorted(set(few) - {-1}))}
+        return Column(
+            np.array([number.get(code, -1) for code in few], dtype=np.int32),
+            [column.values[code] for code in number],
+        )
     used = np.zeros(len(column.values) + 1, dtype=np.bool_)
     used[codes] = True
     used[-1] = False

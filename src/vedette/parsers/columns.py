@@ -17,6 +17,9 @@ UInt64 = npt.NDArray[np.uint64]
 REACH = 64
 """Spans and searches up to this many bytes are vectorised; longer ones are handed to plain code, row by row."""
 
+FEW = 8
+"""Up to so many spans are taken one by one: setting up arrays would cost more."""
+
 SPACE = 0x20
 
 _FRONT, _BACK = 16, REACH + 16
@@ -161,8 +164,10 @@ class Block:
     def encode(self, starts: Int64, ends: Int64) -> tuple[Int32, list[bytes]]:
         """Equal spans get equal codes: int32 codes and the distinct spans. Python touches distinct spans only."""
         n = len(starts)
-        if n == 0:
-            return np.empty(0, dtype=np.int32), []
+        if n <= FEW:
+            seen: dict[bytes, int] = {}
+            spans = [self.raw[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+            return np.array([seen.setdefault(span, len(seen)) for span in spans], dtype=np.int32), list(seen)
         length = ends - starts
         longest = int(length.max())
         if longest <= REACH:
@@ -170,7 +175,7 @@ class Block:
         short = np.flatnonzero(length <= REACH)
         codes = np.empty(n, dtype=np.int32)
         codes[short], values = self._encode_short(starts[short], ends[short], length[short], REACH)
-        seen: dict[bytes, int] = {}
+        seen = {}
         raw = self.raw
         for row in np.flatnonzero(length > REACH).tolist():
             span = raw[starts[row] : ends[row]]
