@@ -272,6 +272,24 @@ class PortPolicy:
         return all(any(_within(prefix, around) for around in allowed) for prefix in standing.prefixes)
 
 
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What one inventory says of hosts, before inventories are joined.
+
+    inventory: its name in the policy file, for origins and findings. hosts: what those who own policy say. claims:
+    what hosts say of themselves (a node's own attributes) or what a firewall lets through: compared with policy,
+    never a part of it. read_at: microseconds UTC when it was read at its source; stale: why this is the last that
+    was known and not what holds now, empty = it is fresh.
+    """
+
+    inventory: str
+    hosts: tuple[HostExpectation, ...] = ()
+    networks: tuple[NamedNetwork, ...] = ()
+    claims: tuple[HostExpectation, ...] = ()
+    read_at: int = 0
+    stale: str = ""
+
+
 def _within(prefix: Network, around: Network) -> bool:
     if isinstance(prefix, IPv4Network) and isinstance(around, IPv4Network):
         return prefix.subnet_of(around)
