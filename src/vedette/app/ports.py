@@ -4,7 +4,8 @@ Counterpart: `cli.ports` prints what comes out; `inventory` and `sources.ports` 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
@@ -35,6 +36,10 @@ from vedette.sources.ports.prober import Effort, Limits, Prober, Target
 from vedette.text.addresses import canonical, contains
 
 
+Asked = Mapping[tuple[str, Protocol], Iterable[PortRange]]
+"""Ports to look at, by name of the host."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """One look at everything a policy names, judged."""
@@ -52,8 +57,13 @@ def check_ports(
     vantage: Vantage | None = None,
     limits: Limits | None = None,
     inside: Iterable[InsideView] = (),
+    asked: Asked | None = None,
+    stop: threading.Event | None = None,
 ) -> Checked:
-    """Look at every address of every host from here, and judge. Blocks; runs in the network namespace of the caller."""
+    """Look at every address of every host from here, and judge. Blocks; runs in the network namespace of the caller.
+
+    asked: look at these ports alone, of hosts that are in it. stop: set from another thread ends it early.
+    """
     vantage = vantage or here(policy)
     now = clock.now()
     targets: list[Target] = []
@@ -62,8 +72,11 @@ def check_ports(
     for host in policy.hosts:
         addresses, untold = addresses_of(host, policy)
         hosts.append(replace(host, addresses=tuple(addresses)))
-        tcp = _asked(host, Protocol.TCP, policy.attention.tcp)
-        udp = _asked(host, Protocol.UDP, policy.attention.udp)
+        if asked is None:
+            tcp = _asked(host, Protocol.TCP, policy.attention.tcp)
+            udp = _asked(host, Protocol.UDP, policy.attention.udp)
+        else:
+            tcp, udp = (joined(asked.get((host.name, protocol), ())) for protocol in (Protocol.TCP, Protocol.UDP))
         apart += [_untold(host.name, name, Protocol.TCP, vantage, now, tcp, *why) for name, why in untold]
         for address in addresses:
             if tcp:
@@ -72,7 +85,7 @@ def check_ports(
                 why = (TargetCondition.ANSWERS, SeenWhy.NO_TOOL)
                 apart.append(_untold(host.name, address, Protocol.UDP, vantage, now, udp, *why))
     resolved = _with_gateways(replace(policy, hosts=tuple(hosts)))
-    prober = Prober(clock, limits=limits)
+    prober = Prober(clock, limits=limits, stop=stop)
     surveys = (*prober.look(targets, vantage.name), *apart)
     return Checked(resolved, surveys, tuple(judge(resolved, surveys, inside)), prober.effort)
 
