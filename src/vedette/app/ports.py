@@ -35,7 +35,6 @@ from vedette.sources.ports.judge import judge
 from vedette.sources.ports.prober import Effort, Limits, Prober, Target
 from vedette.text.addresses import canonical, contains
 
-
 Asked = Mapping[tuple[str, Protocol], Iterable[PortRange]]
 """Ports to look at, by name of the host."""
 
