@@ -9,13 +9,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from vedette.detections.correlate import Correlator
-from vedette.detections.engine import Engine
-from vedette.detections.match import Matcher
-from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, split_lines
+from vedette.model.batch import Batch
 from vedette.model.events import Column, Kinds, RecordKind, Table, Value
-from vedette.model.findings import Finding
-from vedette.model.rules import Rule
 from vedette.text.addresses import canonical, prefix
 
 HEADER = re.compile(r"(\w{3} [ \d]\d \d\d:\d\d:\d\d) (\S+) ([\w()-]+)(?:\[(\d+)\])?: (.*)")
@@ -136,28 +131,3 @@ class PlainParser:
 class NoCounter:
     def add(self, name: str, reason: object = "", n: int = 1) -> None:
         """Counts nothing."""
-
-
-class CaseEngine:
-    """What `run_cases` is handed: one matcher for all cases, fresh windows for each."""
-
-    def __init__(self) -> None:
-        self.rules: Sequence[Rule] | None = None
-
-    def __call__(self, rules: Sequence[Rule], lines: Sequence[bytes]) -> Sequence[Finding]:
-        if self.rules is not rules:
-            self.rules, self.matcher = rules, Matcher(rules, PlainParser())
-        counter = NoCounter()
-        engine = Engine(self.matcher, Correlator(rules, counter=counter), counter)
-        block = b"\n".join(lines) + b"\n"
-        starts, ends = split_lines(block)
-        batch = Batch(
-            origin=Origin(REPLAY_HOST_ID, "case"),
-            number=0,
-            block=block,
-            starts=starts,
-            ends=ends,
-            positions=np.arange(1, len(starts) + 1, dtype=np.int64),
-            read_at=int(datetime(2026, 3, 2, tzinfo=UTC).timestamp()) * 1_000_000,
-        )
-        return engine.process(batch).findings

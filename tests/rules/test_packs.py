@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tests.rules.parts import CaseEngine
 
+from vedette.app.detection import CaseEngine
 from vedette.model.levels import Level
 from vedette.model.rules import Comparison, Threshold
 from vedette.rules.cases import report, run_cases
@@ -49,7 +49,7 @@ def test_lint_has_nothing_to_say_about_our_packs(packs: LoadResult):
 
 
 def test_ids_are_slugs_of_their_pack_and_titles_differ(packs: LoadResult):
-    assert {rule.id.split("-")[0] for rule in packs.rules} == {"ssh", "privilege", "logging"}
+    assert {rule.id.split("-")[0] for rule in packs.rules} == {"ssh", "privilege", "logging", "ports"}
     assert max(Counter(rule.name for rule in packs.rules).values()) == 1
 
 

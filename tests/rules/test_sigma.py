@@ -264,6 +264,8 @@ BROKEN = {
     "unknown field in a key": (BASE + "vedette: {key: [source.pi]}\n", "6:17: unknown field 'source.pi'", "source.ip"),
     "unknown parent": (BASE + "vedette: {parents: [nobody]}\n", "6:11: there is no rule or group 'nobody'", ""),
     "clears nothing": (BASE + "vedette: {clears: nothing-there}\n", "no rule 'nothing-there' to clear", ""),
+    "level from nowhere": (BASE + "vedette: {level-from: event.severity.name}\n", "is no declared field", ""),
+    "level from an attacker": (BASE + "vedette: {level-from: user.name}\n", "an attacker may choose", ""),
     "clears no condition": (BASE + "vedette: {clears: my-rule}\n", "is no condition", ""),
     "after nobody": (
         BASE + "vedette: {after: {rules: [nobody], timespan: 1m, gte: 2}}\n",

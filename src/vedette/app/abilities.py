@@ -48,6 +48,7 @@ def _known() -> Iterator[RecordKind]:
         yield RecordKind("linux", services=log_sources_of(file.service))
     yield from (family.kind for family in FAMILIES)
     yield from kinds.ECS_DATASETS.values()
+    yield from kinds.OWN_KINDS.values()
     sysmon = {word for words in kinds.CATEGORIES["sysmon"].values() for word in words}
     windows = {word for by_id in kinds.CATEGORIES.values() for words in by_id.values() for word in words}
     yield RecordKind("windows", frozenset(windows), frozenset(kinds.CHANNELS.values()))

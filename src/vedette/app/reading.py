@@ -38,9 +38,11 @@ def plan_sources(
 ) -> Reading:
     """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version."""
     reading = Reading()
-    if settings == SourcesSettings():
+    if not settings.names_logs:
         found = discover()
-        settings = SourcesSettings(journal=found.journal, file=(found.file,) if found.file else ())
+        settings = SourcesSettings(
+            journal=found.journal, file=(found.file,) if found.file else (), ports=settings.ports
+        )
         reading.lines += [_words(lacking) for lacking in found.lacking]
     journal = settings.journal
     if journal is not None:
@@ -63,6 +65,18 @@ def plan_sources(
         reading.lines.append("reads: standard input")
         if settings.stdin.accept_forgeable:
             reading.accepted.append("stdin")
+    if settings.ports is not None:
+        # Whoever watches no ports does not wait for what that needs to be imported.
+        from vedette.app.port_watch import PortLook
+        from vedette.sources.ports.source import NAME, PortsSource
+
+        look = PortLook(settings.ports, clock)
+        policy = look.check()
+        cursor = cursors.get(NAME, "")
+        reading.sources.append(
+            PortsSource(settings.ports, look, host_id=host_id, clock=clock, counter=counter, cursor=cursor)
+        )
+        reading.lines.append(f"watches: ports of {len(policy.hosts)} hosts, as {settings.ports.policy} says")
     for name in reading.accepted:
         reading.lines.append(f"risk: {name} may cause blocks, though any local user can write such records")
     return reading

@@ -16,7 +16,7 @@ def needed_fields(rules: Sequence[Rule]) -> dict[str, frozenset[int] | None]:
     """The fields that keys, windows and output need, with the rules whose matches need them (None: all), sorted."""
     users: dict[str, set[int]] = {}
     for index, rule in enumerate(rules):
-        fields = set(rule.key)
+        fields = {*rule.key, *filter(None, (rule.level_from,))}
         if rule.response is not None:
             fields.add(rule.response.target)
         needing = {index}

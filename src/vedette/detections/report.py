@@ -13,6 +13,7 @@ from vedette.model.batch import Int64, Origin, Trust
 from vedette.model.events import Scalar, Value
 from vedette.model.fields import is_attacker_text
 from vedette.model.findings import EVIDENCE_LIMIT, Evidence, Finding, finding_id_by_hash, key_text
+from vedette.model.levels import Level
 from vedette.model.reasons import BlameReason
 from vedette.model.rules import Firing as CorrelationFiring
 from vedette.model.rules import Rule
@@ -41,6 +42,8 @@ class _Claim:
     target: str
     address: Scalar
     inexact: bool = False
+    level: Level | None = None
+    """As the record says, where its rule has it say so."""
 
 
 class Reporter:
@@ -120,6 +123,7 @@ class Reporter:
             trust,
             target,
             scalar(_value(matches, target, at)),
+            level=_level(_value(matches, rule.level_from, at)) if rule.level_from else None,
         )
         return _finding(rule, origin.host_id, card_of(stretch, at), claim)
 
@@ -150,7 +154,7 @@ def _finding(rule: Rule, host_id: str, card: Card, claim: _Claim) -> Finding:
         id=finding_id_by_hash(rule.id, claim.key, card.time, card.raw, claim.ordinal),
         rule_id=rule.id,
         rule_name=rule.name,
-        level=rule.level,
+        level=rule.level if claim.level is None else claim.level,
         time=card.time,
         key=claim.key,
         host_id=host_id,
@@ -183,6 +187,10 @@ def blame(target: str, address: Scalar, trust: Trust, *, ambiguous: bool) -> Bla
 
 def _target(rule: Rule) -> str:
     return rule.response.target if rule.response else "source.ip"
+
+
+def _level(value: Value) -> Level | None:
+    return next((level for level in Level if level.label == value), None)
 
 
 def _value(matches: Matches, name: str, at: int) -> Value:

@@ -4,8 +4,11 @@ Counterpart: `correlate` keeps the rule states, `columnar` runs them, `report` w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import heappush
+
+import msgspec
 
 from vedette.detections.entries import Card, Entry, Fired
 from vedette.detections.matches import Matches
@@ -22,6 +25,11 @@ from vedette.text.escape import decode, shorten, terminal
 Key = tuple[Scalar, ...]
 
 _SAMPLE_LIMIT = 500
+_MESSAGE_FIRST = b'{"message":"'
+
+
+class _Said(msgspec.Struct):
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +156,16 @@ def card_of(stretch: Stretch, at: int, opened: int = 0) -> Card:
         user_name=_text(matches, "user.name", at),
         ambiguous=bool(matches.ambiguous[at]),
         raw=raw_hash(raw),
-        sample=shorten(terminal(decode(raw[: _SAMPLE_LIMIT * 4])), _SAMPLE_LIMIT),
+        sample=shorten(terminal(_sample(raw)), _SAMPLE_LIMIT),
     )
+
+
+def _sample(raw: bytes) -> str:
+    """A record as people read it. Those of our own sources are JSON and begin with their message: that says it."""
+    if raw.startswith(_MESSAGE_FIRST):
+        with suppress(msgspec.MsgspecError):
+            return msgspec.json.decode(raw, type=_Said).message
+    return decode(raw[: _SAMPLE_LIMIT * 4])
 
 
 def _text(matches: Matches, name: str, at: int) -> str:

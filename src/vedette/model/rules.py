@@ -266,6 +266,7 @@ class Rule:
     correlations and children but make no finding (Sigma base rules without `generate`, OSSEC level 0).
     key: fields the alert is keyed by (a correlation's is its group_by). clears: id of the condition rule
     whose alert this one's finding resolves. step: how far its alerts may go, whatever the routes say.
+    level_from: the field that names the level of a finding, where its record has one; else it is `level`.
     """
 
     id: str
@@ -283,6 +284,7 @@ class Rule:
     correlate: Correlate | None = None
     key: tuple[str, ...] = ()
     clears: str = ""
+    level_from: str = ""
     response: Response | None = None
     step: NotifyStep = NotifyStep.PAGE
     advice: str = ""

@@ -136,8 +136,13 @@ def _members(*alternatives: str) -> tuple[frozenset[str], ...]:
 _WINDOWS_HOST = ("Computer",)
 _WINDOWS_TIME = ("@timestamp", "TimeCreated", "SystemTime", "EventTime", "UtcTime", "timestamp", "Timestamp", "time")
 
+OWN = "vedette"
+"""The family of what our own sources write; `parsers.recognise` believes it of attested records alone."""
+
 FAMILIES: tuple[Family, ...] = (
-    # The first one that fits. Windows
+    # The first one that fits.
+    Family(OWN, _members("message event vedette")),
+    # Windows
     Family(
         "evtx",
         _members("Event"),

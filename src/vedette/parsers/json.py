@@ -64,10 +64,11 @@ class Events:
         """The table; every field is found when asked for."""
         batch, n = self._batch, self._n
         time, untimed = self._times()
+        trust = np.broadcast_to(np.asarray(batch.trust, dtype=np.uint8), n)
         table = Table(
             batch,
             time=time,
-            kinds=Recogniser(n, self._plain).kinds(self._lenses),
+            kinds=Recogniser(n, self._plain, trust >= Trust.ATTESTED).kinds(self._lenses),
             unreadable=len(self.unread),
             untimed=untimed,
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from vedette.model.events import RecordKind
+from vedette.model.events import RecordKind, Value
 
 UNKNOWN = RecordKind()
 
@@ -14,6 +14,20 @@ UNKNOWN = RecordKind()
 def kind_of(product: str, services: str = "", categories: str = "") -> RecordKind:
     """A kind, its services and categories as words."""
     return RecordKind(product, frozenset(categories.split()), frozenset(services.split()))
+
+
+# --------------------------------------------------------------------------------------------- our own
+
+OWN_KINDS: Mapping[str, RecordKind] = {
+    # event.dataset of what our own sources write
+    "vedette.ports": kind_of("vedette", "ports"),
+    "vedette.attacks": kind_of("vedette", "attacks"),
+}
+
+
+def own_kind(dataset: Value) -> RecordKind:
+    """The kind of a record of our own; none where no source of ours writes such records."""
+    return OWN_KINDS.get(dataset, UNKNOWN) if isinstance(dataset, str) else UNKNOWN
 
 
 # --------------------------------------------------------------------------------------------- Windows

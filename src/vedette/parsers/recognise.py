@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from vedette.model.batch import Int32, Int64
+from vedette.model.batch import Bool, Int32, Int64
 from vedette.model.events import Column, Kinds, RecordKind, Value
 from vedette.parsers import kinds
+from vedette.parsers.families import OWN
 from vedette.parsers.frames import Group
 from vedette.parsers.kinds import windows_kind
 from vedette.parsers.lenses import Lens
@@ -25,9 +26,11 @@ Some = Iterator[tuple[Int64, RecordKind | Sequence[RecordKind]]]
 class Recogniser:
     """Finds the kinds of one batch. column: a field as records have it, None where none does."""
 
-    def __init__(self, n: int, column: Callable[[str], Column | None]) -> None:
+    def __init__(self, n: int, column: Callable[[str], Column | None], attested: Bool) -> None:
+        """attested: bool[n], whom a record's own word is believed of."""
         self._n = n
         self._column = column
+        self._attested = attested
 
     def kinds(self, lenses: Iterable[Lens]) -> Kinds:
         """Which log sources cover each record; one that is in no lens is of no kind."""
@@ -46,6 +49,8 @@ class Recogniser:
         if family.name in _WINDOWS:
             yield lens.rows, family.kind
             yield from self._windows(lens)
+        elif family.name == OWN:
+            yield from self._own(lens.rows)
         elif family.name in ("plain", "ecs"):
             for group in lens.groups:
                 yield from self._telltale(group, lens)
@@ -59,6 +64,13 @@ class Recogniser:
             return np.zeros(len(rows), dtype=np.int32), [None]
         # A field that is not there counts as null.
         return column.codes[rows], [*column.values, None]
+
+    def _own(self, rows: Int64) -> Some:
+        """What others write in our words is of no kind: a line in a log would end an alert otherwise."""
+        codes, values = self._values("event.dataset", rows)
+        made = [kinds.own_kind(value) for value in values]
+        believed = self._attested[rows].tolist()
+        yield rows, [made[code] if own else kinds.UNKNOWN for code, own in zip(codes.tolist(), believed, strict=True)]
 
     def _windows(self, lens: Lens) -> Some:
         rows = lens.rows

@@ -38,7 +38,7 @@ from vedette.model.rules import (
 )
 from vedette.system import kept as keeping
 
-_NAME, _VERSION = "vedette-rules", 5
+_NAME, _VERSION = "vedette-rules", 6
 _KEPT = 32
 """Files kept in the folder; each is one set of rules somebody ran."""
 

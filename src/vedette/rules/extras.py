@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vedette.model.errors import VedetteError
+from vedette.model.fields import FIELDS
 from vedette.model.rules import Comparison, Correlate, CorrelationKind, NotifyStep, Response, RuleKind, Scope, Threshold
 from vedette.rules.cases import Case, read_cases
 from vedette.rules.documents import Document, Yaml
@@ -18,6 +19,7 @@ KEYS = (
     "scope",
     "key",
     "clears",
+    "level-from",
     "response",
     "notify",
     "advice",
@@ -42,6 +44,7 @@ class Extras:
     scope: Scope = Scope.HOST
     key: tuple[str, ...] = ()
     clears: str = ""
+    level_from: str = ""
     response: Response | None = None
     step: NotifyStep | None = None
     advice: str = ""
@@ -66,6 +69,7 @@ def read_extras(document: Document, rule_id: str) -> Extras:
         scope=Scope(reader.one_of("scope", [scope.value for scope in Scope], Scope.HOST.value)),
         key=reader.words("key"),
         clears=reader.text("clears"),
+        level_from=_level_from(document, reader.text("level-from")),
         response=_response(document, found["response"]) if "response" in found else None,
         step=NotifyStep(reader.one_of("notify", [step.value for step in NotifyStep], ""))
         if "notify" in found
@@ -164,6 +168,15 @@ class _Values:
         if value <= 0:
             raise self.wrong(key, "longer than nothing")
         return value
+
+
+def _level_from(document: Document, name: str) -> str:
+    known = FIELDS.get(name)
+    if name and (known is None or known.attacker_text):
+        raise document.error(
+            f"{name!r} is no declared field, or one whose text an attacker may choose", "vedette", "level-from"
+        )
+    return name
 
 
 def _response(document: Document, value: Yaml) -> Response:

@@ -105,6 +105,7 @@ def compile_document(
         stop=extras.stop,
         silent=extras.silent,
         clears=extras.clears,
+        level_from=extras.level_from,
         response=extras.response,
         step=extras.step or _first_step(document, pack),
         advice=extras.advice,

@@ -155,9 +155,39 @@ class JournalSettings(Settings):
     units: tuple[str, ...] = ("ssh.service", "sshd.service", "ssh@*.service", "sshd@*.service")
 
 
+class PortsSettings(Settings):
+    """Looks at what answers, against a port policy.
+
+    policy: its file. vantage: which of its vantages this machine is ("" = the first that names no agent). every: how
+    often everything is looked at; critical_every: services that must answer, and what drifts now. confirm_after: how
+    long after something new it is looked at a second time, before it is said. could_not_tell_limit: how long it may
+    be that nothing can be told of a target. rate: connections begun in a second, 0 = as fast as is answered.
+    """
+
+    policy: Path
+    vantage: str = ""
+    every: Duration = "15m"
+    critical_every: Duration = "1m"
+    confirm_after: Duration = "3s"
+    could_not_tell_limit: Duration = "1h"
+    rate: Annotated[float, Field(ge=0)] = 2_000.0
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        if not self.policy.is_absolute():
+            raise ValueError(f"policy: {str(self.policy)!r} is not absolute")
+        return self
+
+
 class SourcesSettings(Settings):
-    """Every source of a host; nothing said = found by `discover`."""
+    """Every source of a host. Where no source of log records is named, those are found by `discover`."""
 
     journal: JournalSettings | None = None
     file: tuple[FileSettings, ...] = ()
     stdin: StdinSettings | None = None
+    ports: PortsSettings | None = None
+
+    @property
+    def names_logs(self) -> bool:
+        """Whether it says where log records come from."""
+        return self.journal is not None or bool(self.file) or self.stdin is not None

@@ -1,0 +1,85 @@
+"""The look behind the source `ports`: policy and inventories read anew each time, targets looked at, drifts judged.
+Counterpart: `sources.ports.source` calls it on schedule; `app.ports` does the looking, `vedette ports check` too."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from vedette.app.ports import check_ports, here
+from vedette.inventory.yaml import read_policy
+from vedette.model.clock import Clock
+from vedette.model.errors import ConfigError, VedetteError
+from vedette.model.ports import DRIFT_LEVELS, Drift, DriftKind, PortPolicy, PortState, Protocol, SeenWhy, Vantage
+from vedette.sources.ports.prober import Limits
+from vedette.sources.ports.watch import Asked, Looked
+from vedette.sources.settings import PortsSettings
+
+POLICY = "policy"
+"""Host name of a drift that is about the policy as a whole."""
+
+
+@dataclass(slots=True)
+class PortLook:
+    """Looks at what the policy names, from here. One that breaks meanwhile is news, and the last one holds."""
+
+    settings: PortsSettings
+    clock: Clock
+    _last: PortPolicy | None = field(default=None, init=False)
+
+    def check(self) -> PortPolicy:
+        """The policy as it is now; ConfigError where a run could not begin with it."""
+        policy = read_policy(self.settings.policy)
+        self._vantage(policy)
+        self._last = policy
+        return policy
+
+    def __call__(self, asked: Asked | None, stop: threading.Event) -> Looked:
+        """As `sources.ports.source.Look`."""
+        drifts: list[Drift] = []
+        policy = self._last
+        if asked is None or policy is None:
+            try:
+                policy = self.check()
+            except VedetteError as error:
+                if policy is None:
+                    raise
+                drifts.append(self._broken(error))
+        checked = check_ports(
+            policy,
+            self.clock,
+            vantage=self._vantage(policy),
+            limits=Limits(rate=self.settings.rate),
+            asked=asked,
+            stop=stop,
+        )
+        drifts += checked.drifts
+        return Looked(checked.policy, checked.surveys, tuple(drifts), whole=asked is None)
+
+    def _vantage(self, policy: PortPolicy) -> Vantage:
+        name = self.settings.vantage
+        found = policy.vantage(name) if name else here(policy)
+        if found is None:
+            raise ConfigError(
+                f"sources.ports.vantage: the policy has no vantage {name}",
+                location=policy.origin,
+                hint=", ".join(one.name for one in policy.vantages),
+            )
+        return found
+
+    def _broken(self, error: VedetteError) -> Drift:
+        kind = DriftKind.COULD_NOT_TELL_TOO_LONG
+        return Drift(
+            kind,
+            DRIFT_LEVELS[kind],
+            POLICY,
+            str(self.settings.policy),
+            0,
+            Protocol.TCP,
+            "",
+            None,
+            PortState.UNKNOWN,
+            SeenWhy.NOT_PROBED,
+            f"the policy cannot be read, what it said before holds: {error}",
+            self.clock.now(),
+        )

@@ -1,0 +1,108 @@
+"""Drifts and ports that changed, as the records other people and rules see: one JSON object each, message first.
+Counterpart: `watch` says when; `parsers.families` knows such records, `rules/packs/ports.yml` judges them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from vedette.model.ports import Drift, Observation, PortState
+from vedette.text.addresses import canonical
+from vedette.text.times import rfc3339
+
+DATASET = "vedette.ports"
+DRIFTED, ENDED, OPENED, SHUT = "port-drifted", "port-drift-ended", "port-opened", "port-closed"
+
+Record = dict[str, Any]
+
+
+def encode(record: Record) -> bytes:
+    """The bytes of a record; its members keep their order, so that `message` stands first."""
+    return orjson.dumps(record)
+
+
+def drift_record(drift: Drift, now: int) -> Record:
+    """That policy and what is seen disagree."""
+    place = f"{drift.host} {where(drift)}".strip()
+    return _record(f"{place}: {drift.kind.value}: {drift.advice}", DRIFTED, now, drift_fields(drift))
+
+
+def ended_record(fields: Record, since: int, now: int) -> Record:
+    """That a drift is over; fields: as `drift_fields` gave them when it began, so that both are of one key."""
+    port = f" {fields['destination.port']}/{fields['network.transport']}" if fields["destination.port"] else ""
+    words = f"{fields['host.name']} {fields['destination.address']}{port}: {fields['vedette.ports.kind']} is over"
+    return _record(words, ENDED, now, {**fields, "vedette.ports.since": rfc3339(since)})
+
+
+def change_record(seen: Observation, before: PortState, now: int) -> Record:
+    """That a port opened, or that one that was open is not any more."""
+    action = OPENED if seen.state is PortState.OPEN else SHUT
+    words = (
+        f"{seen.host} {seen.address} {seen.port}/{seen.protocol.value} from {seen.vantage}: "
+        f"{seen.state.value}, was {before.value}"
+    )
+    fields = {
+        **_target(seen.host, seen.address, seen.port, seen.protocol.value, seen.vantage),
+        "vedette.ports.state": seen.state.value,
+        "vedette.ports.before": before.value,
+        "vedette.ports.why": seen.why.value,
+    }
+    return _record(words, action, now, fields)
+
+
+def where(drift: Drift) -> str:
+    """Address, port and vantage of a drift, for people."""
+    port = f" {drift.port}/{drift.protocol.value}" if drift.port else ""
+    return f"{drift.address}{port}" + (f" from {drift.vantage}" if drift.vantage else "")
+
+
+def drift_fields(drift: Drift) -> Record:
+    """What is known of a drift, by field name; null where there is nothing."""
+    opening, listener = drift.opening, drift.listener
+    fields: Record = {
+        **_target(drift.host, drift.address, drift.port, drift.protocol.value, drift.vantage),
+        "vedette.ports.kind": drift.kind.value,
+        "vedette.ports.level": drift.level.label,
+        "vedette.ports.expected": drift.expected.value if drift.expected else None,
+        "vedette.ports.seen": drift.seen.value,
+        "vedette.ports.why": drift.why.value,
+        "vedette.ports.advice": drift.advice,
+        "vedette.ports.owner": opening.owner if opening else None,
+        "vedette.ports.reason": opening.reason if opening else None,
+        "vedette.ports.origin": str(opening.origin) if opening else None,
+    }
+    if listener is not None:
+        fields |= {
+            "process.name": listener.process,
+            "process.pid": listener.pid,
+            "user.name": listener.user,
+            "service.name": listener.unit,
+            "package.name": listener.package,
+        }
+    return fields
+
+
+def _target(host: str, address: str, port: int, transport: str, vantage: str) -> Record:
+    return {
+        "host.name": host,
+        "destination.address": address,
+        "destination.ip": canonical(address),
+        "destination.port": port,
+        "network.transport": transport,
+        "vedette.ports.vantage": vantage,
+    }
+
+
+def _record(message: str, action: str, now: int, fields: Record) -> Record:
+    event = {"kind": "state", "category": ["network"], "action": action, "dataset": DATASET}
+    record: Record = {"message": message, "@timestamp": rfc3339(now), "event": event}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        *path, last = name.split(".")
+        inner = record
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return record

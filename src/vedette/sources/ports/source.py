@@ -1,0 +1,111 @@
+"""The source `ports`: looks on schedule, looks again before it says anything, and tells what changed as records.
+Counterpart: `watch` decides what is said; `app.port_watch` gives the look, with policy and inventories behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from vedette.model.batch import Batch, Origin, RecordFormat, Trust
+from vedette.model.clock import Clock
+from vedette.model.protocols import Counter, Emit
+from vedette.sources.ports.records import Record, encode
+from vedette.sources.ports.watch import Asked, Looked, Watch
+from vedette.sources.settings import PortsSettings, seconds
+from vedette.text.times import parse_duration
+
+NAME = "ports"
+Look = Callable[[Asked | None, threading.Event], Looked]
+"""Looks at everything (None) or at some ports of some hosts; blocks, and ends early when the event is set."""
+
+
+class PortsSource:
+    """Emits `port-drifted`, `port-drift-ended`, `port-opened` and `port-closed`; what is open lives in its cursor.
+
+    A whole look every `every`, a short one (what must answer, what drifts) every `critical_every`; both vary by a
+    tenth, so that nobody can be shut just when we look.
+    """
+
+    def __init__(
+        self,
+        settings: PortsSettings,
+        look: Look,
+        *,
+        host_id: str,
+        clock: Clock,
+        counter: Counter,
+        cursor: str = "",
+        chance: random.Random | None = None,
+    ) -> None:
+        self.name = NAME
+        self.begun = asyncio.Event()
+        self._settings = settings
+        self._look = look
+        self._origin = Origin(host_id, NAME)
+        self._clock = clock
+        self._counter = counter
+        self._watch = Watch.restored(cursor, parse_duration(settings.could_not_tell_limit))
+        self._said = self._watch.cursor()
+        self._chance = chance or random.SystemRandom()
+        self._number = 0
+        self._stop = threading.Event()
+
+    async def run(self, emit: Emit) -> None:
+        """Look and emit until cancelled; a look under way is then ended early."""
+        self.begun.set()
+        loop = asyncio.get_running_loop()
+        try:
+            last = await self._round(emit, None)
+            whole_due = loop.time() + self._varied(self._settings.every)
+            short_due = loop.time() + self._varied(self._settings.critical_every)
+            while True:
+                await asyncio.sleep(max(0.0, min(whole_due, short_due) - loop.time()))
+                if loop.time() >= whole_due:
+                    last = await self._round(emit, None)
+                    whole_due = loop.time() + self._varied(self._settings.every)
+                elif asked := self._watch.wanted(last.policy):
+                    last = await self._round(emit, asked)
+                short_due = loop.time() + self._varied(self._settings.critical_every)
+        finally:
+            self._stop.set()
+
+    async def _round(self, emit: Emit, asked: Asked | None) -> Looked:
+        looked = await asyncio.to_thread(self._look, asked, self._stop)
+        again: Looked | None = None
+        if doubtful := self._watch.doubtful(looked):
+            await asyncio.sleep(seconds(self._settings.confirm_after))
+            again = await asyncio.to_thread(self._look, doubtful, self._stop)
+        self._counter.add("port_looks", "whole" if asked is None else "short")
+        now = self._clock.now()
+        first = self._watch.position
+        records = self._watch.take(looked, again, now)
+        cursor = self._watch.cursor()
+        if records or cursor != self._said:
+            await emit(self._batch(records, first, cursor, now))
+            self._said = cursor
+        return looked
+
+    def _batch(self, records: list[Record], first: int, cursor: str, now: int) -> Batch:
+        lines = [encode(one) for one in records]
+        lengths = np.array([len(line) for line in lines], dtype=np.int64)
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        number, self._number = self._number, self._number + 1
+        return Batch(
+            origin=self._origin,
+            number=number,
+            block=b"".join(line + b"\n" for line in lines),
+            starts=starts,
+            ends=starts + lengths,
+            positions=np.arange(first, first + len(lines), dtype=np.int64),
+            read_at=now,
+            format=RecordFormat.JSON,
+            trust=Trust.ATTESTED,
+            cursor=cursor,
+        )
+
+    def _varied(self, duration: str) -> float:
+        return seconds(duration) * self._chance.uniform(0.9, 1.1)
