@@ -17,6 +17,8 @@ from vedette.sources.settings import PortsSettings
 
 POLICY = "policy"
 """Host name of a drift that is about the policy as a whole."""
+_SETTLES = 0.5
+"""Seconds after which a file that somebody is writing is whole."""
 
 
 @dataclass(slots=True)
@@ -39,12 +41,8 @@ class PortLook:
         drifts: list[Drift] = []
         policy = self._last
         if asked is None or policy is None:
-            try:
-                policy = self.check()
-            except VedetteError as error:
-                if policy is None:
-                    raise
-                drifts.append(self._broken(error))
+            policy, broken = self._read_anew(stop)
+            drifts += broken
         checked = check_ports(
             policy,
             self.clock,
@@ -55,6 +53,19 @@ class PortLook:
         )
         drifts += checked.drifts
         return Looked(checked.policy, checked.surveys, tuple(drifts), whole=asked is None)
+
+    def _read_anew(self, stop: threading.Event) -> tuple[PortPolicy, list[Drift]]:
+        try:
+            return self.check(), []
+        except VedetteError:
+            # Perhaps it is being written just now.
+            stop.wait(_SETTLES)
+        try:
+            return self.check(), []
+        except VedetteError as error:
+            if self._last is None:
+                raise
+            return self._last, [self._broken(error)]
 
     def _vantage(self, policy: PortPolicy) -> Vantage:
         name = self.settings.vantage

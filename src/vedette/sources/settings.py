@@ -170,7 +170,7 @@ class PortsSettings(Settings):
     critical_every: Duration = "1m"
     confirm_after: Duration = "3s"
     could_not_tell_limit: Duration = "1h"
-    rate: Annotated[float, Field(ge=0)] = 2_000.0
+    rate: Annotated[float, Field(ge=0)] = 5_000.0
 
     @model_validator(mode="after")
     def _absolute(self) -> Self:

@@ -9,14 +9,18 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+import structlog
 
 from vedette.model.batch import Batch, Origin, RecordFormat, Trust
 from vedette.model.clock import Clock
+from vedette.model.ports import PortPolicy
 from vedette.model.protocols import Counter, Emit
 from vedette.sources.ports.records import Record, encode
 from vedette.sources.ports.watch import Asked, Looked, Watch
 from vedette.sources.settings import PortsSettings, seconds
 from vedette.text.times import parse_duration
+
+log = structlog.get_logger()
 
 NAME = "ports"
 Look = Callable[[Asked | None, threading.Event], Looked]
@@ -52,30 +56,45 @@ class PortsSource:
         self._said = self._watch.cursor()
         self._chance = chance or random.SystemRandom()
         self._number = 0
+        self._policy: PortPolicy | None = None
         self._stop = threading.Event()
 
     async def run(self, emit: Emit) -> None:
         """Look and emit until cancelled; a look under way is then ended early."""
         self.begun.set()
-        loop = asyncio.get_running_loop()
         try:
-            last = await self._round(emit, None)
-            whole_due = loop.time() + self._varied(self._settings.every)
-            short_due = loop.time() + self._varied(self._settings.critical_every)
-            while True:
-                await asyncio.sleep(max(0.0, min(whole_due, short_due) - loop.time()))
-                if loop.time() >= whole_due:
-                    last = await self._round(emit, None)
-                    whole_due = loop.time() + self._varied(self._settings.every)
-                elif asked := self._watch.wanted(last.policy):
-                    last = await self._round(emit, asked)
-                short_due = loop.time() + self._varied(self._settings.critical_every)
+            await self._round(emit, None)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch_critical(emit))
+                await self._watch_all(emit)
         finally:
             self._stop.set()
+
+    async def _watch_all(self, emit: Emit) -> None:
+        """A whole look takes its time; the short ones do not wait for it."""
+        loop = asyncio.get_running_loop()
+        every = seconds(self._settings.every)
+        began = loop.time()
+        while True:
+            await asyncio.sleep(self._varied(every) - (loop.time() - began))
+            began = loop.time()
+            await self._round(emit, None)
+            if loop.time() - began > every:
+                self._counter.add("port_looks_late")
+                log.warning("ports: a whole look takes longer than `every`", seconds=round(loop.time() - began))
+
+    async def _watch_critical(self, emit: Emit) -> None:
+        while True:
+            await asyncio.sleep(self._varied(seconds(self._settings.critical_every)))
+            assert self._policy is not None
+            if asked := self._watch.wanted(self._policy):
+                await self._round(emit, asked)
 
     async def _round(self, emit: Emit, asked: Asked | None) -> Looked:
         looked = await asyncio.to_thread(self._look, asked, self._stop)
         again: Looked | None = None
+        if asked is None:
+            self._policy = looked.policy
         if doubtful := self._watch.doubtful(looked):
             await asyncio.sleep(seconds(self._settings.confirm_after))
             again = await asyncio.to_thread(self._look, doubtful, self._stop)
@@ -107,5 +126,5 @@ class PortsSource:
             cursor=cursor,
         )
 
-    def _varied(self, duration: str) -> float:
-        return seconds(duration) * self._chance.uniform(0.9, 1.1)
+    def _varied(self, period: float) -> float:
+        return period * self._chance.uniform(0.9, 1.1)
