@@ -7,23 +7,34 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from ipaddress import ip_network
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, BaseModel, Field
 
+from vedette.inventory.port_words import (
+    HOST_NAME,
+    RESERVED,
+    WORDS,
+    Address,
+    HostName,
+    Name,
+    PortKey,
+    Ports,
+    PortsOf,
+    parse_port_key,
+    read_openings,
+)
+from vedette.inventory.port_words import joined as joined
+from vedette.inventory.port_words import parse_range as parse_range
+from vedette.inventory.port_words import parse_until as parse_until
 from vedette.inventory.reading import parse_document, read_document, validated
-from vedette.model.clock import DAY
 from vedette.model.errors import ConfigError, Location
-from vedette.model.levels import Level
 from vedette.model.ports import (
     ALL_PORTS,
     GATEWAYS,
     LOCAL_VANTAGE,
-    NOBODY,
     WORLD,
     Attention,
     HostExpectation,
@@ -38,20 +49,10 @@ from vedette.model.ports import (
 )
 from vedette.text.addresses import canonical, contains, parse_network
 from vedette.text.documents import Document, Path_
-from vedette.text.times import parse_rfc3339
 
 WIDEST_V4, WIDEST_V6 = 8, 16
 """Shorter prefixes than these are nobody's own network."""
-_RESERVED = (WORLD, NOBODY, GATEWAYS)
 _WORDS_OF_YAML = frozenset(["true", "false", "null", "yes", "no", "on", "off", "y", "n"])
-_KEY = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?/(tcp|udp)")
-_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
-_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
-
-
-def _port_key(text: str) -> str:
-    parse_port_key(text)
-    return text
 
 
 def _network(text: str) -> str:
@@ -74,67 +75,8 @@ def _named_prefix(text: str) -> str:
     return text
 
 
-def _address(text: str) -> str:
-    if canonical(text) is None:
-        raise ValueError(f"{text!r} is not an address (hint: names to be resolved stand under `names`)")
-    return text
-
-
-def _host_name(text: str) -> str:
-    if not _HOST_NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is not a host name")
-    return text
-
-
-def _until(text: str) -> str:
-    parse_until(text)
-    return text
-
-
-def _ranges(text: str | int) -> str:
-    parse_range(str(text))
-    return str(text)
-
-
-def _shape(value: Any) -> str:
-    return "long" if isinstance(value, dict | PortWords) else "list" if isinstance(value, list) else "short"
-
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}$")]
-Word = Annotated[str, StringConstraints(max_length=500)]
-PortKey = Annotated[
-    str,
-    Field(description="22/tcp or 8000-8100/udp", pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp)$"),
-    AfterValidator(_port_key),
-]
-PortsOf = Annotated[str | int, AfterValidator(_ranges), Field(description="22 or 1-1024")]
-Sources = Annotated[list[Name], Field(min_length=1)]
-
-
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class PortWords(_Part):
-    """What is said of a port: from where it may be reached, and who answers for that."""
-
-    from_: Name | Sources = Field(alias="from", description="world, gateways, nobody, or names of networks")
-    must_answer: bool = Field(False, description="a service that has to be up: drift when it does not answer")
-    owner: Word = ""
-    reason: Word = ""
-    until: Annotated[str, AfterValidator(_until)] = Field(
-        "", description="last day (UTC) or RFC 3339 time of the opening"
-    )
-    level: Literal["informational", "low", "medium", "high", "critical"] | None = Field(
-        None, description="of a drift here, in place of the usual one"
-    )
-
-
-Allowance = Annotated[
-    Annotated[Name, Tag("short")] | Annotated[Sources, Tag("list")] | Annotated[PortWords, Tag("long")],
-    Discriminator(_shape),
-]
-Ports = dict[PortKey, Allowance]
+    model_config = WORDS
 
 
 class RoleWords(_Part):
@@ -154,8 +96,8 @@ class GroupWords(_Part):
 class HostWords(_Part):
     """One host. Without addresses and names, its key is the address or the name."""
 
-    addresses: list[Annotated[str, AfterValidator(_address)]] = []
-    names: list[Annotated[str, AfterValidator(_host_name)]] = []
+    addresses: list[Address] = []
+    names: list[HostName] = []
     roles: list[Name] = []
     groups: list[Name] = []
     ports: Ports = {}
@@ -206,45 +148,6 @@ def parse_policy(raw: bytes, file: str) -> PortPolicy:
     return _Reader(parse_document(raw, file, "port policy")).policy()
 
 
-def parse_port_key(text: str) -> tuple[PortRange, Protocol]:
-    """`22/tcp`, `8000-8100/udp`; ValueError else."""
-    found = _KEY.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is not a port (hint: write 22/tcp, 8000-8100/tcp or 53/udp)")
-    return PortRange(int(found[1]), int(found[2] or found[1])), Protocol(found[3])
-
-
-def parse_range(text: str) -> PortRange:
-    """`22`, `1-1024`; ValueError else."""
-    found = _RANGE.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is no port or range of ports (hint: write 22 or 1-1024)")
-    return PortRange(int(found[1]), int(found[2] or found[1]))
-
-
-def parse_until(text: str) -> int:
-    """The end of an opening in microseconds UTC: the end of a day, or an RFC 3339 time; 0 for no text."""
-    if not text:
-        return 0
-    try:
-        if len(text) == len("2026-12-31"):
-            return parse_rfc3339(f"{date.fromisoformat(text).isoformat()}T00:00:00Z") + DAY
-        return parse_rfc3339(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no date (hint: write 2026-12-31, or 2026-12-31T18:00:00Z)") from None
-
-
-def joined(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
-    """The same ports as ranges that are sorted and apart."""
-    out: list[PortRange] = []
-    for one in sorted(ranges):
-        if out and one.first <= out[-1].last + 1:
-            out[-1] = PortRange(out[-1].first, max(out[-1].last, one.last))
-        else:
-            out.append(one)
-    return tuple(out)
-
-
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """One file on its way to a policy: what pydantic cannot see, names that lead nowhere for example."""
@@ -259,7 +162,7 @@ class _Reader:
             for name, prefixes in words.networks.items()
         }
         for name in networks:
-            if name in _RESERVED:
+            if name in RESERVED:
                 raise self.wrong(f"{name} has a meaning of its own", "networks", name, hint="take another name")
         roles = {name: self.openings(role.ports, networks, "roles", name) for name, role in words.roles.items()}
         groups = {name: self.openings(group.ports, networks, "groups", name) for name, group in words.groups.items()}
@@ -301,7 +204,7 @@ class _Reader:
             where = (("hosts", name),)
             if found := canonical(name):
                 addresses.append(found)
-            elif _HOST_NAME.fullmatch(name):
+            elif HOST_NAME.fullmatch(name):
                 names.append(name)
             else:
                 raise self.wrong(f"{name} is neither address nor name", "hosts", name, hint="give it `addresses`")
@@ -326,42 +229,12 @@ class _Reader:
         )
 
     def openings(self, ports: Ports, networks: Mapping[str, NamedNetwork], *path: str) -> tuple[Opening, ...]:
-        out = []
-        for key, said in ports.items():
-            span, protocol = parse_port_key(key)
-            here = (*path, "ports", key)
-            words = said if isinstance(said, PortWords) else PortWords.model_validate({"from": said})
-            sources = tuple(dict.fromkeys([words.from_] if isinstance(words.from_, str) else words.from_))
-            self.known(
-                sources, [*networks, *_RESERVED], "network", *here, *(["from"] if isinstance(said, PortWords) else [])
-            )
-            if NOBODY in sources and len(sources) > 1:
-                raise self.wrong(f"{key}: nobody, and others too", *here, hint=f"write {NOBODY} alone, or leave it out")
-            if NOBODY in sources and words.must_answer:
-                raise self.wrong(
-                    f"{key} must answer, and nobody may reach it", *here, hint="say from where it is reached"
-                )
-            out.append(
-                Opening(
-                    ports=span,
-                    protocol=protocol,
-                    sources=sources,
-                    must_answer=words.must_answer,
-                    owner=words.owner,
-                    reason=words.reason,
-                    until=parse_until(words.until),
-                    level=Level.parse(words.level) if words.level else None,
-                    origin=self.at(*here),
-                )
-            )
-        for one, other in combinations(out, 2):
-            if one.protocol is other.protocol and one.ports.without(other.ports) != (one.ports,):
-                raise ConfigError(
-                    f"{other.ports}/{other.protocol.value} is already spoken of in {one.origin}",
-                    location=other.origin,
-                    hint="say everything about a port once",
-                )
-        return tuple(out)
+        sources = [*networks, *RESERVED]
+        return read_openings(
+            ports,
+            lambda rest: self.at(*path, "ports", *rest),
+            lambda names, rest: self.known(names, sources, "network", *path, "ports", *rest),
+        )
 
     def vantages(self, words: Mapping[str, VantageWords], networks: Mapping[str, NamedNetwork]) -> tuple[Vantage, ...]:
         for name, one in words.items():
@@ -412,7 +285,7 @@ class _Reader:
                             hint=f"`from: {GATEWAYS}`, or make it a gateway",
                         )
 
-    def known(self, asked: Iterable[str], there: Iterable[str], what: str, *path: str) -> None:
+    def known(self, asked: Iterable[str], there: Iterable[str], what: str, *path: str | int) -> None:
         names = list(there)
         for at, name in enumerate(asked):
             if name not in names:
@@ -456,7 +329,7 @@ def policy_lines(policy: PortPolicy) -> Iterator[str]:
     """A policy as lines of the file that reads as it: one block a host, roles written out."""
     yield "version: 1"
     yield f"own_networks: [{', '.join(_quoted(str(one)) for one in policy.own_networks)}]"
-    named = {name: one for name, one in policy.networks.items() if name not in _RESERVED}
+    named = {name: one for name, one in policy.networks.items() if name not in RESERVED}
     if named:
         yield "networks:"
         for name, network in named.items():
