@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from vedette.app import reading
 from vedette.app.counters import Counters
 from vedette.app.reading import Reading, plan_sources
-from vedette.model.errors import StateError
+from vedette.model.errors import ConfigError, StateError
 from vedette.sources.discover import Discovery, Lack, Lacking
 from vedette.sources.file import FileSource
+from vedette.sources.ports.source import PortsSource
 from vedette.sources.settings import FileSettings, SourcesSettings
 from vedette.sources.stdin import StdinSource
 from vedette.testing.clock import FakeClock
@@ -77,3 +80,18 @@ async def test_a_cursor_of_a_newer_version_is_refused(tmp_path):
 
     with pytest.raises(StateError):
         await made.sources[0].run(emit)
+
+
+def test_ports_are_watched_beside_the_logs_that_were_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(reading, "discover", lambda: Discovery(None, FileSettings(paths=("/var/log/secure",)), ()))
+    policy = tmp_path / "ports.yml"
+    policy.write_text("version: 1\nown_networks: [192.0.2.0/24]\nhosts: {web: {addresses: [192.0.2.1]}}\n")
+    made = plan(ports={"policy": str(policy)})
+    assert [type(source) for source in made.sources] == [FileSource, PortsSource]
+    assert made.lines[-1] == f"watches: ports of 1 hosts, as {policy} says"
+    policy.write_text("version: 1\nown_networks: [192.0.2.0/24]\nhostz: {}\n")
+    with pytest.raises(ConfigError, match="hostz: is not a key"):
+        plan(ports={"policy": str(policy)})
+    policy.write_text("version: 1\nown_networks: [192.0.2.0/24]\nhosts: {web: {addresses: [192.0.2.1]}}\n")
+    with pytest.raises(ConfigError, match="no vantage office"):
+        plan(ports={"policy": str(policy), "vantage": "office"})

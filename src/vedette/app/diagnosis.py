@@ -150,7 +150,7 @@ def _clock() -> Check:
 # ---------------------------------------------------------------------------------------------------- sources
 def _sources(settings: Settings) -> Iterator[Check]:
     sources = settings.sources
-    if sources == SourcesSettings():
+    if not sources.names_logs:
         found = discover()
         for lacking in found.lacking:
             verdict = WARNING if lacking.lack in _BEARABLE else PROBLEM

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from vedette.model.clock import Clock
+from vedette.model.clock import Clock, SystemClock
 from vedette.model.protocols import Counter, Source
 from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
-from vedette.sources.settings import SourcesSettings
+from vedette.sources.settings import PortsSettings, SourcesSettings
 from vedette.sources.stdin import StdinSource
 
 
@@ -31,6 +31,13 @@ class Reading:
 def _words(lacking: Lacking) -> str:
     what = lacking.lack.value.replace("-", " ")
     return f"lacks: {what}{f' ({lacking.path})' if lacking.path else ''}; {lacking.hint}"
+
+
+def check_port_policy(settings: PortsSettings) -> None:
+    """ConfigError where the source `ports` could not begin with its policy."""
+    from vedette.app.port_watch import PortLook
+
+    PortLook(settings, SystemClock()).check()
 
 
 def plan_sources(

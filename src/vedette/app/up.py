@@ -28,7 +28,7 @@ from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, Lock, drop_privileges, 
 from vedette.app.knowing import Knowing
 from vedette.app.pager import on_pager_event
 from vedette.app.pipeline import Pipeline
-from vedette.app.reading import Reading, plan_sources
+from vedette.app.reading import Reading, check_port_policy, plan_sources
 from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
@@ -79,6 +79,8 @@ def check(settings: Settings) -> None:
     rules = load_rules(settings.rules.paths, packs=settings.rules.packs, settings=settings.rules)
     matcher_of(rules, counter=Counters())
     make_guard(settings.responding)
+    if settings.sources.ports is not None:
+        check_port_policy(settings.sources.ports)
     Router(settings.alerts, receiver_kinds(settings.notify), Counters())
 
 
