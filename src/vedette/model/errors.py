@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vedette.model.reasons import InventoryReason
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -51,3 +53,13 @@ class StateError(VedetteError):
 
 class EnforcementError(VedetteError):
     """An enforcer could not do what it was told; the decision stands and is tried again."""
+
+
+class InventoryError(VedetteError):
+    """An inventory that cannot be read, or says what cannot be meant; the last that was known of it stands."""
+
+    def __init__(
+        self, reason: InventoryReason, message: str, *, location: Location | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, location=location, hint=hint)
+        self.reason = reason

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from vedette.model.errors import Location
 from vedette.model.levels import Level
+from vedette.model.reasons import InventoryReason
 
 Network = IPv4Network | IPv6Network
 
@@ -273,13 +274,23 @@ class PortPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class InventoryProblem:
+    """Something an inventory says that is no part of its expectations. times: how often the like was met."""
+
+    reason: InventoryReason
+    message: str
+    location: Location = NOWHERE
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Expectations:
     """What one inventory says of hosts, before inventories are joined.
 
     inventory: its name in the policy file, for origins and findings. hosts: what those who own policy say. claims:
     what hosts say of themselves (a node's own attributes) or what a firewall lets through: compared with policy,
     never a part of it. read_at: microseconds UTC when it was read at its source; stale: why this is the last that
-    was known and not what holds now, empty = it is fresh.
+    was known and not what holds now, empty = it is fresh. problems: what was left out of it, and why.
     """
 
     inventory: str
@@ -288,6 +299,7 @@ class Expectations:
     claims: tuple[HostExpectation, ...] = ()
     read_at: int = 0
     stale: str = ""
+    problems: tuple[InventoryProblem, ...] = ()
 
 
 def _within(prefix: Network, around: Network) -> bool:
