@@ -291,6 +291,7 @@ class Expectations:
     what hosts say of themselves (a node's own attributes) or what a firewall lets through: compared with policy,
     never a part of it. read_at: microseconds UTC when it was read at its source; stale: why this is the last that
     was known and not what holds now, empty = it is fresh. problems: what was left out of it, and why.
+    claims_complete: whether every claim could be read; where not, one that is missing says nothing.
     """
 
     inventory: str
@@ -300,6 +301,7 @@ class Expectations:
     read_at: int = 0
     stale: str = ""
     problems: tuple[InventoryProblem, ...] = ()
+    claims_complete: bool = True
 
 
 def _within(prefix: Network, around: Network) -> bool:
