@@ -4,9 +4,9 @@ Counterpart: `yaml` reads it from the policy file, `chef` from attributes; `mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
-from itertools import combinations
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
@@ -177,9 +177,12 @@ def read_openings(
     return tuple(out)
 
 
-def said_once(openings: Iterable[Opening]) -> None:
+def said_once(openings: Sequence[Opening]) -> None:
     """ConfigError where two of one place speak of the same port."""
-    for one, other in combinations(openings, 2):
+    order = sorted(range(len(openings)), key=lambda at: (openings[at].protocol.value, openings[at].ports))
+    for before, after in pairwise(order):
+        one, other = openings[min(before, after)], openings[max(before, after)]
+        # Sorted and so far apart, each reaches further than all before it: neighbours are enough.
         if one.protocol is other.protocol and one.ports.without(other.ports) != (one.ports,):
             raise ConfigError(
                 f"{other.ports}/{other.protocol.value} is already spoken of in {one.origin}",
