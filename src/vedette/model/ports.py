@@ -64,6 +64,8 @@ class SeenWhy(StrEnum):
     OUTSIDE_OWN_NETWORKS = "outside-own-networks"
     NO_TOOL = "no-tool"
     """The program that could tell (nmap) is not there, or failed."""
+    NOT_PERMITTED = "not-permitted"
+    """The vantage may not look in that way: packets of one's own (SYN, UDP) are for root."""
     NO_RESPONSE = "no-response"
     """UDP: neither data nor an error; open and filtered cannot be told apart."""
     NOT_PROBED = "not-probed"
@@ -422,14 +424,36 @@ class Listener:
     firewall_rule: str = ""
 
 
+class UnreadWhy(StrEnum):
+    """What an inside view lacks."""
+
+    NAMESPACE = "namespace"
+    """A network namespace that could not be entered: its sockets are not listed."""
+    PROCESS = "process"
+    """A process whose sockets could not be read (another user's): a listener of its has no process."""
+    HOLDER = "holder"
+    """A listener that no readable process holds: of the kernel, or of one that ended meanwhile."""
+    FIREWALL = "firewall"
+    """A ruleset that could not be read: what it does with connections is not known."""
+    TRANSLATION = "translation"
+    """Published ports beyond what is listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class InsideView:
-    """What one host said of its own sockets. complete: whether every namespace could be read."""
+    """What one host said of its own sockets. complete: whether every namespace could be read, so that what is not
+    listed is not there.
+
+    addresses: of the host's own network namespace, canonical; a look at any other address of it was translated on
+    the way. unread: how often what could not be read.
+    """
 
     host: str
     at: int
     listeners: tuple[Listener, ...] = ()
     complete: bool = True
+    addresses: frozenset[str] = frozenset()
+    unread: Mapping[UnreadWhy, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
