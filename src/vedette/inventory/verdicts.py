@@ -195,7 +195,6 @@ def port_borders(ruleset: Ruleset) -> list[int]:
         for one in _numbered(rule.conditions):
             if one.field is Field.DESTINATION_PORT:
                 borders |= {at for first, last in one.spans for at in (first, last + 1)}
-    # A translated packet is judged by the port it is translated to: what comes before it must be apart.
     return sorted(at for at in borders if 1 <= at <= 65_535)
 
 
