@@ -37,6 +37,7 @@ _UNKNOWN_ADVICE: Mapping[SeenWhy, str] = {
     SeenWhy.LOCAL_LIMIT: "the vantage itself ran short: raise its limits, or ask less of it at once",
     SeenWhy.OUTSIDE_OWN_NETWORKS: "not in own_networks, so it was left alone: correct the name, or own_networks",
     SeenWhy.NO_TOOL: "install nmap where the check runs, or leave these ports out of `probe`",
+    SeenWhy.NOT_PERMITTED: "UDP is looked at by root alone: run the check as root, or leave it out of `probe`",
     SeenWhy.NO_RESPONSE: "UDP that is silent is open or filtered: ask for a service that answers, or look from inside",
 }
 
