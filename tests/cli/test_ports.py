@@ -13,7 +13,7 @@ from tests.cli.parts import Ran, vedette
 from vedette.app import ports as wiring
 from vedette.inventory.yaml import parse_policy
 from vedette.model.fields import FIELDS, FieldType
-from vedette.sources.ports import prober
+from vedette.sources.ports import nmap, prober
 
 ELSEWHERE = "192.0.2.1"
 """Nobody's (RFC 5737), and in no policy's own networks here."""
@@ -164,6 +164,12 @@ def test_a_name_is_looked_at_under_each_of_its_addresses(
     assert looked_at == {"127.0.0.1", "::1"}
 
 
+@pytest.fixture
+def without_nmap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nmap, "PROGRAM", "no-nmap-here")
+
+
+@pytest.mark.usefixtures("without_nmap")
 def test_udp_could_not_be_told(tmp_path: Path):
     file = policy(tmp_path, at("127.0.0.1"), "53/udp: world", probe="[], udp: 53")
     ran = check(file, "--output", "json")
@@ -171,6 +177,7 @@ def test_udp_could_not_be_told(tmp_path: Path):
     assert [(one["network.transport"], one["vedette.ports.why"]) for one in ran.records] == [("udp", "no-tool")]
 
 
+@pytest.mark.usefixtures("without_nmap")
 def test_what_must_answer_is_looked_at_though_probe_leaves_it_out(tmp_path: Path, listener: tuple[str, int]):
     address, port = listener
     shut = _closed_port(address)
@@ -235,6 +242,7 @@ def test_explain_knows_the_gateways_of_the_whole_policy(tmp_path: Path, listener
     assert (record["vedette.ports.expected"], record["vedette.ports.seen"]) == ("either", "open")
 
 
+@pytest.mark.usefixtures("without_nmap")
 def test_explain_says_what_drifts_and_what_it_cannot_tell(tmp_path: Path, listener: tuple[str, int]):
     address, port = listener
     file = policy(tmp_path, at(address), "53/udp: world", probe=9)

@@ -32,6 +32,7 @@ from vedette.model.ports import (
     Vantage,
 )
 from vedette.sources.ports.judge import judge
+from vedette.sources.ports.nmap import Nmap, NmapLimits, Technique
 from vedette.sources.ports.prober import Effort, Limits, Prober, Target
 from vedette.text.addresses import canonical, contains
 
@@ -58,14 +59,19 @@ def check_ports(
     inside: Iterable[InsideView] = (),
     asked: Asked | None = None,
     stop: threading.Event | None = None,
+    syn: bool = False,
+    services: bool = False,
 ) -> Checked:
     """Look at every address of every host from here, and judge. Blocks; runs in the network namespace of the caller.
 
-    asked: look at these ports alone, of hosts that are in it. stop: set from another thread ends it early.
+    asked: look at these ports alone, of hosts that are in it. stop: set from another thread ends it early. UDP is
+    nmap's; so is TCP with `syn` (half-open, as root), and with `services` what open TCP ports say they are.
     """
     vantage = vantage or here(policy)
     now = clock.now()
+    limits = limits or Limits()
     targets: list[Target] = []
+    by_datagram: list[Target] = []
     apart: list[Survey] = []
     hosts: list[HostExpectation] = []
     for host in policy.hosts:
@@ -81,11 +87,14 @@ def check_ports(
             if tcp:
                 targets.append(Target(host.name, address, tcp, _expected(host)))
             if udp:
-                why = (TargetCondition.ANSWERS, SeenWhy.NO_TOOL)
-                apart.append(_untold(host.name, address, Protocol.UDP, vantage, now, udp, *why))
+                by_datagram.append(Target(host.name, address, udp))
     resolved = _with_gateways(replace(policy, hosts=tuple(hosts)))
     prober = Prober(clock, limits=limits, stop=stop)
-    surveys = (*prober.look(targets, vantage.name), *apart)
+    nmap = Nmap(clock, policy.own_networks, limits=NmapLimits(rate=limits.rate), stop=stop)
+    seen = nmap.look(targets, vantage.name, Technique.SYN) if syn else prober.look(targets, vantage.name)
+    if services:
+        seen = nmap.name_services(seen, vantage.name)
+    surveys = (*seen, *nmap.look(by_datagram, vantage.name, Technique.UDP), *apart)
     return Checked(resolved, surveys, tuple(judge(resolved, surveys, inside)), prober.effort)
 
 

@@ -4,8 +4,13 @@ Counterpart: respond and sources call programs of the host only through here."""
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_GLANCE = 0.25
+"""Seconds between two looks at whether it is to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,21 +22,33 @@ class Finished:
     stderr: bytes
 
 
-def run(argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0) -> Finished:
+def run(
+    argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, stop: threading.Event | None = None
+) -> Finished:
     """Run `argv` to its end. FileNotFoundError when there is no such program.
 
-    timeout: seconds; past it the program is killed and returncode is -9. The environment is reduced to
-    PATH and a C locale, so that output can be parsed.
+    timeout: seconds; past it, or once `stop` is set, the program is killed and returncode is -9. The environment is
+    reduced to PATH and a C locale, so that output can be parsed.
     """
-    try:
-        done = subprocess.run(
-            list(argv),
-            input=stdin,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-        )
-    except subprocess.TimeoutExpired as expired:
-        return Finished(-9, bytes(expired.stdout or b""), bytes(expired.stderr or b""))
-    return Finished(done.returncode, done.stdout, done.stderr)
+    with subprocess.Popen(
+        list(argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+    ) as process:
+        end = time.monotonic() + timeout
+        given: bytes | None = stdin
+        try:
+            while True:
+                left = max(end - time.monotonic(), 0.0)
+                try:
+                    stdout, stderr = process.communicate(given, left if stop is None else min(left, _GLANCE))
+                except subprocess.TimeoutExpired as expired:
+                    given = None
+                    if time.monotonic() < end and not (stop is not None and stop.is_set()):
+                        continue
+                    return Finished(-9, bytes(expired.stdout or b""), bytes(expired.stderr or b""))
+                return Finished(process.returncode, stdout, stderr)
+        finally:
+            process.kill()

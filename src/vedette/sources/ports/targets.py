@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import socket
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -85,6 +85,16 @@ class Tuning:
     most_silent: int = 1_000
 
 
+def canaries(chance: random.Random, expected: Collection[int]) -> frozenset[int]:
+    """Ports picked at random, none of which has a reason to accept: they tell a tarpit."""
+    return frozenset(chance.sample([port for port in _CANARY_PORTS if port not in expected], _CANARIES))
+
+
+def answers_everything(accepted: Iterable[bool]) -> bool:
+    """Whether a target is one that accepts whatever it is asked, by how its canaries did."""
+    return sum(accepted) * 4 >= _CANARIES * 3
+
+
 class Progress:
     """What is known of one target. `todo` is taken from its end."""
 
@@ -99,8 +109,7 @@ class Progress:
             self.codes[ports.first : ports.last + 1] = bytes([Code.PENDING]) * len(ports)
         self.tries = bytearray(HIGHEST_PORT + 1)
         self.expected = {port for port in target.expected if self.codes[port]}
-        quiet = [port for port in _CANARY_PORTS if port not in self.expected]
-        self.canaries = set(self._random.sample(quiet, _CANARIES))
+        self.canaries = canaries(self._random, self.expected)
         self.canary_codes: dict[int, Code] = {}
         self.todo: list[int] = sorted({*self.canaries, *sorted(self.expected)[:32]})
         self._random.shuffle(self.todo)
@@ -265,8 +274,7 @@ class Progress:
             self.patience = tuning.first_patience
 
     def _answers_everything(self) -> bool:
-        accepted = sum(code is Code.OPEN for code in self.canary_codes.values())
-        return accepted * 4 >= _CANARIES * 3
+        return answers_everything(code is Code.OPEN for code in self.canary_codes.values())
 
     def _stop(self, condition: TargetCondition) -> bool:
         self.condition = condition
