@@ -43,6 +43,7 @@ from vedette.respond.allowlist import Entry, Guard
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
 from vedette.respond.settings import RespondSettings
+from vedette.store.state import Mended
 from vedette.testing.clock import FakeClock
 from vedette.testing.state import MemoryState, MemoryTransaction
 
@@ -84,13 +85,14 @@ RULES = (FAILED, BRUTE, STOPPED, STARTED, LOGIN)
 class RefusableState(MemoryState):
     """A state in memory whose disk is full when a test says so, at the end of a transaction: the worst moment.
 
-    transactions: how many were begun. version: what `foreign_version` says.
+    transactions: how many were begun. version: what `foreign_version` says. found: what `mend` says next.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.refusing = False
         self.version = 0
+        self.found = Mended.NOTHING
         self.transactions = 0
 
     @contextmanager
@@ -103,6 +105,10 @@ class RefusableState(MemoryState):
 
     def foreign_version(self) -> int:
         return self.version
+
+    def mend(self) -> Mended:
+        found, self.found = self.found, Mended.NOTHING
+        return found
 
 
 class FakeEnforcer:

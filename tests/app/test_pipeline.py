@@ -15,6 +15,7 @@ from vedette.app.pipeline import COMMIT_AFTER, FOREIGN_EVERY, RETRY_AFTER, SYNC_
 from vedette.model.alerts import AlertState, ResolveReason
 from vedette.model.clock import DAY, HOUR, MINUTE, SECOND
 from vedette.model.decisions import DecisionState, LiftReason, Rung
+from vedette.model.errors import StateError
 from vedette.model.levels import Level
 from vedette.model.notifications import NotificationKind, OutboxState
 from vedette.model.reasons import RefusalReason
@@ -23,7 +24,7 @@ from vedette.respond.allowlist import Entry
 from vedette.respond.policy import Policy
 from vedette.respond.settings import RespondSettings
 from vedette.store.settings import RetentionSettings
-from vedette.store.state import State
+from vedette.store.state import Mended, State
 
 OTHER = "203.0.113.80"
 
@@ -797,3 +798,17 @@ def test_warming_up_leaves_no_trace(rig: Rig):
     assert (rig.state.groups(), rig.state.outbox(), rig.state.decisions(), rig.decided()) == ([], [], [], set())
     rig.attack()
     assert len(rig.decided()) == 1
+
+
+def test_a_state_that_was_taken_away_is_news(rig: Rig):
+    rig.state.found = Mended.WRITTEN_ANEW
+    rig.wait(FOREIGN_EVERY)
+    rig.wait(COMMIT_AFTER)
+    with rig.state.transaction() as tx:
+        assert [one.rule_id for one in tx.unresolved_alerts()] == ["vedette-state-removed"]
+
+
+def test_another_file_in_the_place_of_the_state_ends_the_program(rig: Rig):
+    rig.state.found = Mended.REPLACED
+    with pytest.raises(StateError, match="another file"):
+        rig.wait(FOREIGN_EVERY)

@@ -7,7 +7,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +30,7 @@ from vedette.model.notifications import (
 from vedette.model.protocols import Transaction
 from vedette.model.reasons import DeliveryReason
 from vedette.model.rules import RuleKind
-from vedette.store.state import State
+from vedette.store.state import Mended, State
 from vedette.store.tables import HEAD, METADATA
 from vedette.testing.state import MemoryState
 
@@ -371,3 +371,48 @@ def test_a_driver_that_fails_when_asked_for_the_version_is_said_in_our_words(sto
         store.foreign_version()
     driver.set_progress_handler(None, 1)
     assert store.foreign_version() > 0
+
+
+def test_a_file_that_was_taken_away_is_written_anew_with_everything_in_it(tmp_path: Path) -> None:
+    place = tmp_path / "state.db"
+    with closing(State(place)) as state:
+        assert state.mend() is Mended.NOTHING
+        for number in range(20):
+            with state.transaction() as tx:
+                tx.save_cursor("stdin", str(number))
+        assert dict(state.cursors()) == {"stdin": "19"}
+        for one in tmp_path.iterdir():
+            one.unlink()
+        assert state.mend() is Mended.WRITTEN_ANEW
+        assert state.mend() is Mended.NOTHING
+        assert dict(state.cursors()) == {"stdin": "19"}
+        with state.transaction() as tx:
+            tx.save_cursor("journal", "7")
+    assert place.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == ["state.db"]
+    with closing(State(place)) as again:
+        assert dict(again.cursors()) == {"stdin": "19", "journal": "7"}
+
+
+def test_a_log_left_of_the_file_that_was_taken_away_is_not_played_into_the_new_one(tmp_path: Path) -> None:
+    place = tmp_path / "state.db"
+    with closing(State(place)) as state:
+        with state.transaction() as tx:
+            tx.save_cursor("stdin", "1")
+        place.unlink()
+        with state.transaction() as tx:
+            tx.save_cursor("stdin", "2")
+        assert state.mend() is Mended.WRITTEN_ANEW
+    with closing(State(place)) as again:
+        assert dict(again.cursors()) == {"stdin": "2"}
+
+
+def test_another_file_in_its_place_is_left_alone_and_said(tmp_path: Path) -> None:
+    place, other = tmp_path / "state.db", tmp_path / "restored.db"
+    with closing(State(other)) as restored, restored.transaction() as tx:
+        tx.save_cursor("stdin", "restored")
+    with closing(State(place)) as state:
+        other.rename(place)
+        assert state.mend() is Mended.REPLACED
+    with closing(State(place)) as again:
+        assert dict(again.cursors()) == {"stdin": "restored"}

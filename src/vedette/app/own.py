@@ -49,6 +49,14 @@ PAGE_BUDGET_SPENT = Rule(
     advice="Look whether the rule is too loud: `vedette rules promote ID --over FILE --dry-run` says how loud, `rules "
     "demote` takes it down for good. Resolving this alert lets it page again.",
 )
+STATE_REMOVED = Rule(
+    id="vedette-state-removed",
+    name="Somebody took the state's file away",
+    level=Level.HIGH,
+    tags=("attack.defense-evasion", "attack.t1070.004"),
+    advice="It was written anew with everything in it, and nothing was lost. Find out who did it: alerts, blocks and "
+    "what is still to be told live there.",
+)
 LOGIN = Rule(
     id="vedette-login",
     name="Somebody logged in",
@@ -58,7 +66,7 @@ LOGIN = Rule(
     silent=True,
 )
 """What `app.knowing` looks for; silent, and no rule counts it."""
-RULES = (FUSE_BLOWN, ENFORCER_FAILED, ENFORCER_MENDED, CLOCK_SKEWED, PAGE_BUDGET_SPENT)
+RULES = (FUSE_BLOWN, ENFORCER_FAILED, ENFORCER_MENDED, CLOCK_SKEWED, PAGE_BUDGET_SPENT, STATE_REMOVED)
 
 
 @dataclass(frozen=True, slots=True)

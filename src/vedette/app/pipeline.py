@@ -29,7 +29,7 @@ from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Outcome as Decided
 from vedette.respond.policy import Policy
 from vedette.store.queries import AlertFilter
-from vedette.store.state import State
+from vedette.store.state import Mended, State
 
 log = structlog.get_logger()
 
@@ -110,6 +110,7 @@ class Pipeline:
         self._bytes = 0
         self._oldest = 0
         self._refused = False
+        self._mending_said = -MINUTE
         self._not_before = 0
         self._next_due = 0
         self._foreign = state.foreign_version()
@@ -381,6 +382,7 @@ class Pipeline:
     def _look_outside(self, now: int) -> None:
         """Another process may have decided, lifted, acknowledged or resolved something, or changed the allowlist."""
         self._to_lift |= self._guard_changed(now)
+        self._mend_state(now)
         with suppress(StateError):
             if self._to_lift:
                 self._lift_guarded(now)
@@ -392,6 +394,21 @@ class Pipeline:
             self._sync(now)
             self.commit(now)
             self._woken()
+
+    def _mend_state(self, now: int) -> None:
+        try:
+            mended = self._state.mend()
+        except StateError as error:
+            if now - self._mending_said >= MINUTE:
+                self._mending_said = now
+                self._counter.add("state_lost")
+                log.error("STATE LOST", reason=str(error))
+            return
+        if mended is Mended.REPLACED:
+            raise StateError("another file was put in the place of the state", hint="start again to go on with it")
+        if mended is Mended.WRITTEN_ANEW:
+            self._foreign = -1
+            self._say(own.STATE_REMOVED, {}, now, "the state was written anew, its file had been taken away")
 
     def _lift_guarded(self, now: int) -> None:
         """What must not be blocked any more is let go; StateError leaves it for the next look."""

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vedette.model.alerts import Alert, AlertState, Silence
 from vedette.model.decisions import Decision, DecisionState, TargetKind
+from vedette.model.errors import StateError
 from vedette.model.findings import Finding
 from vedette.model.levels import Level
 from vedette.model.notifications import GroupState, OutboxItem, OutboxState
@@ -48,6 +50,14 @@ from vedette.store.transaction import (
 T = TypeVar("T")
 
 
+class Mended(StrEnum):
+    """What became of the state's file."""
+
+    NOTHING = "nothing"
+    WRITTEN_ANEW = "written-anew"
+    REPLACED = "replaced"
+
+
 class State:
     """`model.protocols.StateStore`, and what the faces read.
 
@@ -70,6 +80,7 @@ class State:
         try:
             with self._writing() as connection:
                 migrate(connection, self.place)
+            self._file = self._identity()
         except BaseException:
             self.close()
             raise
@@ -134,6 +145,48 @@ class State:
                 return int(
                     self._connection.exec_driver_sql("SELECT pg_snapshot_xmin(pg_current_snapshot())").scalar_one()
                 )
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file is at our place: device and inode; None where there is none, or no file at all (PostgreSQL)."""
+        if self._writer.dialect.name != "sqlite":
+            return None
+        with suppress(OSError):
+            found = Path(self.place).stat()
+            return found.st_dev, found.st_ino
+        return None
+
+    def mend(self) -> Mended:
+        """See that the state's file is where it was, and write it anew where somebody took it away.
+
+        What we hold open is whole until it is closed. StateError where the disk refuses. Another file in its place may
+        be somebody's restored copy: it is left alone, and nothing of ours must be written any more.
+        """
+        there = self._identity()
+        if there == self._file:
+            return Mended.NOTHING
+        with self._lock, in_our_words(self.place):
+            if self._connection is None:
+                self._connection = self._writer.connect()
+            raw = self._connection.connection.driver_connection
+            assert raw is not None
+            if there is not None:
+                # The log beside it is still that of the file that was there.
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                return Mended.REPLACED
+            written = Path(f"{self.place}.mended")
+            prepare_file(written)
+            raw.execute("VACUUM INTO ?", (str(written),))
+            self._drop_connection()
+            self._reader.dispose()
+            try:
+                # A log that is left of the old file must not be played into the new one.
+                for side in ("-wal", "-shm"):
+                    Path(self.place + side).unlink(missing_ok=True)
+                written.rename(self.place)
+            except OSError as error:
+                raise StateError(f"state in {self.place}: {error.strerror}") from None
+        self._file = self._identity()
+        return Mended.WRITTEN_ANEW
 
     def close(self) -> None:
         """Give back every connection; idempotent."""
