@@ -19,6 +19,8 @@ PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
 
 # Rooms that the base install runs; what only the extra `hub` brings must not be imported there.
 BASE_ROOMS = {"model", "text", "system", "sources", "parsers", "rules", "detections", "inventory"}
+# What is imported where a Chef server is asked for, and nowhere else.
+ONLY_WITH_HUB = {"inventory/chef_client.py", "inventory/chef_signing.py"}
 EMPTY_NAMES = {"utils", "util", "core", "common", "helpers", "helper", "misc"}
 
 # Split, so that this file does not contain what it forbids.
@@ -50,7 +52,7 @@ def tracked_files() -> Iterator[Path]:
     return (path for path in paths if path.is_file())
 
 
-def imported(tree: ast.Module) -> Iterator[str]:
+def imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -87,10 +89,28 @@ def test_the_base_install_imports_nothing_that_only_the_hub_has():
         f"{path.relative_to(PROJECT)} imports {name}"
         for room in sorted(BASE_ROOMS)
         for path in sorted((PACKAGE / room).rglob("*.py")) + sorted(PACKAGE.glob(f"{room}.py"))
+        if str(path.relative_to(PACKAGE)) not in ONLY_WITH_HUB
         for name in imported(ast.parse(path.read_bytes()))
         if name.split(".")[0] in libraries
     ]
     assert not wrong
+
+
+def test_what_only_works_with_the_hub_is_imported_when_it_is_asked_for():
+    names = {"vedette." + name.removesuffix(".py").replace("/", ".") for name in ONLY_WITH_HUB}
+    importers = set()
+    for path in modules():
+        if str(path.relative_to(PACKAGE)) in ONLY_WITH_HUB:
+            continue
+        tree = ast.parse(path.read_bytes())
+        importers |= {str(path.relative_to(PACKAGE)) for name in imported(tree) if name in names}
+        at_once = [
+            node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        ]
+        for node in at_once:
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                assert not names & set(imported(node)), path
+    assert "inventory/chef.py" in importers
 
 
 def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
@@ -280,14 +280,18 @@ class _Reading:
             if expanded.missing:
                 named = shorten(", ".join(expanded.missing), 100)
                 self.problem(InventoryReason.UNKNOWN_NAME, f"node {node.name} has what does not exist: {named}", origin)
-            parts.append(read_said(expanded.layers, self.words.attributes, CLAIMED_OPENINGS))
+            said = read_said(expanded.layers, self.words.attributes, CLAIMED_OPENINGS)
+            # The role is no claim; that this host has it is.
+            has = "policy" if node.has.policy_name else "run_list"
+            given = tuple(replace(one, origin=Location(f"{origin} {has}: {one.origin}")) for one in said.openings)
+            parts.append(replace(said, openings=given))
         except InventoryError as error:
             self.not_heard_of(node, error)
         try:
             parts.append(read_said(node.layers, self.words.attributes, CLAIMED_OPENINGS))
         except InventoryError as error:
             self.not_heard_of(node, error)
-        # Saved attributes repeat what comes of roles: said once, by the role.
+        # Attributes that a node saved repeat what came of its roles: said once, by the run list.
         openings = {
             (one.ports, one.protocol, one.sources, one.until): one for part in reversed(parts) for one in part.openings
         }
