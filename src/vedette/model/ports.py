@@ -405,6 +405,7 @@ class Listener:
 
     address: where it is bound, `0.0.0.0` and `::` = everywhere (dual: `::` that takes IPv4 too). namespace: of
     the network, empty = the host's own. since: microseconds UTC, 0 = not known. published: reached through DNAT.
+    device: the only one it listens on, empty = any.
     """
 
     host: str
@@ -422,13 +423,16 @@ class Listener:
     published: bool = False
     firewall: FirewallVerdict = FirewallVerdict.UNKNOWN
     firewall_rule: str = ""
+    device: str = ""
 
 
 class UnreadWhy(StrEnum):
     """What an inside view lacks."""
 
+    SOCKETS = "sockets"
+    """The host's own sockets."""
     NAMESPACE = "namespace"
-    """A network namespace that could not be entered: its sockets are not listed."""
+    """A network namespace that could not be entered, or a process of which it is not known in which it lives."""
     PROCESS = "process"
     """A process whose sockets could not be read (another user's): a listener of its has no process."""
     HOLDER = "holder"
@@ -436,13 +440,12 @@ class UnreadWhy(StrEnum):
     FIREWALL = "firewall"
     """A ruleset that could not be read: what it does with connections is not known."""
     TRANSLATION = "translation"
-    """Published ports beyond what is listed."""
+    """Ports that are published into containers, all of them or some."""
 
 
 @dataclass(frozen=True, slots=True)
 class InsideView:
-    """What one host said of its own sockets. complete: whether every namespace could be read, so that what is not
-    listed is not there.
+    """What one host said of its own sockets. complete: whether every namespace could be read.
 
     addresses: of the host's own network namespace, canonical; a look at any other address of it was translated on
     the way. unread: how often what could not be read.
@@ -454,6 +457,15 @@ class InsideView:
     complete: bool = True
     addresses: frozenset[str] = frozenset()
     unread: Mapping[UnreadWhy, int] = field(default_factory=dict)
+
+    @property
+    def knows_own_ports(self) -> bool:
+        """Whether nothing answers here on ports of the host's own addresses that are not listed.
+
+        More than that every namespace was read is not needed: what is elsewhere is reached by translation.
+        """
+        lacking = self.unread.keys() & {UnreadWhy.SOCKETS, UnreadWhy.TRANSLATION}
+        return self.complete or (bool(self.unread) and not lacking)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from vedette.model.levels import Level
 from vedette.model.ports import (
@@ -27,8 +26,8 @@ from vedette.model.ports import (
     TargetCondition,
     Vantage,
 )
+from vedette.sources.ports.listeners import FRESH, absent, candidates, described, firewall_said
 
-_EVERYWHERE = frozenset(("0.0.0.0", "::"))
 _UNKNOWN_ADVICE: Mapping[SeenWhy, str] = {
     SeenWhy.NO_ANSWER_AT_ALL: "the address says nothing at all: is the host up, and may this vantage reach it?",
     SeenWhy.NAME_UNRESOLVED: "the name has no address: mend the zone, or the policy",
@@ -88,7 +87,10 @@ def _of_survey(
         )
         return [_whole(DriftKind.ANSWERS_EVERYTHING, survey, SeenWhy.ANSWERS_EVERYTHING, advice)]
     if survey.condition is not TargetCondition.ANSWERS:
-        return [_whole(DriftKind.COULD_NOT_TELL, survey, survey.rest_why, _unknown(survey.rest_why))]
+        advice = _unknown(survey.rest_why)
+        if view is not None and view.at >= survey.started_at - FRESH and survey.condition is TargetCondition.DOWN:
+            advice = f"its own agent says that it is up, {len(view.listeners)} listeners: look at the way there"
+        return [_whole(DriftKind.COULD_NOT_TELL, survey, survey.rest_why, advice)]
     out: list[Drift] = []
     for seen in _of_interest(host, survey):
         drift = _of_port(seen, expected(policy, host, survey, seen.port, vantage), survey, vantage, view)
@@ -131,14 +133,17 @@ def _of_interest(host: HostExpectation, survey: Survey) -> list[Observation]:
 def _of_port(
     seen: Observation, want: Expected, survey: Survey, vantage: Vantage, view: InsideView | None
 ) -> Drift | None:
-    listener = _listener(view, survey.address, seen) if view is not None else None
+    found = candidates(view, survey.address, seen.port, seen.protocol) if view is not None else []
+    listener = next((one.listener for one in found if not one.hindrance), None)
     match seen.state:
         case PortState.UNKNOWN:
-            return _port(DriftKind.COULD_NOT_TELL, seen, want, vantage, _unknown(seen.why), listener)
+            inside = f"; from inside: {described(listener)} listens, {firewall_said(listener)}" if listener else ""
+            return _port(DriftKind.COULD_NOT_TELL, seen, want, vantage, _unknown(seen.why) + inside, listener)
         case PortState.OPEN:
+            nobody = listener is None and absent(view, survey.started_at)
             if want.state is PortState.CLOSED:
-                return _open_against_policy(seen, want, vantage, listener)
-            if view is not None and view.complete and listener is None:
+                return _open_against_policy(seen, want, vantage, listener, nobody)
+            if nobody:
                 advice = "something in front of the host answers for it (a balancer, DNAT): find it, write it down"
                 return _port(DriftKind.OPEN_WITHOUT_LISTENER, seen, want, vantage, advice, None)
             return None
@@ -146,51 +151,54 @@ def _of_port(
             if want.state is PortState.CLOSED or want.opening is None:
                 return None
             if listener is not None:
-                rule = f": {listener.firewall_rule}" if listener.firewall_rule else ""
-                by_host = listener.firewall in (FirewallVerdict.DROPPED, FirewallVerdict.REJECTED)
-                where = (
-                    f"the host's own firewall keeps it shut{rule}"
-                    if by_host
-                    else "a firewall on the way, or a full queue"
-                )
-                advice = f"{listener.process or 'a process'} listens, and cannot be reached: {where}"
+                advice = f"{described(listener)} listens, and cannot be reached: {_shut(seen, listener)}"
                 return _port(DriftKind.LISTENING_BUT_FILTERED, seen, want, vantage, advice, listener)
             if want.state is PortState.OPEN:
                 how = "refuses" if seen.state is PortState.CLOSED else "does not answer"
-                advice = (
-                    f"it {how} ({seen.why.value}, {seen.attempts} attempts): start the service, or look at the firewall"
-                )
-                return _port(DriftKind.MUST_ANSWER, seen, want, vantage, advice, None)
+                near = found[0] if found else None
+                advice = f"it {how} ({seen.why.value}, {seen.attempts} attempts): "
+                if near is not None:
+                    advice += f"{described(near.listener)} listens, but {near.hindrance}"
+                elif absent(view, survey.started_at):
+                    advice += "nothing listens on the host: start the service"
+                else:
+                    advice += "start the service, or look at the firewall"
+                hindered = near.listener if near is not None else None
+                return _port(DriftKind.MUST_ANSWER, seen, want, vantage, advice, hindered)
             advice = "nothing uses this opening now: take it out of the policy, or say `must_answer: true`"
             return _port(DriftKind.ALLOWED_BUT_CLOSED, seen, want, vantage, advice, None)
 
 
-def _open_against_policy(seen: Observation, want: Expected, vantage: Vantage, listener: Listener | None) -> Drift:
+def _shut(seen: Observation, listener: Listener) -> str:
+    """Where a listener that policy lets this vantage reach is kept from it."""
+    said = firewall_said(listener)
+    match listener.firewall:
+        case FirewallVerdict.ACCEPTED if seen.state is PortState.CLOSED:
+            return f"{said}; something on the way refuses, or it ended meanwhile"
+        case FirewallVerdict.ACCEPTED:
+            return f"{said}; a firewall on the way, or a full queue"
+        case FirewallVerdict.LIMITED_TO_SOURCES:
+            return f"{said}; this vantage is none of them, or something on the way is shut"
+        case FirewallVerdict.UNKNOWN:
+            return f"a firewall, or a full queue; {said}"
+        case _:
+            return said
+
+
+def _open_against_policy(
+    seen: Observation, want: Expected, vantage: Vantage, listener: Listener | None, nobody: bool
+) -> Drift:
     name = f"{seen.port}/{seen.protocol.value}"
-    who = f" ({listener.process}, {listener.user}, {listener.unit})" if listener is not None else ""
+    who = f": {described(listener)}" if listener is not None else ""
+    who = ": nothing on the host itself listens, something in front of it answers" if nobody else who
     if want.expired is not None:
         advice = (
-            f"the opening of {name} has ended, and it still answers{who}: close it, or give it a new end and a reason"
+            f"the opening of {name} has ended, and it still answers{who}; close it, or give it a new end and a reason"
         )
         return _port(DriftKind.OPENING_EXPIRED, seen, want, vantage, advice, listener)
-    advice = (
-        f"close {name}{who}, or bind it to loopback; if it is meant to be reached, add it to the policy with an owner"
-    )
+    bind = "" if nobody or (listener is not None and listener.published) else ", or bind it to loopback"
+    advice = f"close {name}{bind}{who}; if it is meant to be reached, add it to the policy with an owner"
     return _port(DriftKind.OPEN_NOT_ALLOWED, seen, want, vantage, advice, listener)
-
-
-def _listener(view: InsideView, address: str, seen: Observation) -> Listener | None:
-    for one in view.listeners:
-        here = one.address == address or (one.address in _EVERYWHERE and _same_family(one, address))
-        if here and one.port == seen.port and one.protocol is seen.protocol:
-            return one
-    return None
-
-
-def _same_family(listener: Listener, address: str) -> bool:
-    if listener.dual:
-        return True
-    return ip_address(listener.address).version == ip_address(address).version
 
 
 def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey]) -> list[Drift]:
@@ -229,6 +237,9 @@ def _port(
     level = DRIFT_LEVELS[kind]
     if kind is DriftKind.OPEN_NOT_ALLOWED and vantage.network != WORLD:
         level = Level(level - 1)
+    if kind is DriftKind.LISTENING_BUT_FILTERED and want.state is PortState.OPEN:
+        # The reason is known, and the service that must be up is no less away for it.
+        level = DRIFT_LEVELS[DriftKind.MUST_ANSWER]
     if opening is not None and opening.level is not None:
         level = opening.level
     return Drift(
