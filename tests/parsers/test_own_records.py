@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,26 @@ def test_a_level_that_is_none_leaves_the_rule_s_own() -> None:
     line = LINE.replace(b'"level":"medium"', b'"level":"whatever"')
     [finding] = engine.process(batch_of_lines([line], year=2026)).findings
     assert finding.level is Level.HIGH
+
+
+RULE = """\
+title: Evil
+id: test-evil
+level: high
+logsource: {category: process_creation, product: windows}
+detection: {evil: {Image|endswith: evil.exe}, condition: evil}
+"""
+SYSMON = b'{"message":"%s","EventID":1,"Channel":"Microsoft-Windows-Sysmon/Operational","Image":"C:\\\\evil.exe"}'
+
+
+@pytest.mark.parametrize("message", [b"all is well", b"a\xff", b"\\u001b" * 10_000])
+def test_a_record_of_others_is_shown_as_it_is_whatever_its_message(tmp_path: Path, message: bytes) -> None:
+    """It may be no UTF-8, and what it says of itself must not hide what it was found for."""
+    (tmp_path / "rule.yml").write_text(RULE)
+    counter = Counters()
+    matcher = matcher_of(load_rules([tmp_path], packs=False), counter=counter)
+    engine = Engine(matcher, Correlator(matcher.rules, counter=counter), counter)
+    batch = replace(batch_of_lines([SYSMON % message], year=2026), trust=Trust.FORGEABLE)
+    [finding] = engine.process(batch).findings
+    assert finding.sample.startswith('{"message":"')
+    assert len(finding.sample) <= 500

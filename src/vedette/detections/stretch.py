@@ -15,7 +15,7 @@ from vedette.detections.matches import Matches
 from vedette.detections.measured import ClosingWindow
 from vedette.detections.plans import WindowPlan
 from vedette.detections.windows import KeyWindow
-from vedette.model.batch import Int64, Origin
+from vedette.model.batch import Int64, Origin, Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.events import Scalar, Value
 from vedette.model.findings import Continuation, Finding, key_text, raw_hash
@@ -156,15 +156,18 @@ def card_of(stretch: Stretch, at: int, opened: int = 0) -> Card:
         user_name=_text(matches, "user.name", at),
         ambiguous=bool(matches.ambiguous[at]),
         raw=raw_hash(raw),
-        sample=shorten(terminal(_sample(raw)), _SAMPLE_LIMIT),
+        sample=shorten(terminal(_sample(raw, Trust(int(matches.trust[at])))), _SAMPLE_LIMIT),
     )
 
 
-def _sample(raw: bytes) -> str:
-    """A record as people read it. Those of our own sources are JSON and begin with their message: that says it."""
-    if raw.startswith(_MESSAGE_FIRST):
-        with suppress(msgspec.MsgspecError):
-            return msgspec.json.decode(raw, type=_Said).message
+def _sample(raw: bytes, trust: Trust) -> str:
+    """A record as people read it. Those of our own sources are JSON and begin with their message: that says it.
+
+    Of others', the message alone could hide what they were found for.
+    """
+    if trust >= Trust.ATTESTED and raw.startswith(_MESSAGE_FIRST):
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            return msgspec.json.decode(raw, type=_Said).message[: _SAMPLE_LIMIT * 4]
     return decode(raw[: _SAMPLE_LIMIT * 4])
 
 
