@@ -36,7 +36,7 @@ def _spellings(path: str) -> tuple[str, ...]:
 
 
 def _dpkg(paths: set[str], folder: Path) -> dict[str, str]:
-    wanted = {spelling.encode("utf-8", "surrogateescape"): path for path in paths for spelling in _spellings(path)}
+    wanted = [(spelling.encode("utf-8", "surrogateescape"), path) for path in paths for spelling in _spellings(path)]
     found: dict[str, str] = {}
     try:
         lists = sorted(folder.glob("*.list"))
@@ -47,7 +47,7 @@ def _dpkg(paths: set[str], folder: Path) -> dict[str, str]:
             raw = file.read_bytes()
         except OSError:
             continue
-        for spelling, path in wanted.items():
+        for spelling, path in wanted:
             # A look for the bytes first: most files have none of them.
             if spelling in raw and spelling in raw.splitlines():
                 found.setdefault(path, file.name.removesuffix(".list").partition(":")[0])
