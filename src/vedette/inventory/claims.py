@@ -1,0 +1,152 @@
+"""What hosts say of themselves, and what firewalls let through, compared with policy, of which they are no part. Pure.
+Counterpart: `joining` hands in the joined policy; `chef`, `aws` and `firewall` read claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from vedette.inventory.admission import covers, lets_in, ports_text, read_drift, segments, who
+from vedette.inventory.port_words import joined
+from vedette.model.ports import (
+    DRIFT_LEVELS,
+    NOBODY,
+    Drift,
+    DriftKind,
+    Expectations,
+    HostExpectation,
+    NamedNetwork,
+    Opening,
+    PortPolicy,
+    PortRange,
+    Protocol,
+)
+
+_APART = 8
+"""So many stretches of ports are told one by one; more of one claim are one drift."""
+
+
+def against_claims(policy: PortPolicy, said: Expectations, now: int, *, of_nodes: bool) -> Iterator[Drift]:
+    """Where claims allow more than policy, or shut what must answer. now: microseconds UTC.
+
+    of_nodes: the hosts wrote them about themselves; one that allows itself more is `policy-widened`. What such a claim
+    does not mention says nothing; what a firewall does not let through is shut, where all of it could be read.
+    """
+    networks = {**{one.name: one for one in said.networks}, **policy.networks}
+    comparing = _Comparing(policy, said, networks, now, of_nodes)
+    for claim in said.claims:
+        host = policy.host(claim.name)
+        found = {one.name: one for place in claim.addresses if (one := policy.host(place)) is not None}
+        if host is None and len(found) == 1:
+            (host,) = found.values()
+        yield from comparing.unlisted(claim) if host is None else comparing.host(host, claim)
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparing:
+    policy: PortPolicy
+    said: Expectations
+    networks: Mapping[str, NamedNetwork]
+    now: int
+    of_nodes: bool
+
+    def unlisted(self, claim: HostExpectation) -> Iterator[Drift]:
+        """A host that nobody who may say so expects."""
+        kind = DriftKind.INVENTORIES_DISAGREE
+        opened = joined(one.ports for one in claim.openings if one.sources != (NOBODY,))
+        what = f", which lets others reach {', '.join(map(str, opened[:_APART]))}" if opened else ""
+        advice = (
+            f"{self.said.inventory} knows {claim.name} ({claim.origin}){what}, and no policy names it: "
+            "it is not looked at; add it to the policy, or take it away there"
+        )
+        address = claim.addresses[0] if claim.addresses else ""
+        yield read_drift(kind, DRIFT_LEVELS[kind], claim.name, advice, self.now, address=address)
+
+    def host(self, host: HostExpectation, claim: HostExpectation) -> Iterator[Drift]:
+        """What is claimed of a host, against what policy says of it."""
+        valid = [one for one in host.openings if not one.expired(self.now)]
+        for protocol in Protocol:
+            yield from self._more(host, protocol, claim, valid)
+            yield from self._shut(host, protocol, claim, [one for one in valid if one.must_answer])
+        if self.of_nodes:
+            yield from self._of_itself(host, claim)
+
+    def _more(
+        self, host: HostExpectation, protocol: Protocol, claim: HostExpectation, valid: list[Opening]
+    ) -> Iterator[Drift]:
+        kind = DriftKind.POLICY_WIDENED if self.of_nodes else DriftKind.INVENTORIES_DISAGREE
+        found: dict[tuple[str, str], list[PortRange]] = {}
+        openings: dict[tuple[str, str], Opening] = {}
+        for ports, (allowed, claimed) in segments(protocol, valid, claim.openings):
+            for one in claimed:
+                if lets_in([one]) and not covers(
+                    allowed, one, self.policy.networks, self.networks, timed=self.of_nodes
+                ):
+                    key = (who([one]), who(allowed) if allowed else f"nobody ({host.origin})")
+                    found.setdefault(key, []).append(ports)
+                    openings.setdefault(key, one)
+        for (new, old), ranges in found.items():
+            together = joined(ranges)
+            apart = [(one,) for one in together] if len(together) <= _APART else [together]
+            for stretch in apart:
+                what = f"{ports_text(stretch[:_APART], protocol)}{' and others' if len(stretch) > _APART else ''}"
+                if self.of_nodes:
+                    advice = (
+                        f"{claim.name} says of itself that {what} may be reached by {new}; policy says {old}, and that "
+                        "counts: find out who changed the node, or put it into the policy"
+                    )
+                else:
+                    advice = (
+                        f"{self.said.inventory} lets {new} reach {what}, policy says {old}: narrow the firewall, "
+                        "or put it into the policy"
+                    )
+                port = stretch[0].first if len(stretch) == 1 else 0
+                yield read_drift(
+                    kind, DRIFT_LEVELS[kind], host.name, advice, self.now,
+                    address=_address(host), port=port, protocol=protocol, opening=openings[new, old],
+                )  # fmt: skip
+
+    def _shut(
+        self, host: HostExpectation, protocol: Protocol, claim: HostExpectation, needed: list[Opening]
+    ) -> Iterator[Drift]:
+        whole = self.said.claims_complete and not self.of_nodes
+        kind = DriftKind.INVENTORIES_DISAGREE
+        found: dict[Opening, list[PortRange]] = {}
+        for ports, (claimed, wanted) in segments(protocol, claim.openings, needed):
+            if not whole and (not claimed or lets_in(claimed)):
+                continue
+            for one in wanted:
+                if not covers(claimed, one, self.networks, self.policy.networks, timed=False):
+                    found.setdefault(one, []).append(ports)
+        for one, ranges in found.items():
+            what = ports_text(joined(ranges), protocol)
+            by = "says of itself that" if self.of_nodes else f"is shut by {self.said.inventory} ({claim.origin}):"
+            advice = (
+                f"{claim.name} {by} {what} is not for everybody whom policy wants answered, {who([one])}: "
+                "open it there, or take `must_answer` out of the policy"
+            )
+            yield read_drift(
+                kind, DRIFT_LEVELS[kind], host.name, advice, self.now,
+                address=_address(host), port=ranges[0].first, protocol=protocol, opening=one,
+            )  # fmt: skip
+
+    def _of_itself(self, host: HostExpectation, claim: HostExpectation) -> Iterator[Drift]:
+        kind = DriftKind.POLICY_WIDENED
+        roles = [role for role in claim.roles if role not in host.roles]
+        said = []
+        if roles and host.roles:
+            said.append(f"has the roles {', '.join(roles)} beside {', '.join(host.roles)}")
+        elif roles:
+            said.append(f"has the roles {', '.join(roles)}")
+        if claim.gateway and not host.gateway:
+            said.append("is a gateway")
+        if said:
+            advice = (
+                f"{claim.name} says of itself that it {' and '.join(said)} ({claim.origin}); policy ({host.origin}) "
+                "does not, and that counts: find out who changed the node, or put it into the policy"
+            )
+            yield read_drift(kind, DRIFT_LEVELS[kind], host.name, advice, self.now, address=_address(host))
+
+
+def _address(host: HostExpectation) -> str:
+    return host.addresses[0] if host.addresses else ""
