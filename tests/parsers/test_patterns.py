@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette.model.fields import FIELDS
-from vedette.parsers.formats import Capture, CaptureType, Literal, address_of
+from vedette.parsers.formats import Capture, CaptureType, Literal, Message, address_of
 from vedette.parsers.registry import FlatShape, PatternSet
 from vedette.parsers.shapes import NONE, match_one
 from vedette.parsers.written import read_file
@@ -32,7 +32,7 @@ def numbers_of(service: str) -> list[int]:
 
 def blamed(service: str, message: bytes) -> tuple[FlatShape | None, str | None]:
     """What a message is, and the address it may be blamed on."""
-    number, spans, named, unsourced = match_one(PATTERNS, numbers_of(service), message)
+    number, spans, named, unsourced = match_one(PATTERNS, numbers_of(service), Message(message))
     if number == NONE:
         return None, None
     flat = PATTERNS.shapes[number]
@@ -65,7 +65,7 @@ def test_the_worked_example_of_the_document_is_a_pattern_file_whose_samples_hold
     (pattern,) = patterns.files[0].patterns
     numbers = patterns.shapes_of["doord"]
     for sample in pattern.samples:
-        number, spans, named, _ = match_one(patterns, numbers, sample.message)
+        number, spans, named, _ = match_one(patterns, numbers, Message(sample.message))
         assert number != NONE
         assert not named
         flat = patterns.shapes[number]
@@ -79,7 +79,7 @@ def test_the_worked_example_of_the_document_is_a_pattern_file_whose_samples_hold
         }
     assert len(pattern.samples) == 3
     for message, _ in pattern.not_samples:
-        assert match_one(patterns, numbers, message)[0] == NONE
+        assert match_one(patterns, numbers, Message(message))[0] == NONE
 
 
 def test_a_file_is_named_after_its_service_and_its_fields_say_that_it_gives_them():

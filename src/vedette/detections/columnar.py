@@ -10,6 +10,7 @@ import numpy as np
 
 from vedette.detections.entries import Counted, Entry, Fired, ordinal_of
 from vedette.detections.keying import ascending, group_arrays, group_lists, key_codes, scalars, single_keys
+from vedette.detections.matches import FEW
 from vedette.detections.measured import window_of
 from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch, group_by, scalar
 from vedette.detections.windows import KeyWindow, needed_trust
@@ -107,6 +108,8 @@ class RuleRun:
         known: dict[Key, int] = {}
         parts: list[tuple[Int64, Int64]] = []
         present = [rule for rule in rules if len(self.matches.hits.get(rule, ()))]
+        if sum(len(self.matches.hits[rule]) for rule in present) <= FEW:
+            return self._keyed_few(present)
         for rule in present:
             rows = self.matches.hits[rule].astype(np.int64)
             rows = rows[self.timely[rows]]
@@ -135,6 +138,23 @@ class RuleRun:
         first = np.ones(len(rows), dtype=np.bool_)
         first[1:] = (rows[1:] != rows[:-1]) | (codes[1:] != codes[:-1])
         return rows[first], codes[first], list(known)
+
+    def _keyed_few(self, rules: Sequence[int]) -> Keyed:
+        """The same without setting up arrays."""
+        known: dict[Key, int] = {}
+        pairs: set[tuple[int, int]] = set()
+        for rule in rules:
+            columns = [self.matches.fields[name] for name in self.state.fields[rule]]
+            asked = columns
+            if self.plan.distinct and not (self.plan.preceding and rule == self.state.index):
+                asked = [*columns, self.counted()]
+            for at in self.matches.hits[rule].tolist():
+                if self.timely[at] and all(column.codes.item(at) >= 0 for column in asked):
+                    key = tuple(scalar(column.value(at)) for column in columns)
+                    pairs.add((at, known.setdefault(key, len(known))))
+        both = sorted(pairs)
+        rows = np.array([at for at, _ in both], dtype=np.int64)
+        return rows, np.array([code for _, code in both], dtype=np.int64), list(known)
 
     def counted(self) -> Column:
         correlate = self.state.rule.correlate
@@ -262,6 +282,11 @@ class RuleRun:
     def _keep_newest(self, quiet: Sequence[tuple[KeyWindow, Int64]]) -> None:
         """Of keys without a trigger the newest records, in one go where they come in time order."""
         if not quiet:
+            return
+        if sum(len(own) for _, own in quiet) <= FEW:
+            for window, own in quiet:
+                for row in own.tolist():
+                    window.count(self.plan, self.entry(row))
             return
         keep = self.plan.keep
         times = self.matches.window

@@ -157,7 +157,12 @@ class Correlator:
         trust = self._effective_trust(stretch)
         fired: dict[int, list[Firing]] = {}
         firings: list[Firing] = []
+        matched = stretch.matches.hits.keys()
         for state in self._states:
+            if state.simple and matched.isdisjoint(state.looked_at):
+                if state.index in self._counted:
+                    fired[state.index] = []
+                continue
             kind = RuleRun if state.simple else EventRun
             rule_run = kind(
                 state,

@@ -11,6 +11,7 @@ import numpy as np
 
 from vedette.detections.comparisons import judge_reference
 from vedette.detections.leaves import Leaves
+from vedette.detections.matches import FEW
 from vedette.detections.predicates import Predicate, as_text, fold
 from vedette.model.batch import Bool, Int32, Int64
 from vedette.model.events import Column, Table, Value
@@ -21,7 +22,7 @@ UNKNOWN = 2
 """Beside 0 and 1 the verdict nobody has asked for yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
     """One leaf on one batch. codes: int32[n] into verdicts, None where the row itself is the place.
 
@@ -155,6 +156,9 @@ class Judge:
     def rows_of(self, field: str, codes: Sequence[int]) -> Int64:
         """The rows whose value of `field` is one of these, sorted."""
         column = self.table.column(field)
+        if len(column.codes) <= FEW:
+            some = set(codes)
+            return np.array([row for row, code in enumerate(column.codes.tolist()) if code in some], dtype=np.int64)
         groups = self._groups.get(field)
         if groups is None:
             groups = self._groups[field] = _grouped(column)

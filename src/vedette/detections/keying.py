@@ -9,6 +9,7 @@ from typing import overload
 
 import numpy as np
 
+from vedette.detections.matches import FEW
 from vedette.detections.stretch import Key, scalar
 from vedette.model.batch import Int64
 from vedette.model.events import Column, Scalar, Value
@@ -80,6 +81,11 @@ def ascending(values: Int64) -> Int64:
 
 def group_lists(rows: Int64, codes: Int64, keys: Sequence[Key]) -> list[tuple[Key, list[int]]]:
     """Rows by key, each in ingest order."""
+    if len(rows) <= FEW:
+        of: dict[int, list[int]] = {}
+        for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
+            of.setdefault(code, []).append(row)
+        return [(keys[code], of[code]) for code in sorted(of)]
     return [(key, own.tolist()) for key, own in group_arrays(rows, codes, keys)]
 
 

@@ -177,13 +177,17 @@ class Matcher:
     def _columns(self, table: Table, rows: Int64, hit_rows: Mapping[int, Int64]) -> dict[str, Column]:
         """The needed fields of the matched records; one that few rules need is made for their records alone."""
         fields = {}
+        nothing = Column.absent(len(rows))
         for field, users in self._users.items():
-            column = table.column(field)
             if users is None:
-                fields[field] = narrow(column, rows)
+                fields[field] = narrow(table.column(field), rows)
+                continue
+            asking = users & hit_rows.keys()
+            if not asking:
+                fields[field] = nothing
                 continue
             wanted = np.zeros(len(table), dtype=np.bool_)
-            for index in users & hit_rows.keys():
+            for index in asking:
                 wanted[hit_rows[index]] = True
-            fields[field] = narrow(column, rows, wanted[rows])
+            fields[field] = narrow(table.column(field), rows, wanted[rows])
         return fields

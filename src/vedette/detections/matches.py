@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from struct import Struct
 
 import numpy as np
 import numpy.typing as npt
@@ -48,22 +49,24 @@ class Matches:
     undecided: int
 
 
-# Setting up arrays costs more than asking for so few records one by one.
-_FEW = 8
+FEW = 8
+"""Setting up arrays costs more than asking for so few records one by one."""
 
 
 def narrow(column: Column, rows: Int64, wanted: Bool | None = None) -> Column:
     """A column over some of its records, with only the values they use. wanted: bool[len(rows)], others are absent."""
     codes = column.codes[rows]
-    if wanted is not None:
-        codes = np.where(wanted, codes, np.int32(-1))
-    if len(rows) <= _FEW:
+    if len(rows) <= FEW:
         few = codes.tolist()
+        if wanted is not None:
+            few = [code if chosen else -1 for code, chosen in zip(few, wanted.tolist(), strict=True)]
         number = {code: place for place, code in enumerate(sorted(set(few) - {-1}))}
         return Column(
             np.array([number.get(code, -1) for code in few], dtype=np.int32),
             [column.values[code] for code in number],
         )
+    if wanted is not None:
+        codes = np.where(wanted, codes, np.int32(-1))
     used = np.zeros(len(column.values) + 1, dtype=np.bool_)
     used[codes] = True
     used[-1] = False
@@ -82,6 +85,9 @@ _CHECK_WORDS = 24
 
 def checks(block: bytes, starts: Int64, ends: Int64) -> UInt32:
     """uint32[m]: a check of each record's bytes, a pure function of them, to tell equal records of one moment."""
+    if len(starts) <= FEW:
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        return np.array([_check(block[start:end]) for start, end in spans], dtype=np.uint32)
     lengths = ends - starts
     mixed = lengths.astype(np.uint64) * np.uint64(_MIX[1])
     if len(block) >= 8 and len(starts):
@@ -106,3 +112,21 @@ def checks(block: bytes, starts: Int64, ends: Int64) -> UInt32:
     for row in np.flatnonzero((lengths < 8) | (lengths >= 8 * (_CHECK_WORDS + 1))).tolist():
         mixed[row] = np.uint64(zlib.crc32(block[int(starts[row]) : int(ends[row])]) << 32)
     return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+_WORD = (1 << 64) - 1
+_WHOLE = [Struct(f"<{count}Q") for count in range(_CHECK_WORDS + 1)]
+
+
+def _check(record: bytes) -> int:
+    """The same of one record."""
+    length = len(record)
+    count, rest = divmod(length, 8)
+    if not 0 < count <= _CHECK_WORDS:
+        return zlib.crc32(record)
+    mixed, mix = length * _MIX[1] & _WORD, _MIX[0]
+    for word in _WHOLE[count].unpack_from(record):
+        mixed = (mixed ^ word) * mix & _WORD
+    if rest:
+        mixed = (mixed ^ int.from_bytes(record[-8:], "little")) * mix & _WORD
+    return mixed >> 32

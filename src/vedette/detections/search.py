@@ -16,7 +16,7 @@ from vedette.detections.judge import UNKNOWN, Judge
 from vedette.detections.leaves import Leaves
 from vedette.detections.prefilter import Prefilter
 from vedette.detections.scan import FieldScan
-from vedette.model.batch import Int64, RecordFormat
+from vedette.model.batch import Bool, Int64, RecordFormat
 from vedette.model.events import RecordKind
 from vedette.model.rules import LogSource, Raw, Rule, Test
 
@@ -75,9 +75,14 @@ class Search:
         self._keyword_leaves: set[int] = set()
         self._keyword_rules: set[int] = set()
         self._by_source: dict[LogSource, list[int]] = {}
+        # Hashing a log source costs more than all else that is done for a rule of which nothing is found.
+        self._source_of: dict[int, int] = {}
+        numbers: dict[LogSource, int] = {}
         for index in roots:
             self._look_for(index, self.clauses[index])
-            self._by_source.setdefault(rules[index].logsource, []).append(index)
+            source = rules[index].logsource
+            self._by_source.setdefault(source, []).append(index)
+            self._source_of[index] = numbers.setdefault(source, len(numbers))
         self._needed_keywords = frozenset(self._keyword_leaves & self._rules_of.keys())
         self._scans = {name: FieldScan(wanted.atoms) for name, wanted in self._wanted.items()}
         self._keyword_scan = FieldScan(self._keywords.atoms)
@@ -101,10 +106,14 @@ class Search:
             self._search_keywords(judge, plan, pieces)
         for index in plan.unfound:
             pieces[index] = [np.arange(len(judge.table), dtype=np.int64)]
+        coverage: dict[int, Bool | None] = {}
         for index in sorted(pieces):
             found = pieces[index]
             rows = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
-            covered = judge.covered(self._rules[index].logsource)
+            source = self._source_of[index]
+            if source not in coverage:
+                coverage[source] = judge.covered(self._rules[index].logsource)
+            covered = coverage[source]
             if covered is not None:
                 rows = rows[covered[rows]]
             if len(rows):

@@ -113,19 +113,22 @@ class RuleState:
     swept_at: int = 0
     newest: int = 0
     due: list[tuple[int, str, int, Key]] = field(default_factory=list)
+    looked_at: frozenset[int] = field(init=False)
+    """The rules whose records it looks at."""
+    simple: bool = field(init=False)
+    """Whether it counts records of one field at most, up to a threshold: the columnar short cut does that."""
+
+    def __post_init__(self) -> None:
+        correlate = self.rule.correlate
+        assert correlate is not None
+        plain = all(self.counted[base] == correlate.fields for base in self.bases)
+        self.looked_at = frozenset((*self.bases, self.index))
+        self.simple = self.plan.quick and not self.inner and plain and len(correlate.fields) <= 1
 
     def expect(self, key: Key, window: ClosingWindow, earliest: int = BEGINNING) -> None:
         """Remember when the first window of `key` is to be judged, not before `earliest`."""
         name = key_text(dict(zip(group_by(self.rule), key, strict=True)))
         heappush(self.due, (max(window.due(self.plan), earliest), name, window.entries[0].time, key))
-
-    @property
-    def simple(self) -> bool:
-        """Whether it counts records of one field at most, up to a threshold: the columnar short cut does that."""
-        correlate = self.rule.correlate
-        assert correlate is not None
-        plain = all(self.counted[base] == correlate.fields for base in self.bases)
-        return self.plan.quick and not self.inner and plain and len(correlate.fields) <= 1
 
     @property
     def most(self) -> int:

@@ -3,7 +3,8 @@ Counterpart: `parsers` fill it, `detections` ask it for the fields that rules, k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,6 +124,7 @@ class Table:
     __slots__ = (
         "_columns",
         "_finder",
+        "_found",
         "_providers",
         "_strings",
         "ambiguous",
@@ -158,6 +160,7 @@ class Table:
         self._columns: dict[str, Column] = {}
         self._providers: dict[str, Provider] = {}
         self._finder: Finder | None = None
+        self._found: AbstractSet[str] = frozenset()
         self._strings: Strings | None = None
 
     def __len__(self) -> int:
@@ -168,9 +171,18 @@ class Table:
         self._providers[field] = provider
         self._columns.pop(field, None)
 
-    def provide_others(self, finder: Finder) -> None:
-        """Register who makes the fields no provider is registered for; it gives None for one no record has."""
-        self._finder = finder
+    def provide_all(self, providers: Mapping[str, Provider]) -> None:
+        """`provide` for many fields."""
+        for field in self._columns.keys() & providers.keys():
+            del self._columns[field]
+        self._providers.update(providers)
+
+    def provide_others(self, finder: Finder, names: AbstractSet[str] = frozenset()) -> None:
+        """Register who makes the fields no provider is registered for; it gives None for one no record has.
+
+        names: those of them that are known beforehand.
+        """
+        self._finder, self._found = finder, names
 
     def provide_strings(self, strings: Strings) -> None:
         """Register who gives the string values of given rows; without it these are the message alone."""
@@ -193,8 +205,8 @@ class Table:
         return [(value,) if isinstance(value, str) else () for value in values]
 
     def fields(self) -> list[str]:
-        """The fields that providers are registered for, sorted."""
-        return sorted(self._providers)
+        """The fields that providers are registered for, and those that a finder names, sorted."""
+        return sorted({*self._providers, *self._found})
 
     def column(self, field: str) -> Column:
         """The column of `field`; a field nobody provides is absent on every record."""
@@ -212,5 +224,5 @@ class Table:
         garbage collector, which counts objects and not bytes.
         """
         self._providers.clear()
-        self._finder = None
+        self._finder, self._found = None, frozenset()
         self._strings = None

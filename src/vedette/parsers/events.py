@@ -4,7 +4,7 @@ Counterpart: `parsers.parser` finds headers and matches; `model.events.Table` ke
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -162,13 +162,11 @@ class Events:
             PATTERN: lambda: self._constant(PATTERN),
             CANDIDATES: self._candidates,
         }
-        for field in fields:
-            providers[field] = partial(self._field, field)
         providers["vedette.source.prefix"] = lambda: self._prefix(table, 24, 64)
         providers["vedette.source.prefix_56"] = lambda: self._prefix(table, 0, 56)
         providers["vedette.ssh.connection"] = lambda: self._connection(table)
-        for field, provider in providers.items():
-            table.provide(field, provider)
+        table.provide_all(providers)
+        table.provide_others(lambda field: self._field(field) if field in fields else None, fields)
         return table
 
     # header
@@ -199,7 +197,13 @@ class Events:
     def _constant(self, field: str) -> Column:
         """A field that shapes set; "vedette.pattern" is their pattern's id."""
         meaning, values = self._constants.of(field)
-        return Column(meaning[self.outcome.shape], list(values))
+        codes = meaning[self.outcome.shape]
+        if self._n <= LIGHT:
+            # There are far more values than so few records have.
+            number = {code: place for place, code in enumerate(sorted(set(codes.tolist()) - {-1}))}
+            few = np.array([number.get(code, -1) for code in codes.tolist()], dtype=np.int32)
+            return Column(few, [values[code] for code in number])
+        return Column(codes, list(values))
 
     def _candidates(self) -> Column:
         codes = np.full(self._n, -1, dtype=np.int32)

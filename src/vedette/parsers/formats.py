@@ -332,32 +332,52 @@ def _pieces(back: tuple[Element, ...]) -> tuple[Piece, ...]:
 # ------------------------------------------------------------------------------------------------ one message
 
 
+class Message:
+    """One message, and how the beginnings and endings of shapes, which many share, were found in it."""
+
+    __slots__ = ("_backs", "_fronts", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self._fronts: dict[int, tuple[int, list[Span]] | None] = {}
+        self._backs: dict[int, tuple[int, list[Span]] | None] = {}
+
+    def readings(self, shape: Shape, front: int, back: int) -> tuple[list[tuple[Span, ...]], bool]:
+        """As `readings`. front, back: numbers that shapes with the same beginning and the same ending have."""
+        message, limit = self.text, len(self.text)
+        if (
+            limit < shape.least
+            or not message.startswith(shape.head)
+            or not message.endswith(shape.tail)
+            or shape.atom not in message
+        ):
+            return [], False
+        if front in self._fronts:
+            begun = self._fronts[front]
+        else:
+            begun = self._fronts[front] = _forward(shape.front, message, 0, limit)
+        if begun is None:
+            return [], False
+        if shape.texts == 0:
+            return ([tuple(begun[1])] if begun[0] == limit else []), False
+        if back in self._backs:
+            ended = self._backs[back]
+        else:
+            ended = self._backs[back] = _backward(shape.pieces, message, limit)
+        if ended is None or ended[0] < begun[0]:
+            return [], False
+        found: list[tuple[Span, ...]] = []
+        tries = [0]
+        for spans in _between(shape.middles, message, begun[0], ended[0], tries):
+            found.append((*begun[1], *spans, *ended[1]))
+            if len(found) > READINGS_LIMIT:
+                return found, True
+        return found, tries[0] > TRIES_LIMIT
+
+
 def readings(shape: Shape, message: bytes) -> tuple[list[tuple[Span, ...]], bool]:
     """All readings of `message` as spans in order of the captures, and whether there were too many to list."""
-    if (
-        len(message) < shape.least
-        or not message.startswith(shape.head)
-        or not message.endswith(shape.tail)
-        or shape.atom not in message
-    ):
-        return [], False
-    limit = len(message)
-    if shape.texts == 0:
-        whole = _forward(shape.front, message, 0, limit, closed=True)
-        return ([] if whole is None else [tuple(whole[1])]), False
-    front = _forward(shape.front, message, 0, limit, closed=False)
-    if front is None:
-        return [], False
-    back = _backward(shape.pieces, message, limit)
-    if back is None or back[0] < front[0]:
-        return [], False
-    found: list[tuple[Span, ...]] = []
-    tries = [0]
-    for spans in _between(shape.middles, message, front[0], back[0], tries):
-        found.append((*front[1], *spans, *back[1]))
-        if len(found) > READINGS_LIMIT:
-            return found, True
-    return found, tries[0] > TRIES_LIMIT
+    return Message(message).readings(shape, 0, 0)
 
 
 def _between(
@@ -374,17 +394,15 @@ def _between(
         tries[0] += 1
         if tries[0] > TRIES_LIMIT:
             return
-        middle = _forward(middles[0], message, at, end, closed=False)
+        middle = _forward(middles[0], message, at, end)
         if middle is not None:
             for rest in _between(middles[1:], message, middle[0], end, tries):
                 yield ((start, at), *middle[1], *rest)
         at = message.find(first.text, at + 1, end)
 
 
-def _forward(
-    steps: tuple[Step, ...], message: bytes, position: int, limit: int, *, closed: bool
-) -> tuple[int, list[Span]] | None:
-    """Where the steps end, read from `position` on, and their spans; `closed`: they must end at `limit`."""
+def _forward(steps: tuple[Step, ...], message: bytes, position: int, limit: int) -> tuple[int, list[Span]] | None:
+    """Where the steps end, read from `position` on, and their spans."""
     spans = []
     for step in steps:
         if isinstance(step, Literal):
@@ -403,7 +421,7 @@ def _forward(
             return None
         spans.append((position, end))
         position = end
-    return (position, spans) if position == limit or not closed else None
+    return position, spans
 
 
 def _backward(pieces: tuple[Piece, ...], message: bytes, position: int) -> tuple[int, list[Span]] | None:
@@ -417,8 +435,8 @@ def _backward(pieces: tuple[Piece, ...], message: bytes, position: int) -> tuple
             continue
         start = message.rfind(b" ", 0, position) + 1
         if piece.after < 0:
-            found = _forward(piece.steps, message, start, position, closed=True)
-            if found is None:
+            found = _forward(piece.steps, message, start, position)
+            if found is None or found[0] != position:
                 return None
             spans[:0] = found[1]
         else:

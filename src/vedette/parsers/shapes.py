@@ -12,12 +12,7 @@ import numpy as np
 from vedette.model.batch import Int32, Int64
 from vedette.parsers.addresses import AddressTable
 from vedette.parsers.columns import Block, UInt64, distinct, keep, word_of
-from vedette.parsers.formats import (
-    Shape,
-    Span,
-    address_of,
-    readings,
-)
+from vedette.parsers.formats import Message, Shape, Span, address_of, readings
 from vedette.parsers.groups import NONE, Group, Match
 from vedette.parsers.registry import FlatShape, PatternFile, PatternSet
 
@@ -114,7 +109,7 @@ class Outcome:
 
 
 def match_one(
-    patterns: PatternSet, numbers: Sequence[int], message: bytes
+    patterns: PatternSet, numbers: Sequence[int], message: Message
 ) -> tuple[int, tuple[Span, ...], set[str], bool]:
     """The first shape that matches (-1: none) and its spans; the addresses where they are ambiguous; unsourced."""
     first, spans = NONE, tuple[Span, ...]()
@@ -124,15 +119,14 @@ def match_one(
         flat = patterns.shapes[number]
         if first != NONE and (flat.pattern.rest or not flat.shape.gives_address):
             continue
-        found, too_many = readings(flat.shape, message)
-        if not found:
-            crowded |= too_many
-            continue
+        found, too_many = message.readings(flat.shape, flat.front, flat.back)
         crowded |= too_many
-        named |= addresses(flat.shape, found, message)
+        if not found:
+            continue
+        named |= addresses(flat.shape, found, message.text)
         if first == NONE:
             first, spans = number, found[0]
-            unsourced = _cut(flat, len(message))
+            unsourced = _cut(flat, len(message.text))
     if not (crowded or len(named) > 1 or (unsourced and named)):
         return first, spans, set(), unsourced
     return first, spans, named or {""}, unsourced
@@ -177,10 +171,10 @@ class Matcher:
         outcome = self.outcome
         for row in rows:
             begin = int(self._starts[row])
-            message = self._block.raw[begin : int(self._ends[row])]
-            wanted = None if everything else router.wanted_of(message)
-            if wanted is None or any(readings(self._patterns.shapes[one].shape, message)[0] for one in wanted):
-                number, spans, named, unsourced = match_one(self._patterns, router.of(message), message)
+            message = Message(self._block.raw[begin : int(self._ends[row])])
+            wanted = None if everything else router.wanted_of(message.text)
+            if wanted is None or self._has_one(wanted, message):
+                number, spans, named, unsourced = match_one(self._patterns, router.of(message.text), message)
             else:
                 number, spans, named, unsourced = NONE, (), set(), False
             outcome.shape[row] = number
@@ -197,6 +191,11 @@ class Matcher:
                 at_spans.append(tuple((begin + start, begin + end) for start, end in spans))
         for number, (at_rows, at_spans) in shapes.items():
             outcome.matches.append(Match(number, np.array(at_rows, dtype=np.int64), spans=at_spans))
+
+    def _has_one(self, numbers: Sequence[int], message: Message) -> bool:
+        """Whether the message has one of these shapes."""
+        some = (self._patterns.shapes[number] for number in numbers)
+        return any(message.readings(flat.shape, flat.front, flat.back)[0] for flat in some)
 
     def run(self, router: Router, rows: Int64) -> None:
         """Match rows together."""
