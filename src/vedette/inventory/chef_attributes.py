@@ -122,11 +122,15 @@ def _of_mapping(layers: Sequence[Layer], path: AttributePath, most: int) -> tupl
     try:
         ports = _PORTS.validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        problems = error.errors(include_url=False, include_input=False)
+        # A key that is misspelt is also missing: the spelling is what to tell.
+        first = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
         inside = [str(part) for part in first["loc"][1:] if part not in ("[key]", "short", "list", "long")]
         message, _, hint = str(first["msg"]).removeprefix("Value error, ").partition(" (hint: ")
         if first["type"] == "extra_forbidden":
             message = f"is not a key that stands here; known: {', '.join(_KNOWN)}"
+        elif first["type"] == "string_pattern_mismatch" and not inside:
+            message, hint = f"{first['loc'][0]!r} is not a port", "write 22/tcp, 8000-8100/tcp or 53/udp"
         where = f"{'.'.join(inside)}: " if inside else ""
         raise _wrong(where + message, at(first["loc"]), hint.removesuffix(")")) from None
     try:

@@ -26,6 +26,8 @@ SKEW = 5 * MINUTE
 """Clocks further apart than this explain a refusal; servers allow about 15 minutes."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 MOST_TOO_LARGE = 16
+_NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For plain HTTP: no certificate is good, and none has to be read."""
 _AGAIN = {
     InventoryReason.UNREACHABLE,
     InventoryReason.SLOW,
@@ -59,17 +61,8 @@ class ChefClient:
             self._signer = Signer(words.user, words.key.read(), words.version)
         except ConfigError as error:
             raise InventoryError(InventoryReason.KEY_UNUSABLE, error.message, hint=error.hint) from None
-        try:
-            trust = ssl.create_default_context(cafile=words.ca_file or None)
-        except (OSError, ssl.SSLError) as error:
-            raise InventoryError(
-                InventoryReason.TLS,
-                f"ca_file cannot be used: {type(error).__name__}",
-                location=Location(words.ca_file),
-                hint="certificates in PEM",
-            ) from None
         self._client = httpx.AsyncClient(
-            verify=trust,
+            verify=_trust(words.ca_file) if self._server.startswith("https") else _NO_TRUST,
             timeout=words.timeout_seconds,
             trust_env=False,
             follow_redirects=False,
@@ -248,6 +241,18 @@ class _RefusedError(Exception):
         super().__init__(error.message)
         self.error = error
         self.wait = wait
+
+
+def _trust(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise InventoryError(
+            InventoryReason.TLS,
+            f"ca_file cannot be used: {type(error).__name__}",
+            location=Location(ca_file),
+            hint="certificates in PEM",
+        ) from None
 
 
 def _error_text(body: bytes) -> str:

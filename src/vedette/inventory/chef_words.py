@@ -38,8 +38,8 @@ def _paths(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _plain_list(value: list[str | int]) -> list[str | int]:
-    if any(isinstance(one, bool) for one in value):
+def _plain_list(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(one, bool) for one in value):
         raise ValueError("true and false are no ports")
     return value
 
@@ -53,7 +53,7 @@ AttributePath = Annotated[
     Field(description="vedette.ports, or a list of keys where one of them has a dot", min_length=1, max_length=16),
 ]
 AttributePaths = Annotated[list[AttributePath], BeforeValidator(_paths), Field(max_length=16)]
-PlainPorts = Annotated[list[str | int], AfterValidator(_plain_list)]
+PlainPorts = Annotated[list[str | int], BeforeValidator(_plain_list)]
 
 
 class AttributeWords(BaseModel):

@@ -63,7 +63,7 @@ class ChefServer:
     is removed from the mappings `roles`, `nodes` and so on. It can be told to do badly, at one path and below
     (`"/search"`) or everywhere, until `recover()`: `fail_with(403)`, `answer(b"<html>")`, `slow()` and `drip()` (no
     end of it), `cut()` (in the midst). ahead: seconds that its clock is. requests: what was asked, and how answered.
-    inside: `Namespace.inside`, for an address in a network namespace.
+    inside: `Namespace.inside`, for an address in a network namespace. bits: of the key; short ones are quicker to read.
     """
 
     def __init__(
@@ -73,14 +73,16 @@ class ChefServer:
         address: str = "127.0.0.1",
         context: ssl.SSLContext | None = None,
         inside: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+        bits: int = 2048,
     ) -> None:
         self.organization = organization
         self.address = address
         self.port = 0
         self.user = USER
+        self.key = make_key(bits)
         self.ahead = 0.0
         self.requests: list[Request] = []
-        self.users: dict[str, rsa.RSAPublicKey] = {USER: make_key().public_key()}
+        self.users: dict[str, rsa.RSAPublicKey] = {USER: self.key.public_key()}
         self.roles: dict[str, dict[str, Any]] = {}
         self.environments: dict[str, dict[str, Any]] = {"_default": environment("_default")}
         self.nodes: dict[str, dict[str, Any]] = {}
@@ -104,7 +106,7 @@ class ChefServer:
     @property
     def key_pem(self) -> str:
         """The private key of `user`."""
-        return pem(make_key())
+        return pem(self.key)
 
     def __enter__(self) -> Self:
         self.start()
