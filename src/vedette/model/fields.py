@@ -129,6 +129,20 @@ FIELDS: dict[str, Field] = {
         Field("vedette.ports.owner", _K, "who answers for the opening", given_by=("ports",)),
         Field("vedette.ports.reason", _T, "what the opening is for", given_by=("ports",)),
         Field("vedette.ports.origin", _K, "where in the policy the opening stands", given_by=("ports",)),
+        # attacks
+        Field("vedette.attacks.file", _K, "the attack file", given_by=("attacks",)),
+        Field("vedette.attacks.line", _L, "where in it the scenario stands", given_by=("attacks",)),
+        Field("vedette.attacks.feature", _K, "the name of its feature", given_by=("attacks",)),
+        Field("vedette.attacks.scenario", _K, "its name, for a row of an outline with the row", given_by=("attacks",)),
+        Field("vedette.attacks.tags", _K, "its tags, with @", given_by=("attacks",)),
+        Field("vedette.attacks.verdict", _K, "passed, failed, vacuous or could-not-tell", given_by=("attacks",)),
+        Field("vedette.attacks.reason", _K, "why, one of docs/attacks.md", given_by=("attacks",)),
+        Field("vedette.attacks.detail", _T, "the same in words", attacker_text=True, given_by=("attacks",)),
+        Field("vedette.attacks.step", _T, "the step that decided", given_by=("attacks",)),
+        Field("vedette.attacks.step_line", _L, "where in the file it stands", given_by=("attacks",)),
+        Field("vedette.attacks.command", _T, "the command as written, no value filled in", given_by=("attacks",)),
+        Field("vedette.attacks.exit_code", _L, "how the program ended", given_by=("attacks",)),
+        Field("vedette.attacks.notes", _T, "what to know though it decided nothing", given_by=("attacks",)),
     )
 }
 

@@ -1,0 +1,301 @@
+"""Whether a program did what it was started for: for each that we know, what proves that it reached its target.
+Counterpart: `run` starts programs with the options added here, `judge` lets no pass rest on one that proves nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from vedette.sources.attacks.css import parse_xml
+from vedette.sources.attacks.outcomes import Reason
+
+EVIDENCE = ".vedette-evidence"
+"""A file of the scenario's folder that a program is asked to write beside what it was told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One program that was run to its end.
+
+    known_as: the name whose evidence is asked for. template: the command as written; command: as it was run.
+    status: exit status, negative for a signal. evidence: what it wrote where it was asked to.
+    """
+
+    known_as: str
+    template: str
+    command: str
+    argv: tuple[str, ...]
+    status: int
+    stdout: str
+    stderr: str
+    cut: bool = False
+    evidence: bytes = b""
+
+    @property
+    def output(self) -> str:
+        """Both streams, as aruba puts them together."""
+        return self.stdout + self.stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether a run proves anything. reason: why not, None = it worked. words: the same for people.
+
+    liftable: expectations that say what must be seen, or how the program ends, may still be met by it; with others
+    the scenario is vacuous whatever is expected. looked_at: the ports of each protocol that were asked, None = not
+    known.
+    """
+
+    reason: Reason | None = None
+    words: str = ""
+    liftable: bool = False
+    looked_at: Mapping[str, frozenset[int]] | None = None
+
+
+WORKED = Proof()
+
+
+def _down(words: str) -> Proof:
+    return Proof(Reason.TARGET_DOWN, words)
+
+
+def _untested(words: str) -> Proof:
+    return Proof(Reason.NOTHING_TESTED, words)
+
+
+def _failed(ran: Ran) -> Proof:
+    how = f"exit status {ran.status}" if ran.status >= 0 else f"killed by signal {-ran.status}"
+    return Proof(Reason.PROGRAM_FAILED, f"{ran.known_as or 'the program'} failed ({how})", liftable=ran.status >= 0)
+
+
+# ------------------------------------------------------------------------------------------- nmap
+
+_ANSWERED = frozenset({"syn-ack", "reset", "conn-refused", "udp-response", "port-unreach", "init-ack", "abort"})
+_PORT_LIST = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+def _nmap_options(argv: Sequence[str]) -> tuple[list[str], str]:
+    """Ask for XML too, unless it is written already; where it will be."""
+    for number, word in enumerate(argv):
+        following = argv[number + 1] if number + 1 < len(argv) else ""
+        if word == "-oX":
+            return list(argv), following
+        if word == "-oA":
+            return list(argv), f"{following}.xml"
+    return [*argv, "-oX", EVIDENCE], EVIDENCE
+
+
+def _nmap(ran: Ran) -> Proof:
+    raw = ran.stdout.encode() if ran.argv[-1:] != (EVIDENCE,) and not ran.evidence else ran.evidence
+    try:
+        root = parse_xml(raw)
+    except ValueError:
+        return Proof(Reason.PROGRAM_FAILED, f"nmap did not finish (exit status {ran.status})")
+    finished = root.find("runstats/finished")
+    counts = root.find("runstats/hosts")
+    if finished is None or counts is None or finished.get("exit") != "success":
+        return Proof(Reason.PROGRAM_FAILED, f"nmap did not finish (exit status {ran.status})")
+    hosts = root.findall("host")
+    if "-sL" in ran.argv:
+        named = any(one.find("hostnames/hostname") is not None for one in hosts)
+        return WORKED if named else _untested("nmap -sL sends nothing to its targets, and found no name")
+    total = int(counts.get("total", "0"))
+    if total == 0:
+        return _down("nmap had no target: the name does not resolve, or every address was left out")
+    alive = sum(1 for one in hosts if _alive(one))
+    if alive == 0:
+        silent = " (with -Pn it says `up` of every host)" if any(_said_up(one) for one in hosts) else ""
+        return _down(f"no answer of any kind came from the target{silent}")
+    if alive < total and not any(re.search(r"/\d|\d-\d|\*|\d,\d|^-iR", word) for word in _nmap_words(ran.argv)):
+        return _down(f"only {alive} of {total} targets answered")
+    looked_at: dict[str, frozenset[int]] = {}
+    for info in root.findall("scaninfo"):
+        protocol = info.get("protocol", "")
+        ports = frozenset(
+            port
+            for found in _PORT_LIST.finditer(info.get("services", ""))
+            for port in range(int(found[1]), int(found[2] or found[1]) + 1)
+        )
+        looked_at[protocol] = looked_at.get(protocol, frozenset()) | ports
+    return Proof(looked_at=looked_at)
+
+
+def _nmap_words(argv: Sequence[str]) -> list[str]:
+    """What may name targets: no option, and not what stands behind one that takes a value."""
+    before = ("", *argv)
+    taking = ("-p", "-o", "--", "-T", "-S", "-e", "-g", "-D")
+    return [word for word, last in zip(argv, before, strict=False) if word[:1] != "-" and not last.startswith(taking)]
+
+
+def _alive(host: object) -> bool:
+    from xml.etree.ElementTree import Element
+
+    assert isinstance(host, Element)
+    status = host.find("status")
+    if status is None or status.get("state") != "up" or host.get("timedout") == "true":
+        return False
+    if status.get("reason") != "user-set":
+        return True
+    reasons = [one.get("reason") for one in host.findall("ports/port/state")]
+    reasons += [one.get("reason", "").rstrip("s") for one in host.findall("ports/extraports/extrareasons")]
+    return any(one in _ANSWERED for one in reasons)
+
+
+def _said_up(host: object) -> bool:
+    from xml.etree.ElementTree import Element
+
+    assert isinstance(host, Element)
+    status = host.find("status")
+    return status is not None and status.get("reason") == "user-set"
+
+
+# ------------------------------------------------------------------------------------------- curl
+
+_CURL_UNREACHED = {
+    5: "the proxy's name does not resolve",
+    6: "the name does not resolve",
+    7: "no connection was made",
+    28: "it ran into its time-out",
+    97: "the proxy made no connection",
+}
+_STATUS = re.compile(rb"(?m)^HTTP/[\d.]+ (\d{3})")
+_UPSTREAM_DOWN = {b"502", b"503", b"504"}
+
+
+def _curl_options(argv: Sequence[str]) -> tuple[list[str], str]:
+    """Ask for the headers too, and end at the first address that cannot be had, so that the status tells of it."""
+    more = [] if any(word == "--fail-early" for word in argv) else ["--fail-early"]
+    if any(word.startswith(("-D", "--dump-header")) for word in argv):
+        return [*argv, *more], ""
+    return [*argv, *more, "--dump-header", EVIDENCE], EVIDENCE
+
+
+def _curl(ran: Ran) -> Proof:
+    if ran.status in _CURL_UNREACHED:
+        return _down(f"curl did not reach the target: {_CURL_UNREACHED[ran.status]} (exit status {ran.status})")
+    if ran.status != 0:
+        return _failed(ran)
+    statuses = _STATUS.findall(ran.evidence)
+    if statuses and statuses[-1] in _UPSTREAM_DOWN:
+        code = statuses[-1].decode()
+        return Proof(Reason.TARGET_DOWN, f"what stands in front answered {code}: the service is down", liftable=True)
+    return WORKED
+
+
+# ------------------------------------------------------------------------------------------- those that tell in words
+
+
+def _dirb(ran: Ran) -> Proof:
+    fatal = re.search(r"\(!\) FATAL: (.*)", ran.output)
+    words = re.search(r"GENERATED WORDS: (\d+)", ran.output)
+    asked = re.search(r"DOWNLOADED: (\d+) - FOUND: \d+", ran.output)
+    if fatal is not None and ("connect" in fatal[1].lower() or "host" in fatal[1].lower()):
+        return _down(f"dirb did not reach the target: {fatal[1].strip()}")
+    if fatal is not None:
+        return _untested(f"dirb gave up: {fatal[1].strip()}")
+    if asked is None or words is None:
+        return Proof(Reason.UNPROVEN, "dirb did not get to its summary")
+    if int(words[1]) == 0 or int(asked[1]) < int(words[1]):
+        return _untested(f"dirb asked for {asked[1]} of {words[1]} words")
+    return WORKED
+
+
+def _sslyze(ran: Ran) -> Proof:
+    reached = re.search(r"SCAN RESULTS FOR ", ran.output, re.IGNORECASE)
+    refused = re.search(r"ERROR: (Could not.*|Connection.*|.*resolve.*)|=> (?:WARNING|ERROR): (.*)", ran.output)
+    if refused is not None:
+        return _down(f"sslyze did not reach the target: {(refused[1] or refused[2]).strip()}")
+    if reached is None:
+        return _failed(ran) if ran.status else Proof(Reason.UNPROVEN, "sslyze shows no results of a scan")
+    return WORKED
+
+
+def _sqlmap(ran: Ran) -> Proof:
+    if re.search(r"the following injection point|do not appear to be injectable", ran.output):
+        return WORKED
+    unreached = re.search(
+        r"unable to connect to the target|connection timed out|can't establish|does not exist|connection reset",
+        ran.output,
+    )
+    if unreached is not None:
+        return _down(f"sqlmap did not reach the target: {unreached[0]}")
+    return _untested("sqlmap tested no parameter")
+
+
+def _garmr(ran: Ran) -> Proof:
+    if re.search(r"(?m)^\s*\[[\w.]+\] (?:Pass|Fail)\b", ran.output):
+        return WORKED
+    if re.search(r"\] Error\b", ran.output):
+        return _down("garmr's checks ended in errors: the target was not reached")
+    return Proof(Reason.UNPROVEN, "garmr shows no check that passed or failed")
+
+
+def _arachni(ran: Ran) -> Proof:
+    given_up = re.search(r"Giving up trying to audit|Couldn't get a response", ran.output)
+    if given_up is not None:
+        return _down("arachni got no response from the target")
+    if re.search(r"\[HTTP: [1-5]\d\d\]", ran.output):
+        return WORKED
+    return Proof(Reason.UNPROVEN, "arachni shows no page that it got")
+
+
+def _heartbleed(ran: Ran) -> Proof:
+    if re.search(r"\b(?:SAFE|VULNERABLE)\b", ran.output):
+        return WORKED
+    return _down("Heartbleed came to no result")
+
+
+def _zap(ran: Ran) -> Proof:
+    asked = re.search(r"Total of (\d+) URLs", ran.output)
+    if asked is not None:
+        return WORKED if int(asked[1]) else _untested("zap found no address to look at")
+    if ran.status != 0:
+        return _failed(ran)
+    return Proof(Reason.UNPROVEN, "zap does not say what it looked at")
+
+
+def _any_program(ran: Ran) -> Proof:
+    return WORKED if ran.status == 0 else _failed(ran)
+
+
+_JUDGES: Mapping[str, Callable[[Ran], Proof]] = {
+    "nmap": _nmap,
+    "curl": _curl,
+    "dirb": _dirb,
+    "sslyze": _sslyze,
+    "sqlmap": _sqlmap,
+    "garmr": _garmr,
+    "arachni": _arachni,
+    "heartbleed": _heartbleed,
+    "zap-cli": _zap,
+    "zap-api-scan": _zap,
+}
+_OPTIONS: Mapping[str, Callable[[Sequence[str]], tuple[list[str], str]]] = {
+    "nmap": _nmap_options,
+    "curl": _curl_options,
+}
+_BEFORE = re.compile(r"(?:sudo|nice|ionice|python[\d.]*|ruby)$")
+
+
+def known_as(argv: Sequence[str], adapter: str) -> str:
+    """Whose evidence is asked for: that of the program itself where we know it, else of the adapter it was run by."""
+    for word in argv:
+        name = PurePath(word).name.lower().removesuffix(".py").removesuffix(".rb")
+        if name in _JUDGES:
+            return name
+        if not _BEFORE.match(name) and word[:1] != "-":
+            break
+    return adapter.lower() if adapter.lower() in _JUDGES else ""
+
+
+def with_evidence(argv: Sequence[str], name: str) -> tuple[list[str], str]:
+    """The words to run, and the file that evidence will stand in (empty: none)."""
+    ask = _OPTIONS.get(name)
+    return ask(argv) if ask is not None else (list(argv), "")
+
+
+def proof(ran: Ran) -> Proof:
+    """Whether `ran` proves anything."""
+    return _JUDGES.get(ran.known_as, _any_program)(ran)

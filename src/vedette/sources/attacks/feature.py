@@ -1,0 +1,173 @@
+"""An attack file as scenarios: Gherkin read, backgrounds put before, outlines filled in, every step with its place.
+Counterpart: `steps` says what each step means; gherkin-official knows the language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from vedette.model.errors import Location
+from vedette.model.ports import NOWHERE
+
+FILE_LIMIT = 1024 * 1024
+STEP_LIMIT = 20_000
+"""Steps of one file, those of backgrounds and outlines counted for each scenario."""
+
+Table = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step as written. text: without its keyword. doc, table: what stands under it, where something does.
+
+    doc_at: the place of its first line. rows_at: the places of the table's rows.
+    """
+
+    text: str
+    at: Location
+    keyword: str = ""
+    doc: str | None = None
+    doc_at: Location = NOWHERE
+    table: Table | None = None
+    rows_at: tuple[Location, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.keyword} {self.text}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is run as one: the steps of its background first. tags: its own and its feature's, with `@`."""
+
+    feature: str
+    name: str
+    tags: tuple[str, ...]
+    at: Location
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a file cannot be run as written."""
+
+    at: Location
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.message}" + (f" (hint: {self.hint})" if self.hint else "")
+
+
+def read_feature(raw: bytes, file: str) -> tuple[list[Scenario], list[Problem]]:
+    """The scenarios of a file (UTF-8), and what is wrong with it."""
+    # One of the two largest libraries here, and its parser's tables; only who reads attack files pays for it.
+    from gherkin.errors import CompositeParserException, ParserException
+    from gherkin.parser import Parser
+    from gherkin.pickles.compiler import Compiler
+
+    if len(raw) > FILE_LIMIT:
+        return [], [Problem(Location(file), f"larger than {FILE_LIMIT} bytes", "split the file")]
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return [], [Problem(Location(file, raw.count(b"\n", 0, error.start) + 1), "is not UTF-8")]
+    try:
+        document: dict[str, Any] = dict(Parser().parse(text))
+    except CompositeParserException as error:
+        return [], [_said(one, file) for one in error.errors]
+    except ParserException as error:
+        return [], [_said(error, file)]
+    feature = document.get("feature")
+    if not feature:
+        return [], [Problem(Location(file, 1), "no feature", "begin with `Feature:` and a name")]
+    problems, nodes = _looked_over(feature, file)
+    if problems:
+        return [], problems
+    document["uri"] = file
+    scenarios = []
+    rows: dict[str, int] = {}
+    for pickle in Compiler().compile(cast(Any, document)):
+        first, *row = pickle["astNodeIds"]
+        scenario = nodes[first]
+        name = pickle["name"]
+        if row:
+            rows[first] = rows.get(first, 0) + 1
+            name = f"{name} [row {rows[first]}]".strip()
+        scenarios.append(
+            Scenario(
+                feature["name"],
+                name,
+                tuple(dict.fromkeys(tag["name"] for tag in pickle["tags"])),
+                _at(nodes[row[0]] if row else scenario, file),
+                tuple(_step(step, nodes, file) for step in pickle["steps"]),
+            )
+        )
+    return scenarios, []
+
+
+def _said(error: Any, file: str) -> Problem:
+    place = error.location
+    _, _, words = str(error).partition("): ")
+    return Problem(Location(file, place["line"], place.get("column") or 0), words or str(error))
+
+
+def _at(node: Any, file: str) -> Location:
+    return Location(file, node["location"]["line"])
+
+
+def _looked_over(feature: Any, file: str) -> tuple[list[Problem], dict[str, Any]]:
+    """What Gherkin allows and says nothing; and every scenario, step and row by its id."""
+    problems: list[Problem] = []
+    nodes: dict[str, Any] = {}
+    found = total = 0
+    for node, before in _scenarios(feature["children"], 0):
+        steps = node.get("steps", ())
+        nodes.update((step["id"], step) for step in steps)
+        if "examples" not in node:
+            continue
+        found += 1
+        nodes[node["id"]] = node
+        named = f" {node['name']!r}" if node["name"] else ""
+        if not steps:
+            problems.append(Problem(_at(node, file), f"scenario{named} has no steps"))
+        rows = 1
+        if node["examples"] or "outline" in node["keyword"].lower():
+            given = [row for one in node["examples"] for row in one.get("tableBody", ())]
+            nodes.update((row["id"], row) for row in given)
+            rows = len(given)
+            if not given:
+                problems.append(Problem(_at(node, file), f"scenario outline{named} has no rows", "add `Examples:`"))
+        total += rows * (len(steps) + before)
+    if not found:
+        problems.append(Problem(_at(feature, file), "no scenario"))
+    if total > STEP_LIMIT:
+        problems.append(Problem(_at(feature, file), f"more than {STEP_LIMIT} steps to run", "split the file"))
+    return problems, nodes
+
+
+def _scenarios(children: Any, before: int) -> Iterator[tuple[Any, int]]:
+    """Backgrounds and scenarios, with the number of background steps before each."""
+    for child in children:
+        if "background" in child:
+            before += len(child["background"]["steps"])
+            yield child["background"], 0
+        elif "rule" in child:
+            yield from _scenarios(child["rule"]["children"], before)
+        else:
+            yield child["scenario"], before
+
+
+def _step(step: Any, nodes: dict[str, Any], file: str) -> Step:
+    """A step of a pickle, which has outlines filled in, with the place it was written at."""
+    written = nodes[step["astNodeIds"][0]]
+    argument = step.get("argument") or {}
+    doc, doc_at = None, NOWHERE
+    if "docString" in argument:
+        doc = argument["docString"]["content"]
+        doc_at = Location(file, written["docString"]["location"]["line"] + 1)
+    table = rows_at = None
+    if "dataTable" in argument:
+        table = tuple(tuple(cell["value"] for cell in row["cells"]) for row in argument["dataTable"]["rows"])
+        rows_at = tuple(_at(row, file) for row in written["dataTable"]["rows"])
+    return Step(step["text"], _at(written, file), written["keyword"].strip(), doc, doc_at, table, rows_at or ())
