@@ -91,7 +91,7 @@ class ChefServer:
         self._context = context
         self._inside = inside
         self._lock = threading.Lock()
-        self._troubles: dict[str, Callable[[_Handler], int]] = {}
+        self._troubles: dict[str, Callable[[_Handler], None]] = {}
         self._recovered = threading.Event()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -177,11 +177,12 @@ class ChefServer:
         """This status for `path` and below ("" = all). times: so often, 0 = until `recover`."""
         left = [times]
 
-        def fail(handler: _Handler) -> int:
+        def fail(handler: _Handler) -> None:
             if times and not left[0]:
-                return self._serve(handler)
+                self._serve(handler)
+                return
             left[0] -= 1
-            return handler.send(status, {"error": [f"as the test wants it: {status}"]}, headers)
+            handler.send(status, {"error": [f"as the test wants it: {status}"]}, headers)
 
         self._troubles[path] = fail
 
@@ -210,35 +211,39 @@ class ChefServer:
     # ------------------------------------------------------------------------------ serving
 
     def take(self, handler: _Handler) -> None:
-        """Answer one request and write it down."""
+        """Answer one request."""
         path = _below(handler.path, self.organization) or ""
         matching = [one for one in self._troubles if path == one or path.startswith(one.rstrip("/") + "/") or not one]
         serve = self._troubles[max(matching, key=len)] if matching else self._serve
+        serve(handler)
+
+    def note(self, handler: _Handler, status: int) -> None:
+        """Write a request down, before its answer is out: whoever has that finds it in `requests`."""
+        version = handler.headers.get("X-Ops-Sign", "").partition("version=")[2].strip(";")
+        path = _below(handler.path, self.organization) or ""
         query = parse_qs(urlsplit(handler.path).query)
-        sign = handler.headers.get("X-Ops-Sign", "")
-        version = sign.partition("version=")[2].strip(";")
-        status = serve(handler)
         user = handler.headers.get("X-Ops-Userid", "")
         with self._lock:
             self.requests.append(Request(handler.command, path, query, user, version, status))
 
-    def _serve(self, handler: _Handler) -> int:
+    def _serve(self, handler: _Handler) -> None:
+        handler.send(*self._answer(handler))
+
+    def _answer(self, handler: _Handler) -> tuple[int, Any]:
         user = handler.headers.get("X-Ops-Userid", "")
         if len(handler.body) > MOST_BODY:
-            return handler.send(413, {"error": ["JSON must be no more than 1000000 bytes."]})
-        now = time.time() + self.ahead
+            return 413, {"error": ["JSON must be no more than 1000000 bytes."]}
         headers = {name.lower(): value for name, value in handler.headers.items()}
         if user not in self.users:
-            return handler.send(401, {"error": [f"Failed to authenticate as '{user}'."]})
+            return 401, {"error": [f"Failed to authenticate as '{user}'."]}
+        now = time.time() + self.ahead
         wrong = faults(handler.command, handler.path, headers, handler.body, self.users[user], now)
         if wrong:
-            return handler.send(401, {"error": [f"Failed to authenticate as '{user}': {wrong}"]})
+            return 401, {"error": [f"Failed to authenticate as '{user}': {wrong}"]}
         path = _below(handler.path, self.organization)
         with self._lock:
             found = None if path is None else self._find(handler.command, path, handler)
-        if found is None:
-            return handler.send(404, {"error": [f"Cannot find {path}"]})
-        return handler.send(200, found)
+        return (404, {"error": [f"Cannot find {path}"]}) if found is None else (200, found)
 
     def _find(self, method: str, path: str, handler: _Handler) -> Any:
         kinds: dict[str, dict[str, Any]] = {
@@ -442,7 +447,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_GET
 
-    def send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> int:
+    def send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
+        self.part.note(self, status)
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response_only(status)
         moment = datetime.fromtimestamp(time.time() + self.part.ahead, UTC)
@@ -453,28 +459,29 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(raw)
-        return status
 
-    def hang(self, until: threading.Event) -> int:
+    def hang(self, until: threading.Event) -> None:
+        self.part.note(self, 0)
         until.wait()
-        return self._end()
+        self._end()
 
-    def drip(self, until: threading.Event) -> int:
+    def drip(self, until: threading.Event) -> None:
+        self.part.note(self, 0)
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
         with contextlib.suppress(OSError):
             while not until.wait(0.02):
                 self.wfile.write(b"X-Drip: 1\r\n")
-        return self._end()
+        self._end()
 
-    def cut(self) -> int:
+    def cut(self) -> None:
+        self.part.note(self, 0)
         self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"name": ')
-        return self._end()
+        self._end()
 
-    def _end(self) -> int:
+    def _end(self) -> None:
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
-        return 0
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
         """Silence; everything is in `requests`."""
