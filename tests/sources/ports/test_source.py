@@ -31,7 +31,8 @@ class World:
     def __call__(self, asked: Asked | None, stop: threading.Event) -> Looked:
         self.looks.append(asked)
         self.stopped = stop
-        return looked(*self.ports, asked=WHOLE if asked is None else tuple(asked["web", Protocol.TCP]))
+        spans = WHOLE if asked is None else tuple(asked["web", Protocol.TCP])
+        return looked(*self.ports, asked=spans, started_at=SystemClock().now())
 
 
 def source(world: World, cursor: str = "", counts: Counts | None = None, **words: str) -> PortsSource:

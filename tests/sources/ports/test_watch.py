@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vedette.inventory.yaml import parse_policy
 from vedette.model.clock import HOUR, MINUTE
 from vedette.model.errors import StateError
+from vedette.model.levels import Level
 from vedette.model.ports import (
     Observation,
     PortRange,
@@ -154,6 +155,115 @@ def test_a_host_that_policy_no_longer_names_ends_its_drifts() -> None:
     seen_twice(watch, looked(*USUAL, 8080))
     gone = Looked(replace(POLICY, hosts=()), (), (), whole=True)
     assert told(watch, gone) == [("port-drift-ended", "open-not-allowed", 8080)]
+
+
+def test_a_target_of_which_not_all_could_be_told_is_no_pass_and_a_few_ports_that_answer_do_not_end_it() -> None:
+    """As of a host that falls silent under a look at everything, and answers one at three ports."""
+    watch = Watch(too_long=HOUR)
+    seen_twice(watch, looked(*USUAL))
+    partly = looked(*USUAL, rest=PortState.UNKNOWN, rest_why=SeenWhy.NO_ANSWER_AT_ALL)
+    few = looked(*USUAL, asked=(PortRange(80, 80), PortRange(443, 443)))
+    assert told(watch, partly, few) == [("port-drifted", "could-not-tell", 0)]
+    watch = Watch.restored(watch.cursor(), HOUR)
+    assert told(watch, few, None, NOW + MINUTE) == []
+    assert told(watch, partly, few, NOW + HOUR) == [("port-drifted", "could-not-tell-too-long", 0)]
+    assert told(watch, few, None, NOW + HOUR) == []
+    ended = told(watch, looked(*USUAL), None, NOW + HOUR)
+    assert {kind for _, kind, _ in ended} == {"could-not-tell", "could-not-tell-too-long"}
+
+
+def test_a_host_that_was_down_is_back_as_soon_as_a_few_ports_answer() -> None:
+    watch = Watch()
+    seen_twice(watch, looked(**DOWN))
+    few = looked(*USUAL, asked=(PortRange(80, 80), PortRange(443, 443)))
+    assert told(watch, few) == [("port-drift-ended", "could-not-tell", 0)]
+
+
+@pytest.mark.parametrize("condition", [TargetCondition.UNRESOLVED, TargetCondition.REFUSED])
+def test_a_name_that_leads_nowhere_or_elsewhere_ends_nothing_at_the_addresses_it_had(
+    condition: TargetCondition,
+) -> None:
+    watch = Watch()
+    seen_twice(watch, looked(*USUAL, 8080))
+    lost = looked(address="www.example.org", condition=condition, rest=PortState.UNKNOWN, observations=())
+    assert seen_twice(watch, lost) == [("port-drifted", "could-not-tell", 0)]
+    # Known again, and still open: it goes on, as what it was.
+    assert seen_twice(watch, looked(*USUAL, 8080)) == [("port-drift-ended", "could-not-tell", 0)]
+    elsewhere = looked(*USUAL, address="192.0.2.2")
+    assert told(watch, elsewhere) == [("port-drift-ended", "open-not-allowed", 8080)]
+
+
+def test_what_answers_everything_is_not_over_because_it_is_down() -> None:
+    watch = Watch()
+    tarpit = {"condition": TargetCondition.ANSWERS_EVERYTHING, "rest": PortState.UNKNOWN, "observations": ()}
+    assert seen_twice(watch, looked(**tarpit)) == [("port-drifted", "answers-everything", 0)]
+    assert seen_twice(watch, looked(**DOWN)) == [("port-drifted", "could-not-tell", 0)]
+    assert ("port-drift-ended", "answers-everything", 0) in seen_twice(watch, looked(*USUAL))
+
+
+def test_a_port_nothing_can_be_told_of_is_not_told_because_its_host_is_down() -> None:
+    watch = Watch()
+    unknown = Observation("web", "192.0.2.1", 53, Protocol.TCP, PortState.UNKNOWN, "local", NOW)
+    seen_twice(watch, looked(*USUAL))
+    silent = looked(*USUAL)
+    survey = replace(silent.surveys[0], observations=(*silent.surveys[0].observations, unknown))
+    silent = replace(silent, surveys=(survey,), drifts=tuple(judge(POLICY, (survey,))))
+    assert told(watch, silent, silent) == [("port-drifted", "could-not-tell", 53)]
+    assert seen_twice(watch, looked(**DOWN)) == [("port-drifted", "could-not-tell", 0)]
+
+
+def test_what_lasts_is_told_again_unless_it_is_only_informational() -> None:
+    watch = Watch()
+    lasting = looked(443, 8080)  # and nothing at 80, which may answer
+    assert [one for one in seen_twice(watch, lasting) if one[0] == "port-drifted"] == [
+        ("port-drifted", "allowed-but-closed", 80),
+        ("port-drifted", "open-not-allowed", 8080),
+    ]
+    assert seen_twice(watch, lasting, NOW + 4 * HOUR - 1) == []
+    watch = Watch.restored(watch.cursor())
+    [again] = watch.take(lasting, None, NOW + 4 * HOUR)
+    assert again["vedette"]["ports"]["kind"] == "open-not-allowed"
+    assert again["vedette"]["ports"]["since"] == "2026-11-24T10:00:00.000000Z"
+    assert seen_twice(watch, lasting, NOW + 5 * HOUR) == []
+
+
+def test_a_level_that_policy_changes_is_told_as_another_drift() -> None:
+    watch = Watch()
+    seen_twice(watch, looked(*USUAL, 8080))
+    worse = looked(*USUAL, 8080)
+    worse = replace(worse, drifts=tuple(replace(one, level=Level.CRITICAL) for one in worse.drifts))
+    records = watch.take(worse, None, NOW + MINUTE)
+    assert [(one["event"]["action"], one["vedette"]["ports"]["level"]) for one in records] == [
+        ("port-drift-ended", "high"),
+        ("port-drifted", "critical"),
+    ]
+    assert watch.take(worse, None, NOW + MINUTE) == []
+
+
+def test_a_short_look_is_for_what_matters_and_asks_nothing_policy_does_not_want_asked() -> None:
+    watch = Watch()
+    seen_twice(watch, looked(443, 22, 8080))
+    assert watch.wanted(POLICY)["web", Protocol.TCP].count(PortRange(80, 80)) == 0
+    # 22 and 8080 are left out of `probe` while they are open.
+    seen_twice(watch, looked(443, 22, 8080, asked=(PortRange(80, 443),)))
+    told(watch, replace(looked(443, asked=(PortRange(80, 443),)), whole=True))
+    assert set(watch.wanted(POLICY)["web", Protocol.TCP]) == {PortRange(443, 443)}
+
+
+def test_an_older_look_that_ends_later_does_not_say_what_is_not_so_any_more() -> None:
+    watch = Watch()
+    seen_twice(watch, looked(*USUAL))
+    began_before = looked(*USUAL)
+    stopped = looked(80, asked=(PortRange(80, 80), PortRange(443, 443)), started_at=NOW + MINUTE)
+    assert ("port-closed", "", 443) in told(watch, stopped, stopped, NOW + 2 * MINUTE)
+    assert told(watch, began_before, stopped, NOW + 3 * MINUTE) == []
+
+
+def test_a_clock_that_is_set_back_puts_nothing_off() -> None:
+    watch = Watch(too_long=HOUR)
+    seen_twice(watch, looked(**DOWN), NOW + 1000 * HOUR)
+    assert seen_twice(watch, looked(**DOWN), NOW) == []
+    assert seen_twice(watch, looked(**DOWN), NOW + HOUR) == [("port-drifted", "could-not-tell-too-long", 0)]
 
 
 def test_a_port_that_flaps_stays_told_until_it_is_quiet() -> None:

@@ -15,6 +15,8 @@ DATASET = "vedette.ports"
 DRIFTED, ENDED, OPENED, SHUT = "port-drifted", "port-drift-ended", "port-opened", "port-closed"
 
 Record = dict[str, Any]
+Key = tuple[str, str, str, int, str, str]
+"""As `Drift.key`: kind, host, address, port, protocol, vantage."""
 
 
 def encode(record: Record) -> bytes:
@@ -22,17 +24,24 @@ def encode(record: Record) -> bytes:
     return orjson.dumps(record)
 
 
-def drift_record(drift: Drift, now: int) -> Record:
-    """That policy and what is seen disagree."""
+def drift_record(drift: Drift, now: int, since: int = 0) -> Record:
+    """That policy and what is seen disagree. since: microseconds UTC when it was told first, if this is not that."""
     place = f"{drift.host} {where(drift)}".strip()
-    return _record(f"{place}: {drift.kind.value}: {drift.advice}", DRIFTED, now, drift_fields(drift))
+    lasting = {"vedette.ports.since": rfc3339(since)} if since else {}
+    return _record(f"{place}: {drift.kind.value}: {drift.advice}", DRIFTED, now, {**drift_fields(drift), **lasting})
 
 
-def ended_record(fields: Record, since: int, now: int) -> Record:
-    """That a drift is over; fields: as `drift_fields` gave them when it began, so that both are of one key."""
-    port = f" {fields['destination.port']}/{fields['network.transport']}" if fields["destination.port"] else ""
-    words = f"{fields['host.name']} {fields['destination.address']}{port}: {fields['vedette.ports.kind']} is over"
-    return _record(words, ENDED, now, {**fields, "vedette.ports.since": rfc3339(since)})
+def ended_record(key: Key, level: str, since: int, now: int) -> Record:
+    """That the drift of this `key` is over. level: the name of what it had; since: microseconds UTC."""
+    kind, host, address, port, transport, vantage = key
+    words = f"{host} {address}{f' {port}/{transport}' if port else ''}: {kind} is over"
+    fields = {
+        **_target(host, address, port, transport, vantage),
+        "vedette.ports.kind": kind,
+        "vedette.ports.level": level,
+        "vedette.ports.since": rfc3339(since),
+    }
+    return _record(words, ENDED, now, fields)
 
 
 def change_record(seen: Observation, before: PortState, now: int) -> Record:

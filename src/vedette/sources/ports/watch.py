@@ -3,18 +3,20 @@ Counterpart: `source` looks on schedule and asks here what is to be said; the st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 
 from vedette.model.clock import HOUR, MINUTE
 from vedette.model.errors import StateError
+from vedette.model.levels import Level
 from vedette.model.ports import (
     DRIFT_LEVELS,
     Drift,
     DriftKind,
+    Observation,
     PortPolicy,
     PortRange,
     PortState,
@@ -22,7 +24,7 @@ from vedette.model.ports import (
     Survey,
     TargetCondition,
 )
-from vedette.sources.ports.records import Record, change_record, drift_fields, drift_record, ended_record
+from vedette.sources.ports.records import Key, Record, change_record, drift_record, ended_record
 
 _NAME, _VERSION = "vedette-ports", 1
 _REMEMBERED = 6 * HOUR
@@ -31,12 +33,14 @@ _MOST_PATIENCE = 12
 """So many looks without it end even what flaps most."""
 _SAID_ONCE = frozenset({DriftKind.POLICY_WIDENED, DriftKind.INVENTORIES_DISAGREE, DriftKind.COULD_NOT_TELL_TOO_LONG})
 """Read and not looked at: looking again makes nothing surer."""
+_REMIND = 4 * HOUR
+"""What lasts so long is told again: an alert that a person resolved though nothing was mended opens anew."""
 
 _SIGNS_OF_LIFE, _SOME = 4, 8
 _SHUT = frozenset({PortState.CLOSED, PortState.FILTERED})
+_LOST = frozenset({TargetCondition.UNRESOLVED, TargetCondition.REFUSED})
+"""Where the host is now is not known: nothing is over at an address because nobody looks at it any more."""
 
-Key = tuple[str, str, str, int, str, str]
-"""As `Drift.key`: kind, host, address, port, protocol, vantage."""
 Place = tuple[str, str, str, str]
 """Host, address, protocol, vantage."""
 Asked = dict[tuple[str, Protocol], list[PortRange]]
@@ -53,12 +57,17 @@ class Looked:
 
 
 class _Standing(msgspec.Struct):
-    """A drift that was told. clean: looks without it since it was last seen."""
+    """A drift that was told. told: when, last. clean: looks without it since it was last seen.
+
+    partly: the address answers, and most of it could not be told: a look at a few ports does not end that.
+    """
 
     key: Key
     since: int
-    fields: dict[str, Any]
+    level: str
+    told: int
     clean: int = 0
+    partly: bool = False
 
 
 class _Open(msgspec.Struct):
@@ -91,6 +100,8 @@ class Watch:
     _standing: dict[Key, _Standing] = field(default_factory=dict)
     _begun: dict[Key, list[int]] = field(default_factory=dict)
     _open: dict[Place, frozenset[int]] = field(default_factory=dict)
+    _changed: dict[tuple[Place, int], int] = field(default_factory=dict)
+    """When a port was last said to have changed; looks overlap, so an older one may come after a newer one."""
 
     @classmethod
     def restored(cls, cursor: str, too_long: int = HOUR) -> Watch:
@@ -125,28 +136,30 @@ class Watch:
     def doubtful(self, looked: Looked) -> Asked:
         """What must be looked at again first: whatever is new, and whatever seems to be over."""
         seen = {one.key for one in looked.drifts}
-        keys = [one.key for one in looked.drifts if one.key not in self._standing and one.kind not in _SAID_ONCE]
         told = _Told(looked)
+        keys = [
+            one.key
+            for one in looked.drifts
+            if one.key not in self._standing and one.kind not in _SAID_ONCE and not told.partly(one.key)
+        ]
         # Of an address as a whole, an answer is proof; of a port, silence is not.
         keys += [key for key in self._standing if key[3] and key not in seen and told.about(key)]
         asked: Asked = {}
-        for _, host, address, port, protocol, _ in keys:
-            spans = asked.setdefault((host, Protocol(protocol)), [])
-            if port:
-                spans.append(PortRange(port, port))
-            else:
-                spans += told.some_of(host, address, protocol)
+        for key in keys:
+            spans = asked.setdefault((key[1], Protocol(key[4])), [])
+            spans += [PortRange(key[3], key[3])] if key[3] else told.some_of(key)
         return self._with_life(asked, looked)
 
     def wanted(self, policy: PortPolicy) -> Asked:
-        """What a short look is for: services that must answer, and every port that drifts now."""
+        """What a short look is for: services that must answer, and every port that drifts now in a way that matters."""
         asked: Asked = {}
         for host in policy.hosts:
             for opening in host.openings:
                 if opening.must_answer:
                     asked.setdefault((host.name, opening.protocol), []).append(opening.ports)
-        for _, host_name, _, port, protocol, _ in self._standing:
-            if port and policy.host(host_name) is not None:
+        known = {host.name for host in policy.hosts}
+        for (_, host_name, _, port, protocol, _), standing in self._standing.items():
+            if port and host_name in known and standing.level != Level.INFORMATIONAL.label:
                 asked.setdefault((host_name, Protocol(protocol)), []).append(PortRange(port, port))
         return self._with_life(asked)
 
@@ -164,53 +177,68 @@ class Watch:
 
     def take(self, first: Looked, again: Looked | None, now: int) -> list[Record]:
         """The records of one look, `again` being that at what was doubtful of it. now: microseconds UTC."""
-        drifts = {one.key: one for one in first.drifts}
-        second = _Told(again) if again is not None else None
-        if again is not None and second is not None:
-            confirmed = {one.key: one for one in again.drifts}
-            for key in list(drifts):
-                if key in confirmed:
-                    drifts[key] = confirmed[key]
-                elif key not in self._standing and drifts[key].kind not in _SAID_ONCE and second.about(key):
-                    # Seen once and not the second time: not worth a word yet.
-                    del drifts[key]
+        self._set_back(now)
+        told, second = _Told(first), _Told(again) if again is not None else None
+        drifts = self._confirmed(told, second)
         self._add_too_long(drifts, now)
-        records = self._changes(first, again, now)
+        records = self._changes(told, second, now)
         self._forget(now)
         for key, drift in drifts.items():
-            standing = self._standing.get(key)
-            if standing is None:
-                self._standing[key] = _Standing(key, now, drift_fields(drift))
-                self._begun.setdefault(key, []).append(now)
-                records.append(drift_record(drift, now))
-            else:
-                standing.clean = 0
-        told = _Told(first)
+            records += self._seen(key, drift, told, now)
         for key, standing in list(self._standing.items()):
-            if key in drifts or not self._over(key, told, second, again):
+            if key in drifts or not self._over(standing, told, second):
                 continue
             standing.clean += 1
             if standing.clean >= self._patience(key):
                 del self._standing[key]
-                records.append(ended_record(standing.fields, standing.since, now))
+                records.append(ended_record(key, standing.level, standing.since, now))
         self.position += len(records)
         return records
 
-    def _over(self, key: Key, first: _Told, second: _Told | None, again: Looked | None) -> bool:
+    def _confirmed(self, first: _Told, second: _Told | None) -> dict[Key, Drift]:
+        """The drifts of a look without those that are new and were not there the second time."""
+        drifts = dict(first.drifts)
+        if second is None:
+            return drifts
+        for key in first.drifts:
+            if key in second.drifts:
+                drifts[key] = second.drifts[key]
+            elif key not in self._standing and key[0] not in _SAID_ONCE and not first.partly(key) and second.about(key):
+                del drifts[key]
+        return drifts
+
+    def _seen(self, key: Key, drift: Drift, told: _Told, now: int) -> list[Record]:
+        """What is to be said of a drift that is there."""
+        standing, level = self._standing.get(key), drift.level.label
+        partly = told.partly((DriftKind.COULD_NOT_TELL, *key[1:]))
+        if standing is None:
+            self._standing[key] = _Standing(key, now, level, now, partly=partly)
+            self._begun.setdefault(key, []).append(now)
+            return [drift_record(drift, now)]
+        standing.clean = 0
+        standing.partly = partly or (standing.partly and not told.looked.whole)
+        if standing.level != level:
+            # Policy thinks otherwise of it now. An alert keeps the level it was opened with, so it is another one.
+            ended = ended_record(key, standing.level, standing.since, now)
+            standing.since, standing.level, standing.told = now, level, now
+            return [ended, drift_record(drift, now)]
+        lasting = drift.level > Level.INFORMATIONAL and drift.kind is not DriftKind.POLICY_WIDENED
+        if lasting and now - standing.told >= _REMIND:
+            standing.told = now
+            return [drift_record(drift, now, standing.since)]
+        return []
+
+    def _over(self, standing: _Standing, first: _Told, second: _Told | None) -> bool:
         """Whether looking says that a drift is not there any more."""
+        key = standing.key
         if key[0] == DriftKind.COULD_NOT_TELL_TOO_LONG and key[5]:
             return (DriftKind.COULD_NOT_TELL.value, *key[1:]) not in self._standing
         if first.gone(key):
             return True
-        if not first.about(key):
+        if not first.about(key) or (standing.partly and not first.looked.whole):
             return False
         # What was clean twice is over; a second look that could not tell leaves it as it was.
-        return (
-            not key[3]
-            or second is None
-            or again is None
-            or (second.about(key) and all(key != one.key for one in again.drifts))
-        )
+        return not key[3] or second is None or (second.about(key) and key not in second.drifts)
 
     def _patience(self, key: Key) -> int:
         return min(max(1, len(self._begun.get(key, ()))), _MOST_PATIENCE)
@@ -225,24 +253,26 @@ class Watch:
                 longer = replace(drift, kind=kind, level=DRIFT_LEVELS[kind], advice=advice)
                 drifts.setdefault(longer.key, longer)
 
-    def _changes(self, first: Looked, again: Looked | None, now: int) -> list[Record]:
+    def _changes(self, first: _Told, second: _Told | None, now: int) -> list[Record]:
         """Ports that opened or closed since the last look; where both looks speak of a port, the second one counts."""
-        later = {_place(one): one for one in again.surveys} if again is not None else {}
         records: list[Record] = []
-        for survey in first.surveys:
+        for place, survey in first.surveys.items():
             if survey.condition is not TargetCondition.ANSWERS:
                 continue
-            place = _place(survey)
-            seen = {port: survey.observed(port) for port in survey.ports_in(PortState.OPEN) | self._opened(place)}
-            second = later.get(place)
-            if second is not None and second.condition is TargetCondition.ANSWERS:
-                seen |= {port: better for port in seen if (better := second.observed(port)) is not None}
-                seen |= {port: second.observed(port) for port in second.ports_in(PortState.OPEN)}
+            known = self._open.get(place)
+            later = second.surveys.get(place) if second is not None else None
+            ports = survey.ports_in(PortState.OPEN)
+            # Where nobody looked again, only what differs is of interest: of a thousand hosts most are as they were.
+            ports = ports if known is None else ports ^ known if later is None else ports | known
+            ports = {port for port in ports if self._changed.get((place, port), 0) <= survey.started_at}
+            seen = {port: first.observed(place, port) for port in ports}
+            if second is not None and later is not None and later.condition is TargetCondition.ANSWERS:
+                seen |= {port: better for port in seen if (better := second.observed(place, port)) is not None}
+                seen |= {port: second.observed(place, port) for port in later.ports_in(PortState.OPEN)}
             opened = {port for port, one in seen.items() if one is not None and one.state is PortState.OPEN}
             shut = {port for port, one in seen.items() if one is not None and one.state in _SHUT}
-            known = self._open.get(place)
             if known is None:
-                if first.whole:
+                if first.looked.whole:
                     self._open[place] = frozenset(opened)
                 continue
             for port in sorted((opened - known) | (shut & known)):
@@ -250,71 +280,123 @@ class Watch:
                 assert one is not None
                 before = PortState.OPEN if port in known else PortState.CLOSED
                 records.append(change_record(one, before, now))
+                self._changed[place, port] = now
             self._open[place] = (known | opened) - shut
-        if first.whole:
-            hosts = {one.name for one in first.policy.hosts}
-            self._open = {place: ports for place, ports in self._open.items() if place[0] in hosts}
+        if first.looked.whole:
+            self._let_go(first)
         return records
 
-    def _opened(self, place: Place) -> frozenset[int]:
-        return self._open.get(place, frozenset())
+    def _let_go(self, told: _Told) -> None:
+        """Of what is not asked for any more it is not remembered that it was open: nobody may ask for it again."""
+        kept = {place: ports for place, ports in self._open.items() if place in told.surveys or place[0] in told.lost}
+        for place in kept.keys() & told.surveys.keys():
+            kept[place] = frozenset(port for port in kept[place] if told.asked(place, port))
+        self._open = kept
 
     def _forget(self, now: int) -> None:
         """Let go of beginnings so old that they say nothing of flapping."""
         self._begun = {
             key: recent
             for key, times in self._begun.items()
-            if (recent := [at for at in times if now - at <= _REMEMBERED][-_MOST_PATIENCE:]) or key in self._standing
+            if (recent := [at for at in times if now - at <= _REMEMBERED][-_MOST_PATIENCE:])
         }
+        self._changed = {port: at for port, at in self._changed.items() if now - at <= _REMEMBERED}
+
+    def _set_back(self, now: int) -> None:
+        """What began after now began under a clock that was set back since."""
+        for one in self._standing.values():
+            one.since, one.told = min(one.since, now), min(one.told, now)
+        self._begun = {key: [min(at, now) for at in times] for key, times in self._begun.items()}
+        self._changed = {port: min(at, now) for port, at in self._changed.items()}
 
 
 def _place(survey: Survey) -> Place:
     return (survey.host, survey.address, survey.protocol.value, survey.vantage)
 
 
+def _apart(ranges: Iterable[PortRange]) -> list[PortRange]:
+    """The same ports in ranges that are sorted and do not meet."""
+    out: list[PortRange] = []
+    for one in sorted(ranges):
+        if out and one.first <= out[-1].last + 1:
+            out[-1] = PortRange(out[-1].first, max(out[-1].last, one.last))
+        else:
+            out.append(one)
+    return out
+
+
 @dataclass(slots=True)
 class _Told:
-    """What a look can speak of."""
+    """What a look can speak of. lost: hosts of which a name leads nowhere, or not to us."""
 
     looked: Looked
-    _surveys: Mapping[Place, Survey] = field(init=False)
+    drifts: dict[Key, Drift] = field(init=False)
+    surveys: dict[Place, Survey] = field(init=False)
+    lost: frozenset[str] = field(init=False)
+    _ports: dict[Place, tuple[dict[int, Observation], list[PortRange], Survey]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._surveys = {_place(one): one for one in self.looked.surveys}
+        self.drifts = {one.key: one for one in self.looked.drifts}
+        self.surveys = {_place(one): one for one in self.looked.surveys}
+        self.lost = frozenset(one.host for one in self.looked.surveys if one.condition in _LOST)
+
+    def _of(self, place: Place) -> tuple[dict[int, Observation], list[PortRange], Survey]:
+        """Observations by port, what was asked, and the rest: a survey of thousands of ports is asked for each."""
+        if place not in self._ports:
+            survey = self.surveys[place]
+            seen = {one.port: one for one in survey.observations}
+            self._ports[place] = seen, _apart(survey.asked), replace(survey, observations=())
+        return self._ports[place]
+
+    def asked(self, place: Place, port: int) -> bool:
+        """Whether it looked at a port of a place it knows."""
+        _, asked, _ = self._of(place)
+        at = bisect_right(asked, port, key=lambda one: one.first) - 1
+        return at >= 0 and port in asked[at]
+
+    def observed(self, place: Place, port: int) -> Observation | None:
+        """As `Survey.observed`."""
+        seen, _, rest = self._of(place)
+        if port in seen:
+            return seen[port]
+        return replace(rest, asked=(PortRange(port, port),)).observed(port) if self.asked(place, port) else None
 
     def about(self, key: Key) -> bool:
         """Whether it says something of what `key` is about, and knows it."""
         kind, host, address, port, protocol, vantage = key
         if kind in _SAID_ONCE:
             return self.looked.whole
-        survey = self._surveys.get((host, address, protocol, vantage))
+        place = (host, address, protocol, vantage)
+        survey = self.surveys.get(place)
         if survey is None:
             return False
-        if not port:
+        if kind == DriftKind.COULD_NOT_TELL and not port:
             return True
-        if kind == DriftKind.COULD_NOT_TELL:
-            return survey.observed(port) is not None
         if survey.condition is not TargetCondition.ANSWERS:
             return False
-        seen = survey.observed(port)
-        return seen is not None and seen.state is not PortState.UNKNOWN
+        seen = self.observed(place, port) if port else None
+        return not port or (seen is not None and seen.state is not PortState.UNKNOWN)
 
-    def some_of(self, host: str, address: str, protocol: str) -> list[PortRange]:
-        """A few of the ports an address was asked for."""
-        found: list[PortRange] = []
-        for survey in self.looked.surveys:
-            if (survey.host, survey.address, survey.protocol.value) == (host, address, protocol):
-                found += (PortRange(one.first, min(one.last, one.first + _SOME)) for one in survey.asked[:_SOME])
-        return found
+    def partly(self, key: Key) -> bool:
+        """Whether `key` says that nothing is known of much of an address that does answer."""
+        kind, host, address, port, protocol, vantage = key
+        survey = self.surveys.get((host, address, protocol, vantage))
+        answers = survey is not None and survey.condition is TargetCondition.ANSWERS
+        return kind == DriftKind.COULD_NOT_TELL and not port and answers
+
+    def some_of(self, key: Key) -> list[PortRange]:
+        """A few of the ports that the address of `key` was asked for."""
+        _, host, address, _, protocol, vantage = key
+        survey = self.surveys.get((host, address, protocol, vantage))
+        asked = survey.asked[:_SOME] if survey is not None else ()
+        return [PortRange(one.first, min(one.last, one.first + _SOME)) for one in asked]
 
     def gone(self, key: Key) -> bool:
         """Whether it was at everything, and nobody asks any more for what `key` is about."""
-        if not self.looked.whole:
-            return False
         kind, host, address, port, protocol, vantage = key
-        if kind in _SAID_ONCE:
+        if not self.looked.whole or kind in _SAID_ONCE:
             return False
-        survey = self._surveys.get((host, address, protocol, vantage))
-        if survey is None:
-            return True
-        return bool(port) and not any(port in span for span in survey.asked)
+        place = (host, address, protocol, vantage)
+        if place not in self.surveys:
+            return host not in self.lost
+        return bool(port) and not self.asked(place, port)
