@@ -123,8 +123,8 @@ def test_a_table_that_iptables_wrote_is_read_as_iptables_saw_it(tmp_path: Path):
     found = live_ruleset(proc=tmp_path, run=run)
     assert asked == ["nft", "iptables-save"]
     assert verdict(found, OPEN)[0] is FirewallVerdict.ACCEPTED
-    (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "ip6_tables_names").write_text("filter\n")
+    (tmp_path / "thread-self" / "net").mkdir(parents=True)
+    (tmp_path / "thread-self" / "net" / "ip6_tables_names").write_text("filter\n")
     live_ruleset(proc=tmp_path, run=run)
     assert asked[2:] == ["nft", "iptables-save", "ip6tables-legacy-save"]
 

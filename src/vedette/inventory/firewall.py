@@ -188,7 +188,7 @@ def live_ruleset(place: Place | None = None, *, proc: Path = Path("/proc"), run:
             # nft shows matches of iptables by their name alone; iptables-save shows what they say.
             tables, marks = _add(run, SAVE[family], family, tables, marks, unread)
     for family, names in _LEGACY_TABLES.items():
-        if _lines(proc / "net" / names):
+        if _lines(proc / "thread-self" / "net" / names):
             tables, marks = _add(run, LEGACY[family], family, tables, marks, unread)
     return Ruleset(tuple(tables), " ".join(NFT), place or Place(), marks, unread=tuple(unread))
 
