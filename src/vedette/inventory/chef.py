@@ -120,7 +120,7 @@ class _Reading:
                 hint="`longest` gives it more time",
             ) from None
         heard = not accepted and self.words.nodes != "none"
-        claims = await self.claims(listed, ends) if heard else ()
+        claims = await self.claims(ends) if heard else ()
         problems = list(self.problems.values())
         if self.problems_more:
             place = Location(self.words.url)
@@ -248,18 +248,12 @@ class _Reading:
                 out.append(node)
         return out
 
-    async def claims(self, listed: Mapping[str, _Listed], ends: float) -> tuple[HostExpectation, ...]:
+    async def claims(self, ends: float) -> tuple[HostExpectation, ...]:
         """What every node says of itself. That they cannot be heard is no reason to do without policy."""
         out: list[HostExpectation] = []
         try:
             async with asyncio.timeout_at(ends):
                 for node in await self.nodes():
-                    if node.name not in listed:
-                        self.problem(
-                            InventoryReason.UNLISTED,
-                            f"node {node.name} is listed nowhere: nobody says what is expected of it",
-                            Location(f"{self.name}:node[{node.name}]"),
-                        )
                     out.append(await self.claim(node))
         except TimeoutError:
             self.not_heard(InventoryReason.SLOW, f"not all nodes were read within {self.words.longest}")

@@ -96,6 +96,4 @@ class InventoryReason(StrEnum):
     KEY_UNUSABLE = "key-unusable"
     NOT_INSTALLED = "not-installed"
     """A library that it needs is not there."""
-    UNLISTED = "unlisted"
-    """It says it exists, and nobody who may says what is expected of it."""
     UNKNOWN_NAME = "unknown-name"
