@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vedette.model.batch import RecordFormat
 from vedette.sources import discover as module
 from vedette.sources.discover import Discovery, Lack, discover
 
@@ -76,6 +77,24 @@ def test_an_unreadable_journal_is_named_and_the_file_read(tmp_path: Path, monkey
     assert found.journal is None
     assert found.file is not None
     assert lacks(found) == [Lack.JOURNAL_UNREADABLE, Lack.FILE_UNREADABLE, Lack.FORGEABLE_ONLY]
+
+
+def test_the_log_of_auditd_is_read_beside_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    put(tmp_path, "var/log/journal/c0ffee/system.journal", "var/log/audit/audit.log")
+    found = discover(tmp_path)
+    assert found.journal is not None
+    assert found.file is None
+    assert [(each.paths, each.format) for each in found.files] == [
+        ((str(tmp_path / "var/log/audit/audit.log"),), RecordFormat.AUDIT)
+    ]
+    (tmp_path / "var/log/auth.log").touch()
+    (tmp_path / "var/log/journal/c0ffee/system.journal").unlink()
+    assert [each.format for each in discover(tmp_path).files] == [RecordFormat.SYSLOG, RecordFormat.AUDIT]
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not str(path).endswith("audit.log"))
+    found = discover(tmp_path)
+    assert [lacking.path for lacking in found.lacking if lacking.lack is Lack.FILE_UNREADABLE] == [
+        str(tmp_path / "var/log/audit/audit.log")
+    ]
 
 
 def test_without_the_library_the_program_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vedette.sources.lines import Cut, Lines
+from vedette.model.batch import RecordFormat, split_lines
+from vedette.sources.lines import AUDIT_WAIT, Cut, Lines
 from vedette.sources.settings import LineSettings, MultilineSettings
+from vedette.text.audit_lines import arrange
 
 SMALL = LineSettings(max_record=1024)
 JOINED = LineSettings(max_record=1024, multiline=MultilineSettings(max_lines=3, max_bytes=200))
+AUDIT = LineSettings(max_record=1024, format=RecordFormat.AUDIT)
 STARTED = LineSettings(max_record=1024, multiline=MultilineSettings(start=r"^\d", max_lines=3, max_bytes=200))
 
 
@@ -43,12 +46,12 @@ text = st.lists(st.tuples(line, ends), max_size=12).flatmap(
 )
 
 
-@given(text=text, cuts=st.lists(st.integers(0, 5000), max_size=8), settings=st.sampled_from([SMALL, JOINED, STARTED]))
-def test_the_same_records_however_the_bytes_arrive(text: bytes, cuts: list[int], settings: LineSettings):
+@given(text=text, cuts=st.lists(st.integers(0, 5000), max_size=8), config=st.sampled_from([SMALL, JOINED, STARTED]))
+def test_the_same_records_however_the_bytes_arrive(text: bytes, cuts: list[int], config: LineSettings):
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     pieces = [text[a:b] for a, b in pairwise(places)]
-    whole, at_once = read(settings, text)
-    assert read(settings, *pieces)[0] == whole
+    whole, at_once = read(config, text)
+    assert read(config, *pieces)[0] == whole
     assert at_once.position == len(text)
     for position, record in whole:
         assert text[position : position + len(record)] == record
@@ -88,6 +91,13 @@ def test_a_hole_does_not_take_the_line_after_it_along():
     assert lines.too_long == 0
 
 
+def test_a_hole_is_passed_over_to_its_end_wherever_it_is_cut():
+    hole = b"\n" + b"\0" * 1027 + b"after\n"
+    assert read(SMALL, hole)[0] == read(SMALL, hole[:1027], hole[1027:])[0] == [(0, b""), (1028, b"after")]
+    begun = Lines(SMALL, position=1027, before=hole[1000:1027])
+    assert records(begun.feed(hole[1027:])) == [(1028, b"after")]
+
+
 def test_nul_and_invalid_utf8_pass_through():
     assert read(SMALL, b"a\0b\xff\xfe\n\x80\n")[0] == [(0, b"a\0b\xff\xfe"), (6, b"\x80")]
 
@@ -97,7 +107,7 @@ def test_lines_that_go_on_are_joined_and_held_until_the_next_begins():
     assert records(lines.feed(b"Traceback\n  at a\n")) == []
     assert lines.holding
     assert records(lines.feed(b"\tat b\nnext\n")) == [(0, b"Traceback\n  at a\n\tat b")]
-    assert records(lines.flush()) == [(23, b"next")]
+    assert records(lines.flush(1.0)) == [(23, b"next")]
     assert not lines.holding
 
 
@@ -109,3 +119,67 @@ def test_a_joined_record_is_closed_at_its_bounds_and_counted():
     found, lines = read(JOINED, b"a\n" + b" b\n" * 4)
     assert [record for _, record in found] == [b"a\n b\n b", b" b\n b"]
     assert lines.overflowed == 1
+
+
+def audit(kind: str, serial: int) -> bytes:
+    return f"type={kind} msg=audit(1795132800.005:{serial}): x\n".encode()
+
+
+@settings(max_examples=60)
+@given(
+    lines=st.lists(
+        st.builds(audit, st.sampled_from(["SYSCALL", "PATH", "PROCTITLE", "USER_CMD"]), st.integers(1, 3)), max_size=20
+    ),
+    cuts=st.lists(st.tuples(st.integers(1, 300), st.booleans()), max_size=12),
+)
+def test_audit_events_are_those_of_replay_through_any_cuts_and_restarts(
+    lines: list[bytes], cuts: list[tuple[int, bool]]
+):
+    text = b"".join(lines)
+    whole = arrange(text, *split_lines(text))
+    firsts = split_lines(text)[0]
+    wanted = [
+        (int(firsts[first]), whole.block[start:end])
+        for first, start, end in zip(whole.firsts, whole.starts, whole.ends, strict=True)
+    ]
+    reader, found = Lines(AUDIT), []
+    for size, restarts in cuts:
+        found += records(reader.feed(text[reader.read_to :][:size]))
+        if restarts:
+            reader = Lines(AUDIT, position=reader.position, before=reader.before)
+    found += records(reader.feed(text[reader.read_to :]))
+    assert found + records(reader.finish()) == wanted
+    assert reader.position == len(text)
+    assert reader.split == 0
+
+
+def test_an_audit_event_without_an_end_waits_for_a_while_and_no_longer():
+    lines = Lines(AUDIT)
+    first, second, other = audit("SYSCALL", 1), audit("PATH", 1), audit("USER_CMD", 2)
+    assert records(lines.feed(first, 10.0)) == []
+    assert records(lines.feed(second + other, 10.0 + AUDIT_WAIT / 2)) == []
+    assert lines.due == 10.0 + AUDIT_WAIT
+    # The event goes on in a line that has not waited long enough.
+    assert records(lines.flush(10.0 + AUDIT_WAIT)) == []
+    assert lines.due == 10.0 + 1.5 * AUDIT_WAIT
+    wanted = (first + second).rstrip(b"\n")
+    assert records(lines.flush(11.0 + AUDIT_WAIT)) == [(0, wanted), (len(first + second), other.rstrip(b"\n"))]
+    assert lines.due is None
+    assert records(lines.feed(audit("PROCTITLE", 1), 20.0)) == [
+        (len(first + second + other), audit("PROCTITLE", 1).rstrip(b"\n"))
+    ]
+    assert lines.split == 1
+
+
+def test_lines_of_audit_that_come_in_small_pieces_are_not_noted_one_by_one():
+    lines = Lines(AUDIT)
+    for at, byte in enumerate(audit("SYSCALL", 1)):
+        lines.feed(bytes([byte]), at * 1e-6)
+    assert lines.due == AUDIT_WAIT
+    assert len(records(lines.flush(2 * AUDIT_WAIT))) == 1
+
+
+def test_an_audit_event_that_is_too_long_is_cut_and_counted():
+    found, lines = read(AUDIT, *[audit("PATH", 1)] * 40, audit("PROCTITLE", 1))
+    assert [len(record) for _, record in found] == [1024]
+    assert lines.too_long == 1

@@ -156,7 +156,7 @@ def _sources(settings: Settings) -> Iterator[Check]:
             verdict = WARNING if lacking.lack in _BEARABLE else PROBLEM
             words = _LACKING[lacking.lack] + (f": {lacking.path}" if lacking.path else "")
             yield Check("sources", verdict, words, lacking.hint)
-        sources = SourcesSettings(journal=found.journal, file=(found.file,) if found.file else ())
+        sources = SourcesSettings(journal=found.journal, file=found.files)
     if sources.journal is not None:
         yield _journal(Path(sources.journal.folder) if sources.journal.folder else None)
         if sources.journal.accept_forgeable:

@@ -10,15 +10,13 @@ import numpy as np
 
 from vedette.model.batch import Int64, RecordFormat, split_lines
 from vedette.parsers.splitting import ObjectSplitter
-from vedette.text.audit_lines import arrange, safe_cut
+from vedette.text.audit_lines import arrange
 
 AUTO = "auto"
 CHOICES = (AUTO, *(form.value for form in RecordFormat if form is not RecordFormat.MESSAGE))
 """What `--format` takes."""
 
 _LOOKED_AT = 20
-_TAIL, _AHEAD = 4096, 256
-"""Lines looked at for a place to cut an audit log, and how many of them should stay behind it."""
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[{\]])')
 _AUDIT = re.compile(rb"(?:node=\S+ )?type=\S+ msg=audit\(\d+\.\d+:\d+\)")
 _ACCESS = re.compile(
@@ -77,19 +75,16 @@ def audit_in(chunks: Iterable[bytes], size: int, limit: int) -> Iterator[tuple[b
         block = b"".join(pieces)
         end = len(block) if last or held > 2 * size + limit else block.rfind(b"\n") + 1
         starts, ends = split_lines(block[:end])
-        count = len(starts)
-        if not last and count:
-            tail = max(count - _TAIL, 0)
-            count = tail + safe_cut(block, starts[tail:], ends[tail:], _AHEAD)
-        if not count:
+        events = arrange(block, starts, ends, final=last)
+        if not events.lines:
             pieces = [block]
             continue
-        events = arrange(block, starts[:count], ends[:count])
         short = np.minimum(events.ends, events.starts + limit)
-        cut = int(np.count_nonzero(short < events.ends))
-        yield events.block, np.stack([events.starts, short, line + events.firsts]), cut
-        line += count
-        pieces = [block[int(starts[count]) :] if count < len(starts) else block[end:]]
+        cut = int(np.count_nonzero(short < events.ends)) + events.cut
+        if len(short):
+            yield events.block, np.stack([events.starts, short, line + events.firsts]), cut
+        line += events.lines
+        pieces = [block[int(starts[events.lines]) :] if events.lines < len(starts) else block[end:]]
         held = len(pieces[0])
 
 

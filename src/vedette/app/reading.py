@@ -47,9 +47,7 @@ def plan_sources(
     reading = Reading()
     if not settings.names_logs:
         found = discover()
-        settings = SourcesSettings(
-            journal=found.journal, file=(found.file,) if found.file else (), ports=settings.ports
-        )
+        settings = SourcesSettings(journal=found.journal, file=found.files, ports=settings.ports)
         reading.lines += [_words(lacking) for lacking in found.lacking]
     journal = settings.journal
     if journal is not None:
@@ -81,7 +79,9 @@ def plan_sources(
         policy = look.check()
         cursor = cursors.get(NAME, "")
         reading.sources.append(
-            PortsSource(settings.ports, look, host_id=host_id, clock=clock, counter=counter, cursor=cursor)
+            PortsSource(
+                settings.ports, look, policy=policy, host_id=host_id, clock=clock, counter=counter, cursor=cursor
+            )
         )
         reading.lines.append(f"watches: ports of {len(policy.hosts)} hosts, as {settings.ports.policy} says")
     for name in reading.accepted:

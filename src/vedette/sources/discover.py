@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from vedette.model.batch import RecordFormat
 from vedette.sources.journal import library
 from vedette.sources.settings import FileSettings, JournalSettings
 
 JOURNAL_FOLDERS = ("/var/log/journal", "/run/log/journal")
 AUTH = ("/var/log/auth.log", "/var/log/secure")
 REST = ("/var/log/syslog", "/var/log/messages")
+AUDIT = "/var/log/audit/audit.log"
 
 
 class Lack(StrEnum):
@@ -40,11 +42,20 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What to read and what is lacking. Neither journal nor file: nothing is watched until a file appears."""
+    """What to read and what is lacking. Neither journal nor file: nothing is watched until a file appears.
+
+    audit: where auditd writes; no other log has what it tells.
+    """
 
     journal: JournalSettings | None
     file: FileSettings | None
     lacking: tuple[Lacking, ...]
+    audit: FileSettings | None = None
+
+    @property
+    def files(self) -> tuple[FileSettings, ...]:
+        """All files to read."""
+        return tuple(each for each in (self.file, self.audit) if each is not None)
 
 
 def discover(root: Path = Path("/")) -> Discovery:
@@ -55,8 +66,9 @@ def discover(root: Path = Path("/")) -> Discovery:
     """
     lacking: list[Lacking] = []
     journal = _journal(root, lacking)
+    audit = _audit(root, lacking)
     if journal is not None:
-        return Discovery(journal, None, tuple(lacking))
+        return Discovery(journal, None, tuple(lacking), audit)
     found = [path for path in AUTH + REST if _there(_under(root, path), lacking)]
     if not any(path in AUTH for path in found):
         lacking.append(
@@ -70,7 +82,22 @@ def discover(root: Path = Path("/")) -> Discovery:
         lacking.append(Lacking(Lack.NOTHING_TO_READ, "", hint))
     # One of the two names of each pair is this system's: without either both are waited for.
     paths = found or list(AUTH)
-    return Discovery(None, FileSettings(paths=tuple(str(_under(root, path)) for path in paths)), tuple(lacking))
+    return Discovery(None, FileSettings(paths=tuple(str(_under(root, path)) for path in paths)), tuple(lacking), audit)
+
+
+def _audit(root: Path, lacking: list[Lacking]) -> FileSettings | None:
+    """The log of auditd, where there is one; its folder is closed to all but root and a group."""
+    path = _under(root, AUDIT)
+    try:
+        there = path.is_file()
+    except OSError:
+        there = True
+    if not there:
+        return None
+    if not os.access(path, os.R_OK, effective_ids=True):
+        hint = "set log_group in /etc/audit/auditd.conf to a group of this user"
+        lacking.append(Lacking(Lack.FILE_UNREADABLE, str(path), hint))
+    return FileSettings(paths=(str(path),), format=RecordFormat.AUDIT)
 
 
 def _under(root: Path, path: str) -> Path:

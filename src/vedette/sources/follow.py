@@ -153,7 +153,6 @@ class Follower:
         self._settings = settings
         self._timezone = zone_name(settings.timezone)
         self._quiet = seconds(settings.rotated_quiet)
-        self._flush = seconds(settings.multiline.flush) if settings.multiline else 0.0
         self._host_id = host_id
         self._clock = clock
         self._counter = counter
@@ -355,12 +354,13 @@ class Follower:
             return True
         if data:
             stream.changed = self._now
-            await self._emit(stream, stream.lines.feed(data), emit)
-            return stream.waiting() > 0
-        if isinstance(stream.file, Packed):
+            await self._emit(stream, stream.lines.feed(data, self._now), emit)
+            if stream.waiting() > 0:
+                return True
+        elif isinstance(stream.file, Packed):
             stream.ended = True
-        elif stream.lines.holding and self._now - stream.changed >= self._flush:
-            await self._emit(stream, stream.lines.flush(), emit)
+            return False
+        await self._emit(stream, stream.lines.flush(self._now), emit)
         return False
 
     async def _truncated(self, stream: Stream, emit: Emit) -> None:
@@ -399,7 +399,7 @@ class Follower:
 
     def deadline(self) -> float | None:
         """Loop time at which `step` has something to do even if nothing happens."""
-        times = [stream.changed + self._flush for stream in self.streams if stream.lines.holding]
+        times = [due for stream in self.streams if (due := stream.lines.due) is not None]
         # Oldest first: those after it wait for it.
         times += [stream.changed + self._quiet for stream in self.streams[:1] if len(self.streams) > 1]
         return min(times, default=None)
@@ -417,7 +417,9 @@ class Follower:
         self._count(DropReason.MULTILINE_OVERFLOW, lines.overflowed)
         if lines.holes:
             self._counter.add("source_hole_bytes", n=lines.holes)
-        lines.too_long = lines.overflowed = lines.holes = 0
+        if lines.split:
+            self._counter.add("source_audit_split", n=lines.split)
+        lines.too_long = lines.overflowed = lines.holes = lines.split = 0
         if cut is None:
             return
         number, self._number = self._number, self._number + 1

@@ -3,16 +3,22 @@ Counterpart: file.py and stdin.py feed it what they read and emit what comes bac
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
-from vedette.model.batch import Int64, split_lines
+from vedette.model.batch import Int64, RecordFormat, split_lines
 from vedette.sources.multiline import Joiner
-from vedette.sources.settings import LineSettings
+from vedette.sources.settings import LineSettings, seconds
+from vedette.text.audit_lines import Arranged, arrange
 
 BEFORE = 64
 """How many bytes before a position are remembered to recognise the place again."""
+AUDIT_WAIT = 1.0
+"""Seconds a line of Linux audit waits for others of its event: the kernel writes all of them at once."""
+
+_SPLIT_KNOWN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +40,18 @@ class Lines:
 
     position: offset of the first byte that no record given out has covered yet; a reader may begin anew there.
     carry: bytes from there on that were already fed. before: up to 64 bytes before `position`. skipping: the
-    rest of an overlong line is being passed over. too_long, overflowed, holes: what was cut, closed early, and how many
-    NUL bytes of file holes were passed over, since the owner last took them to account.
+    rest of an overlong line is being passed over. too_long, overflowed, holes, split: what was cut, closed early, how
+    many NUL bytes of file holes were passed over, and how many audit events came in pieces because a line of them came
+    too late, since the owner last took them to account.
     """
 
     def __init__(self, settings: LineSettings, *, position: int = 0, before: bytes = b"", skipping: bool = False):
         self._limit = settings.max_record
         self._joiner = Joiner(settings.multiline) if settings.multiline else None
+        self._audit = settings.format is RecordFormat.AUDIT
+        self._wait = seconds(settings.multiline.flush) if settings.multiline else AUDIT_WAIT
+        self._arrived: deque[tuple[int, float]] = deque()
+        self._unended: deque[int] = deque(maxlen=_SPLIT_KNOWN)
         self.position = position
         self.before = before
         self.skipping = skipping
@@ -48,6 +59,7 @@ class Lines:
         self.too_long = 0
         self.overflowed = 0
         self.holes = 0
+        self.split = 0
 
     @property
     def read_to(self) -> int:
@@ -62,25 +74,53 @@ class Lines:
     @property
     def holding(self) -> bool:
         """Whole lines are held back because the next line may belong to them."""
-        return self._joiner is not None and b"\n" in self.carry
+        return (self._joiner is not None or self._audit) and b"\n" in self.carry
 
-    def feed(self, data: bytes) -> Cut | None:
-        """Take the next bytes; what became complete by them."""
+    @property
+    def due(self) -> float | None:
+        """When what is held back is to be given out by `flush`, by the clock of `feed`; None: nothing is."""
+        if not self.holding or not self._arrived:
+            return None
+        # Joined lines wait for the next one; those of audit not longer than it takes to write them.
+        return (self._arrived[0] if self._audit else self._arrived[-1])[1] + self._wait
+
+    def feed(self, data: bytes, now: float = 0.0) -> Cut | None:
+        """Take the next bytes; what became complete by them. now: seconds of any clock that only goes on."""
         seen = len(self.carry)
         self.carry += data
         if self.skipping and not self._skip():
             return None
-        if seen > len(self.carry) or self._joiner is not None:
+        if self.before.endswith(b"\0") and self.carry.startswith(b"\0"):
+            # The hole goes on: no line begins before its end.
+            self._hole(len(self.carry) - len(self.carry.lstrip(b"\0")))
             seen = 0
+        if seen > len(self.carry) or self._joiner is not None or self._audit:
+            seen = 0
+            self._note_arrival(now)
         last = self.carry.rfind(b"\n", seen)
         if last < 0:
             return self._overlong()
         # A line too long never joins the record before it (max_bytes < max_record), so that need not wait for it.
         return self._complete(last + 1, hold=len(self.carry) - last - 1 <= self._limit + 1)
 
-    def flush(self) -> Cut | None:
-        """Give out whole lines that were held back."""
-        return self._complete(self.carry.rfind(b"\n") + 1, hold=False) if self.holding else None
+    def flush(self, now: float) -> Cut | None:
+        """Give out the whole lines that were held back long enough."""
+        due = self.due
+        if due is None or due > now:
+            return None
+        if not self._audit:
+            return self._complete(self.carry.rfind(b"\n") + 1, hold=False)
+        settled = self.position
+        while self._arrived and self._arrived[0][1] + self._wait <= now:
+            settled, _ = self._arrived.popleft()
+        return self._complete(self.carry.rfind(b"\n") + 1, hold=True, settled=settled - self.position)
+
+    def _note_arrival(self, now: float) -> None:
+        if self._arrived and (not self._audit or now - self._arrived[-1][1] < self._wait / 16):
+            # Few of them, however small the pieces.
+            _, at = self._arrived.pop()
+            now = at if self._audit else now
+        self._arrived.append((self.read_to, now))
 
     def finish(self) -> Cut | None:
         """The stream has ended: give out everything, a half-written last line too."""
@@ -93,6 +133,8 @@ class Lines:
         gone, self.carry = self.carry[:size], self.carry[size:]
         self.before = gone[-BEFORE:] if len(gone) >= BEFORE else (self.before + gone)[-BEFORE:]
         self.position += size
+        while self._arrived and self._arrived[0][0] <= self.position:
+            self._arrived.popleft()
         return gone
 
     def _skip(self) -> bool:
@@ -125,8 +167,8 @@ class Lines:
         self.holes += size
         self._advance(size)
 
-    def _complete(self, size: int, *, hold: bool) -> Cut | None:
-        """Records of the first `size` bytes of the carry."""
+    def _complete(self, size: int, *, hold: bool, settled: int = 0) -> Cut | None:
+        """Records of the first `size` bytes of the carry; of audit, those of the first `settled` wait no longer."""
         block = self.carry[:size]
         starts, ends = split_lines(block)
         long = np.flatnonzero(ends - starts > self._limit)
@@ -139,6 +181,9 @@ class Lines:
             if end - start - hole > self._limit:
                 ends[row] = start + hole + self._limit
                 self.too_long += 1
+        if self._audit:
+            settled = int(np.searchsorted(ends, settled))
+            return self._events(arrange(block, starts, ends, final=not hold, settled=settled), starts, size)
         if self._joiner is not None:
             firsts, overflowed = self._joiner.join(block, starts, ends)
             lasts = np.append(firsts[1:], len(starts)) - 1
@@ -152,3 +197,17 @@ class Lines:
         if not len(starts):
             return None
         return Cut(block, starts, ends, position + starts)
+
+    def _events(self, events: Arranged, starts: Int64, size: int) -> Cut | None:
+        """Joined events of audit; the lines of those that may go on stay in the carry."""
+        position = self.position
+        self._advance(int(starts[events.lines]) if events.lines < len(starts) else size)
+        if not len(events.starts):
+            return None
+        ends = np.minimum(events.ends, events.starts + self._limit)
+        self.too_long += int(np.count_nonzero(ends < events.ends)) + events.cut
+        if self._unended:
+            late = np.isin(events.ids, np.array(self._unended, dtype=np.uint64))
+            self.split += int(np.count_nonzero(late & (events.ids != 0)))
+        self._unended.extend(events.ids[~events.ended][-_SPLIT_KNOWN:].tolist())
+        return Cut(events.block, events.starts, ends, position + starts[events.firsts])

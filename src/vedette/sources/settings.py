@@ -97,6 +97,8 @@ class LineSettings(Settings):
     def _joined_fit(self) -> Self:
         if self.multiline and self.multiline.max_bytes >= self.max_record:
             raise ValueError("multiline.max_bytes must be below max_record")
+        if self.multiline and self.format is RecordFormat.AUDIT:
+            raise ValueError("multiline is not for the format audit: its lines are joined by event")
         return self
 
 

@@ -11,7 +11,7 @@ from vedette.model.clock import Clock
 from vedette.model.protocols import Counter, Emit
 from vedette.model.reasons import DropReason
 from vedette.sources.lines import Cut, Lines
-from vedette.sources.settings import StdinSettings, seconds, zone_name
+from vedette.sources.settings import StdinSettings, zone_name
 
 CHUNK = 1 << 20
 
@@ -28,7 +28,6 @@ class StdinSource:
         self.name = "stdin"
         self._settings = settings
         self._timezone = zone_name(settings.timezone)
-        self._flush = seconds(settings.multiline.flush) if settings.multiline else None
         self._host_id = host_id
         self._clock = clock
         self._counter = counter
@@ -40,14 +39,15 @@ class StdinSource:
     async def run(self, emit: Emit) -> None:
         """Read and emit until the end of the input."""
         self.begun.set()
+        clock = asyncio.get_running_loop().time
         while True:
             if not await self._readable():
-                await self._give(emit, self._lines.flush())
+                await self._give(emit, self._lines.flush(clock()))
                 continue
             data = os.read(self._descriptor, CHUNK)
             if not data:
                 break
-            await self._give(emit, self._lines.feed(data))
+            await self._give(emit, self._lines.feed(data, clock()))
         await self._give(emit, self._lines.finish())
 
     async def _readable(self) -> bool:
@@ -60,7 +60,7 @@ class StdinSource:
             await asyncio.sleep(0)
             return True  # a regular file: always readable, and not for epoll
         try:
-            async with asyncio.timeout(self._flush if self._lines.holding else None):
+            async with asyncio.timeout_at(self._lines.due):
                 await ready.wait()
         except TimeoutError:
             return False
@@ -74,7 +74,9 @@ class StdinSource:
         dropped = {reason.value: n for reason, n in found.items() if n}
         for reason, n in dropped.items():
             self._counter.add("source_dropped", reason, n)
-        lines.too_long = lines.overflowed = lines.holes = 0
+        if lines.split:
+            self._counter.add("source_audit_split", n=lines.split)
+        lines.too_long = lines.overflowed = lines.holes = lines.split = 0
         if cut is None:
             return
         number, self._number = self._number, self._number + 1
