@@ -139,3 +139,23 @@ def test_what_could_not_be_read_leaves_nothing_sure(tmp_path: Path):
     assert verdict(found, OPEN) == (FirewallVerdict.UNKNOWN, "iptables-save is not installed")
     told = claims(found, "fw")
     assert (told.openings, told.unread) == ([], ("iptables-save is not installed",))
+
+
+def test_where_nft_is_not_installed_iptables_is_asked_and_where_neither_is_nothing_is_sure(tmp_path: Path):
+    printed = {"iptables-save": PRINTED, "ip6tables-save": b""}
+
+    def run(program: Sequence[str]) -> bytes:
+        if program[0] not in printed:
+            raise FileNotFoundError(program[0])
+        return printed[program[0]]
+
+    found = live_ruleset(proc=tmp_path, run=run)
+    assert (found.unread, [one.family for one in found.tables]) == ((), ["ip"])
+    printed["ip6tables-save"] = b"# Table `x' is incompatible, use 'nft' tool.\n"
+    (said,) = live_ruleset(proc=tmp_path, run=run).unread
+    assert "nft alone can show" in said
+    printed.clear()
+    assert verdict(live_ruleset(proc=tmp_path, run=run), OPEN) == (
+        FirewallVerdict.UNKNOWN,
+        "iptables-save is not installed (hint: install it, or nft)",
+    )

@@ -39,7 +39,9 @@ _LARGEST = 64 * 1024 * 1024
 _SECONDS = 30.0
 
 Run = Callable[[Sequence[str]], bytes]
-"""Runs a program to its end and gives what it printed; ConfigError says what is wrong with it."""
+"""Runs a program to its end and gives what it printed; ConfigError says what is wrong with it, FileNotFoundError that
+it is not installed."""
+_INCOMPATIBLE = b"is incompatible, use 'nft' tool"
 
 
 class FirewallWords(BaseModel):
@@ -180,6 +182,10 @@ def live_ruleset(place: Place | None = None, *, proc: Path = Path("/proc"), run:
     marks = False
     try:
         found = parse_nftables(run(NFT), " ".join(NFT))
+    except FileNotFoundError:
+        # Where there is no nft, iptables is what is left to have made rules with.
+        for family, program in SAVE.items():
+            tables, marks = _add(run, program, family, tables, marks, unread)
     except ConfigError as error:
         unread.append(str(error))
     else:
@@ -209,9 +215,14 @@ def _add(
 ) -> tuple[list[Table], bool]:
     try:
         raw = run(program)
-        if not raw.strip():
+        if _INCOMPATIBLE in raw:
+            unread.append(f"{program[0]} says that there are rules which nft alone can show (hint: install nft)")
+        if not any(line.startswith(b"*") for line in raw.splitlines()):
             return tables, marks  # no table of that family
         found = parse_iptables(raw, " ".join(program), family)
+    except FileNotFoundError:
+        unread.append(f"{program[0]} is not installed (hint: install it, or nft)")
+        return tables, marks
     except ConfigError as error:
         unread.append(str(error))
         return tables, marks
@@ -226,14 +237,12 @@ def _of_iptables(table: Table) -> bool:
 
 
 def _run(program: Sequence[str]) -> bytes:
-    words = " ".join(program)
-    try:
-        done = run(program, timeout=_SECONDS)
-    except FileNotFoundError:
-        raise ConfigError(f"{program[0]} is not installed", hint="install it, or name a file") from None
+    done = run(program, timeout=_SECONDS)
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ConfigError(f"{words}: exit {done.returncode}: {said[0] if said else ''}", hint="needs CAP_NET_ADMIN")
+        raise ConfigError(
+            f"{' '.join(program)}: exit {done.returncode}: {said[0] if said else ''}", hint="needs CAP_NET_ADMIN"
+        )
     return done.stdout
 
 

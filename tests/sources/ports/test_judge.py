@@ -134,3 +134,77 @@ def test_the_inside_tells_a_firewall_from_a_dead_service():
     ]
     loopback = replace(listener, address="127.0.0.1")
     assert (DriftKind.MUST_ANSWER, 443, Level.HIGH) in kinds(survey(80), inside=(InsideView("web", NOW, (loopback,)),))
+
+
+def advice(*open_ports: int, inside: InsideView, **more: object) -> dict[int, tuple[DriftKind, Level, str]]:
+    return {
+        one.port: (one.kind, one.level, one.advice) for one in judge(POLICY, [survey(*open_ports, **more)], [inside])
+    }
+
+
+def test_a_service_that_must_answer_and_is_filtered_pages_and_one_that_may_does_not():
+    listener = Listener("web", "0.0.0.0", 443, Protocol.TCP, firewall=FirewallVerdict.REJECTED, firewall_rule="a rule")
+    found = advice(inside=InsideView("web", NOW, (listener, replace(listener, port=80))))
+    assert {port: found[port][:2] for port in (80, 443)} == {
+        80: (DriftKind.LISTENING_BUT_FILTERED, Level.LOW),
+        443: (DriftKind.LISTENING_BUT_FILTERED, Level.HIGH),
+    }
+    assert found[443][2].endswith("the host's own firewall keeps it shut: a rule")
+
+
+@pytest.mark.parametrize(
+    ("firewall", "wanted"),
+    [
+        (FirewallVerdict.ACCEPTED, "lets it in; something on the way refuses"),
+        (FirewallVerdict.LIMITED_TO_SOURCES, "lets only some sources in; this vantage is none of them"),
+        (FirewallVerdict.UNKNOWN, "a firewall, or a full queue; what the host's own firewall does is not known"),
+    ],
+)
+def test_where_a_listener_is_kept_from_those_who_may_reach_it(firewall: FirewallVerdict, wanted: str):
+    listener = Listener("web", "0.0.0.0", 443, Protocol.TCP, process="nginx", firewall=firewall)
+    assert wanted in advice(80, inside=InsideView("web", NOW, (listener,)))[443][2]
+
+
+def test_a_service_that_does_not_answer_is_told_by_what_is_there_instead():
+    inside = InsideView("web", NOW, (), addresses=frozenset(("192.0.2.1",)))
+    assert advice(80, inside=inside)[443][2].endswith("nothing listens on the host: start the service")
+    other = Listener("web", "127.0.0.1", 443, Protocol.TCP, process="nginx")
+    found = advice(80, inside=replace(inside, listeners=(other,)))[443]
+    assert found[0] is DriftKind.MUST_ANSWER
+    assert found[2].endswith("nginx listens, but it is bound to 127.0.0.1 alone")
+    assert advice(80, inside=replace(inside, complete=False))[443][2].endswith(
+        "start the service, or look at the firewall"
+    )
+
+
+def test_an_old_view_does_not_say_that_nothing_listens():
+    old = InsideView("web", NOW - 3_600_000_000)
+    assert advice(80, 443, inside=old) == {}
+    assert {port: one[0] for port, one in advice(80, 443, inside=replace(old, at=NOW)).items()} == {
+        80: DriftKind.OPEN_WITHOUT_LISTENER,
+        443: DriftKind.OPEN_WITHOUT_LISTENER,
+    }
+
+
+def test_an_open_port_against_policy_names_who_listens_or_that_nobody_does():
+    listener = Listener("web", "0.0.0.0", 22, Protocol.TCP, process="sshd", pid=7, unit="ssh.service")
+    known = (replace(listener, port=80), replace(listener, port=443), listener)
+    kind, _, text = advice(22, 80, 443, inside=InsideView("web", NOW, known))[22]
+    assert kind is DriftKind.OPEN_NOT_ALLOWED
+    assert "sshd (pid 7, ssh.service)" in text
+    _, _, text = advice(22, 80, 443, inside=InsideView("web", NOW, known[:2]))[22]
+    assert "nothing on the host itself listens, something in front of it answers" in text
+    published = replace(listener, published=True, namespace="c1")
+    assert "loopback" not in advice(22, inside=InsideView("web", NOW, (published,)))[22][2]
+
+
+def test_what_the_inside_knows_of_what_cannot_be_told_from_outside_is_said():
+    inside = InsideView("web", NOW, (Listener("web", "0.0.0.0", 443, Protocol.TCP, process="nginx"),))
+    silent = Observation(
+        "web", "192.0.2.1", 443, Protocol.TCP, PortState.UNKNOWN, "world1", NOW, 1, SeenWhy.NO_RESPONSE
+    )
+    found = advice(80, inside=inside, observations=(silent,))
+    assert "from inside: nginx listens" in found[443][2]
+    down = advice(inside=inside, condition=TargetCondition.DOWN, rest=PortState.UNKNOWN)
+    assert down[0][0] is DriftKind.COULD_NOT_TELL
+    assert down[0][2] == "its own agent says that it is up, 1 listeners: look at the way there"
