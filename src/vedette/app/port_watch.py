@@ -16,7 +16,7 @@ from vedette.sources.ports.watch import Asked, Looked
 from vedette.sources.settings import PortsSettings
 
 POLICY = "policy"
-"""Host name of a drift that is about the policy as a whole."""
+"""Host name of a drift that is about the policy, or the look, as a whole."""
 _SETTLES = 0.5
 """Seconds after which a file that somebody is writing is whole."""
 
@@ -43,14 +43,19 @@ class PortLook:
         if asked is None or policy is None:
             policy, broken = self._read_anew(stop)
             drifts += broken
-        checked = check_ports(
-            policy,
-            self.clock,
-            vantage=self._vantage(policy),
-            limits=Limits(rate=self.settings.rate),
-            asked=asked,
-            stop=stop,
-        )
+        vantage = self._vantage(policy)
+        try:
+            checked = check_ports(
+                policy,
+                self.clock,
+                vantage=vantage,
+                limits=Limits(rate=self.settings.rate),
+                asked=asked,
+                stop=stop,
+            )
+        except OSError as error:
+            # Out of descriptors, for example; the next look may well succeed.
+            return Looked(policy, (), (*drifts, self._blind(vantage, error)), whole=False)
         drifts += checked.drifts
         return Looked(checked.policy, checked.surveys, tuple(drifts), whole=asked is None)
 
@@ -92,5 +97,22 @@ class PortLook:
             PortState.UNKNOWN,
             SeenWhy.NOT_PROBED,
             f"the policy cannot be read, what it said before holds: {error}",
+            self.clock.now(),
+        )
+
+    def _blind(self, vantage: Vantage, error: OSError) -> Drift:
+        kind = DriftKind.COULD_NOT_TELL
+        return Drift(
+            kind,
+            DRIFT_LEVELS[kind],
+            POLICY,
+            vantage.name,
+            0,
+            Protocol.TCP,
+            vantage.name,
+            None,
+            PortState.UNKNOWN,
+            SeenWhy.LOCAL_LIMIT,
+            f"nothing can be looked at from here: {error}",
             self.clock.now(),
         )

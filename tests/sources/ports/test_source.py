@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.sources.collecting import Collected, Counts, running
-from tests.sources.ports.test_watch import USUAL, WHOLE, looked
+from tests.sources.ports.test_watch import POLICY, USUAL, WHOLE, looked
 
 from vedette.model.batch import RecordFormat, Trust
 from vedette.model.clock import SystemClock
@@ -39,7 +39,9 @@ def source(world: World, cursor: str = "", counts: Counts | None = None, **words
     settings = PortsSettings.model_validate(
         {"policy": Path("/etc/ports.yml"), "every": "20ms", "critical_every": "1h", "confirm_after": "1ms", **words}
     )
-    return PortsSource(settings, world, host_id="h", clock=SystemClock(), counter=counts or Counts(), cursor=cursor)
+    return PortsSource(
+        settings, world, policy=POLICY, host_id="h", clock=SystemClock(), counter=counts or Counts(), cursor=cursor
+    )
 
 
 def told(got: Collected) -> list[tuple[str, int]]:
@@ -90,12 +92,51 @@ async def test_short_looks_ask_for_what_must_answer_while_a_whole_one_is_far_off
     assert PortRange(443, 443) in asked["web", Protocol.TCP]
 
 
-async def test_a_look_that_fails_ends_the_source_loudly() -> None:
-    def broken(asked: Asked | None, stop: threading.Event) -> Looked:
-        raise OSError(24, "too many open files")
+async def test_what_must_answer_is_looked_at_while_the_first_whole_look_still_goes_on() -> None:
+    """That of many hosts takes its time, after a restart too."""
+    done = threading.Event()
 
-    world = World()
-    failing = source(world)
-    failing._look = broken
+    class Slow(World):
+        def __call__(self, asked: Asked | None, stop: threading.Event) -> Looked:
+            if asked is None:
+                done.wait(10)
+            return super().__call__(asked, stop)
+
+    world = Slow(80)
+    async with running(source(world, every="1h", critical_every="5ms")) as got:
+        await got.until(lambda got: told(got) == [("port-drifted", 443)])
+        assert None not in world.looks
+        done.set()
+        await got.until(lambda got: None in world.looks)
+
+
+async def test_a_whole_look_does_not_tell_again_what_a_short_one_saw_end_while_it_was_confirmed() -> None:
+    class Turning(World):
+        """8080 is shut just after the second whole look saw it, and is none of those that prove life."""
+
+        def __call__(self, asked: Asked | None, stop: threading.Event) -> Looked:
+            began = SystemClock().now()
+            seen = super().__call__(asked, stop)
+            if asked is None and self.looks.count(None) == 2:
+                self.ports = (22, 23, *USUAL, 9090)
+                seen = looked(*self.ports, 8080, started_at=began)
+                stop.wait(0.04)
+            return seen
+
+    world = Turning(22, 23, *USUAL, 8080)
+    async with running(source(world, every="50ms", critical_every="5ms", confirm_after="60ms")) as got:
+        await got.until(lambda got: ("port-drift-ended", 8080) in told(got) and ("port-drifted", 9090) in told(got))
+        await asyncio.sleep(0.1)
+    assert [action for action, port in told(got) if port == 8080] == ["port-drifted", "port-drift-ended"]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+async def test_a_look_that_fails_ends_the_source_loudly_and_as_what_it_is(at: int) -> None:
+    class Broken(World):
+        def __call__(self, asked: Asked | None, stop: threading.Event) -> Looked:
+            if len(self.looks) + 1 == at:
+                raise OSError(24, "too many open files")
+            return super().__call__(asked, stop)
+
     with pytest.raises(OSError, match="too many"):
-        await failing.run(Collected().emit)
+        await source(Broken(*USUAL), critical_every="5ms").run(Collected().emit)

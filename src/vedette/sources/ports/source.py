@@ -39,12 +39,14 @@ class PortsSource:
         settings: PortsSettings,
         look: Look,
         *,
+        policy: PortPolicy,
         host_id: str,
         clock: Clock,
         counter: Counter,
         cursor: str = "",
         chance: random.Random | None = None,
     ) -> None:
+        """policy: as it is now; each whole look brings the one that then holds. StateError for a newer cursor."""
         self.name = NAME
         self.begun = asyncio.Event()
         self._settings = settings
@@ -56,17 +58,20 @@ class PortsSource:
         self._said = self._watch.cursor()
         self._chance = chance or random.SystemRandom()
         self._number = 0
-        self._policy: PortPolicy | None = None
+        self._policy = policy
         self._stop = threading.Event()
+        self._judging = asyncio.Lock()
+        """Looks overlap; what one of them doubts and finds out must not change meanwhile."""
 
     async def run(self, emit: Emit) -> None:
-        """Look and emit until cancelled; a look under way is then ended early."""
+        """Look and emit until cancelled, a look under way is then ended early; raises what ended a look for good."""
         self.begun.set()
         try:
-            await self._round(emit, None)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch_critical(emit))
-                await self._watch_all(emit)
+                tasks.create_task(self._watch_all(emit))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
         finally:
             self._stop.set()
 
@@ -76,37 +81,37 @@ class PortsSource:
         every = seconds(self._settings.every)
         began = loop.time()
         while True:
-            await asyncio.sleep(self._varied(every) - (loop.time() - began))
             began = loop.time()
             await self._round(emit, None)
-            if loop.time() - began > every:
+            took = loop.time() - began
+            if took > every:
                 self._counter.add("port_looks_late")
-                log.warning("ports: a whole look takes longer than `every`", seconds=round(loop.time() - began))
+                log.warning("ports: a whole look takes longer than `every`", seconds=round(took))
+            await asyncio.sleep(self._varied(every) - took)
 
     async def _watch_critical(self, emit: Emit) -> None:
         while True:
             await asyncio.sleep(self._varied(seconds(self._settings.critical_every)))
-            assert self._policy is not None
             if asked := self._watch.wanted(self._policy):
                 await self._round(emit, asked)
 
-    async def _round(self, emit: Emit, asked: Asked | None) -> Looked:
+    async def _round(self, emit: Emit, asked: Asked | None) -> None:
         looked = await asyncio.to_thread(self._look, asked, self._stop)
-        again: Looked | None = None
-        if asked is None:
-            self._policy = looked.policy
-        if doubtful := self._watch.doubtful(looked):
-            await asyncio.sleep(seconds(self._settings.confirm_after))
-            again = await asyncio.to_thread(self._look, doubtful, self._stop)
-        self._counter.add("port_looks", "whole" if asked is None else "short")
-        now = self._clock.now()
-        first = self._watch.position
-        records = self._watch.take(looked, again, now)
-        cursor = self._watch.cursor()
-        if records or cursor != self._said:
-            await emit(self._batch(records, first, cursor, now))
-            self._said = cursor
-        return looked
+        async with self._judging:
+            again: Looked | None = None
+            if looked.whole:
+                self._policy = looked.policy
+            if doubtful := self._watch.doubtful(looked):
+                await asyncio.sleep(seconds(self._settings.confirm_after))
+                again = await asyncio.to_thread(self._look, doubtful, self._stop)
+            self._counter.add("port_looks", "whole" if asked is None else "short")
+            now = self._clock.now()
+            first = self._watch.position
+            records = self._watch.take(looked, again, now)
+            cursor = self._watch.cursor()
+            if records or cursor != self._said:
+                self._said = cursor
+                await emit(self._batch(records, first, cursor, now))
 
     def _batch(self, records: list[Record], first: int, cursor: str, now: int) -> Batch:
         lines = [encode(one) for one in records]

@@ -1,0 +1,39 @@
+"""The look behind the source `ports`, where looking itself fails.
+Counterpart: src/vedette/app/port_watch.py."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from vedette.app import port_watch
+from vedette.app.port_watch import PortLook
+from vedette.model.clock import HOUR, SystemClock
+from vedette.sources.ports.watch import Watch
+from vedette.sources.settings import PortsSettings
+
+POLICY = "version: 1\nown_networks: [127.0.0.0/8]\nprobe: {tcp: 9}\nhosts: {here: {addresses: [127.0.0.1]}}\n"
+
+
+def test_a_look_that_the_machine_does_not_allow_is_no_pass_and_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ports.yml").write_text(POLICY)
+    look = PortLook(PortsSettings(policy=tmp_path / "ports.yml"), SystemClock())
+    watch, now, stop = Watch(too_long=HOUR), look.clock.now(), threading.Event()
+    assert watch.take(look(None, stop), None, now) == []
+
+    def fails(*_args: object, **_words: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(port_watch, "check_ports", fails)
+        [told] = watch.take(look(None, stop), None, now)
+        assert told["message"].endswith("nothing can be looked at from here: [Errno 24] Too many open files")
+        assert told["vedette"]["ports"]["kind"] == "could-not-tell"
+        [longer] = watch.take(look({}, stop), None, now + HOUR)
+        assert longer["vedette"]["ports"]["kind"] == "could-not-tell-too-long"
+    ended = watch.take(look(None, stop), None, now + HOUR)
+    assert [one["event"]["action"] for one in ended] == ["port-drift-ended"] * 2
