@@ -94,8 +94,6 @@ def test_a_hole_does_not_take_the_line_after_it_along():
 def test_a_hole_is_passed_over_to_its_end_wherever_it_is_cut():
     hole = b"\n" + b"\0" * 1027 + b"after\n"
     assert read(SMALL, hole)[0] == read(SMALL, hole[:1027], hole[1027:])[0] == [(0, b""), (1028, b"after")]
-    begun = Lines(SMALL, position=1027, before=hole[1000:1027])
-    assert records(begun.feed(hole[1027:])) == [(1028, b"after")]
 
 
 def test_nul_and_invalid_utf8_pass_through():

@@ -60,6 +60,7 @@ class Lines:
         self.overflowed = 0
         self.holes = 0
         self.split = 0
+        self._in_hole = False
 
     @property
     def read_to(self) -> int:
@@ -90,9 +91,10 @@ class Lines:
         self.carry += data
         if self.skipping and not self._skip():
             return None
-        if self.before.endswith(b"\0") and self.carry.startswith(b"\0"):
-            # The hole goes on: no line begins before its end.
+        if self._in_hole:
+            # No line begins before its end.
             self._hole(len(self.carry) - len(self.carry.lstrip(b"\0")))
+            self._in_hole = not self.carry
             seen = 0
         if seen > len(self.carry) or self._joiner is not None or self._audit:
             seen = 0
@@ -152,6 +154,7 @@ class Lines:
         hole = len(self.carry) - len(self.carry.lstrip(b"\0"))
         if hole and len(self.carry) - hole <= self._limit + 1:
             self._hole(hole)
+            self._in_hole = not self.carry
             return None
         if hole:
             self._hole(hole)
