@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import IO
 
 _LOOK_EVERY = 0.1
-"""Seconds between two looks at `stop`, and at a program that has closed its output and goes on."""
+"""Seconds between two looks at `stop` and at the program itself."""
+_LOOK_SOON = 0.005
+"""The same once it has closed its output, which most do as they end."""
 _CHUNK = 65_536
 
 
@@ -61,51 +63,52 @@ def run_bounded(
         env=dict(environment),
         start_new_session=True,
     )
-    with process:
-        try:
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_limit, file_limit))
-                resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
-            return _gathered(process, timeout, output_limit, stop)
-        finally:
-            # The group outlives its leader while anything in it runs, and its number is not given away meanwhile.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_limit, file_limit))
+            resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
+        stdout, stderr, why = _gathered(process, timeout, output_limit, stop)
+    finally:
+        # Its leader is not reaped before, so that the group's number cannot be somebody else's by now.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with process:
+            code = process.wait()
+    return Ended(code, stdout, stderr, why == "time", why == "output", why == "stop")
 
 
 def _gathered(
     process: subprocess.Popen[bytes], timeout: float, output_limit: int, stop: threading.Event | None
-) -> Ended:
+) -> tuple[bytes, bytes, str]:
+    """What it wrote until it ended, and why it must be ended now where it did not by itself."""
     assert process.stdout is not None
     assert process.stderr is not None
     kept = {process.stdout: bytearray(), process.stderr: bytearray()}
     deadline = time.monotonic() + timeout
-    timed_out = cut = stopped = False
+    why = ""
     with selectors.DefaultSelector() as selector:
         for stream in kept:
             os.set_blocking(stream.fileno(), False)
             selector.register(stream, selectors.EVENT_READ, stream)
-        while True:
+        while not why:
             left = deadline - time.monotonic()
-            stopped = stop is not None and stop.is_set()
-            timed_out = left <= 0
-            if timed_out or cut or stopped:
-                break
-            ready = selector.select(min(left, _LOOK_EVERY))
+            ready = selector.select(max(min(left, _LOOK_EVERY if selector.get_map() else _LOOK_SOON), 0))
             for key, _ in ready:
-                cut |= _read(key.data, kept[key.data], output_limit, selector)
-            if not ready and process.poll() is not None:
+                if _read(key.data, kept[key.data], output_limit, selector):
+                    why = "output"
+            if not ready and _exited(process):
                 # What it left running may hold its streams open; nothing more is asked of that.
                 break
-            if not selector.get_map():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(min(max(left, 0.0), _LOOK_EVERY))
-                    break
-    if timed_out or cut or stopped:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    code = process.wait()
-    return Ended(code, bytes(kept[process.stdout]), bytes(kept[process.stderr]), timed_out, cut, stopped)
+            if stop is not None and stop.is_set():
+                why = "stop"
+            elif left <= 0:
+                why = "time"
+    return bytes(kept[process.stdout]), bytes(kept[process.stderr]), why
+
+
+def _exited(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended; it is not reaped."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _read(stream: IO[bytes], kept: bytearray, limit: int, selector: selectors.BaseSelector) -> bool:

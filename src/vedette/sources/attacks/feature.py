@@ -38,13 +38,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is run as one: the steps of its background first. tags: its own and its feature's, with `@`."""
+    """What is run as one: the steps of its background first. tags: its own and its feature's, with `@`.
+
+    remarks: the lines of descriptions before its steps, which Gherkin takes for words to people.
+    """
 
     feature: str
     name: str
     tags: tuple[str, ...]
     at: Location
     steps: tuple[Step, ...]
+    remarks: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,10 @@ def read_feature(raw: bytes, file: str) -> tuple[list[Scenario], list[Problem]]:
     feature = document.get("feature")
     if not feature:
         return [], [Problem(Location(file, 1), "no feature", "begin with `Feature:` and a name")]
-    problems, nodes = _looked_over(feature, file)
+    problems, nodes, remarks = _looked_over(feature, file, text.splitlines())
     if problems:
-        return [], problems
+        # What a misspelt keyword made of a step is said as well: it may be why a scenario has none.
+        return [Scenario(feature["name"], "", (), _at(feature, file), (), tuple(remarks))], problems
     document["uri"] = file
     scenarios = []
     rows: dict[str, int] = {}
@@ -101,6 +106,7 @@ def read_feature(raw: bytes, file: str) -> tuple[list[Scenario], list[Problem]]:
                 tuple(dict.fromkeys(tag["name"] for tag in pickle["tags"])),
                 _at(nodes[row[0]] if row else scenario, file),
                 tuple(_step(step, nodes, file) for step in pickle["steps"]),
+                tuple(remarks),
             )
         )
     return scenarios, []
@@ -116,13 +122,15 @@ def _at(node: Any, file: str) -> Location:
     return Location(file, node["location"]["line"])
 
 
-def _looked_over(feature: Any, file: str) -> tuple[list[Problem], dict[str, Any]]:
-    """What Gherkin allows and says nothing; and every scenario, step and row by its id."""
+def _looked_over(feature: Any, file: str, lines: list[str]) -> tuple[list[Problem], dict[str, Any], list[Step]]:
+    """What Gherkin allows and says nothing; every scenario, step and row by its id; and the lines of descriptions."""
     problems: list[Problem] = []
+    remarks: list[Step] = []
     nodes: dict[str, Any] = {}
     found = total = 0
     for node, before in _scenarios(feature["children"], 0):
         steps = node.get("steps", ())
+        remarks += _remarks(node, file, lines)
         nodes.update((step["id"], step) for step in steps)
         if "examples" not in node:
             continue
@@ -143,7 +151,17 @@ def _looked_over(feature: Any, file: str) -> tuple[list[Problem], dict[str, Any]
         problems.append(Problem(_at(feature, file), "no scenario"))
     if total > STEP_LIMIT:
         problems.append(Problem(_at(feature, file), f"more than {STEP_LIMIT} steps to run", "split the file"))
-    return problems, nodes
+    return problems, nodes, remarks
+
+
+def _remarks(node: Any, file: str, lines: list[str]) -> Iterator[Step]:
+    """The lines of a description. Gherkin gives them no place, and leaves comments out of them."""
+    number = node["location"]["line"]
+    for text in filter(None, (line.strip() for line in node["description"].splitlines())):
+        while number < len(lines) and lines[number].strip() != text:
+            number += 1
+        number += 1
+        yield Step(text, Location(file, number))
 
 
 def _scenarios(children: Any, before: int) -> Iterator[tuple[Any, int]]:

@@ -13,7 +13,8 @@ from vedette.text.regex import compile_re2
 
 MATCH_LIMIT = 1_000_000
 """Backtracking steps PCRE2 may take: a number and no clock, so that no verdict hangs on the machine."""
-_HEX = re.compile(r"\\(?:([hH])|(.))", re.DOTALL)
+_PIECE = re.compile(r"\\.|\[\^?\]?|\]|[^\\\[\]]+", re.DOTALL)
+_HEX = "0-9A-Fa-f"
 
 
 @lru_cache(256)
@@ -22,12 +23,32 @@ def compiled(pattern: str) -> Callable[[str], bool | None]:
 
     As in Ruby with `/m`: `^` and `$` are at every line, `.` takes a newline, `\h` is a hexadecimal digit.
     """
-    pattern = _HEX.sub(lambda found: {"h": "[0-9A-Fa-f]", "H": "[^0-9A-Fa-f]"}.get(found[1] or "", found[0]), pattern)
+    pattern = _with_hex_spelt_out(pattern)
     try:
         linear = compile_re2(f"(?m:{pattern})", dot_newline=True).search
     except ValueError:
         return _backtracking(pattern)
     return lambda text: linear(text) is not None
+
+
+def _with_hex_spelt_out(pattern: str) -> str:
+    r"""`\h` and `\H` as RE2 and PCRE2 write them: to PCRE2 they are spaces."""
+    if "\\h" not in pattern and "\\H" not in pattern:
+        return pattern
+    out, within = [], False
+    for piece in _PIECE.findall(pattern):
+        if piece == "\\h":
+            piece = _HEX if within else f"[{_HEX}]"
+        elif piece == "\\H":
+            if within:
+                raise ValueError("\\H within brackets")
+            piece = f"[^{_HEX}]"
+        elif piece[0] == "[":
+            within = True
+        elif piece == "]":
+            within = False
+        out.append(piece)
+    return "".join(out)
 
 
 def _backtracking(pattern: str) -> Callable[[str], bool | None]:

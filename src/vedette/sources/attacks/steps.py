@@ -273,8 +273,8 @@ def _alias(found: re.Match[str], step: Step) -> Action:
 
 def _zap_api(found: re.Match[str], step: Step) -> Action:
     _without(step)
-    host, documentation = found.groups()
-    where = f' -O "{host}"' if host is not None else ""
+    *host, documentation = found.groups()
+    where = f' -O "{host[0]}"' if host else ""
     return Launch("zap-api-scan", f'zap-api-scan -f openapi{where} -t "{documentation}"', step.at)
 
 
@@ -371,7 +371,7 @@ DEFINITIONS: Sequence[Definition] = (
         'I launch a "zap-api-scan" attack on the host "" whose documentation is available in ""',
     ),
     _define(
-        r'I launch an? "zap-api-scan" attack on a web service(x)? whose documentation is available in "(.*)"',
+        r'I launch an? "zap-api-scan" attack on a web service whose documentation is available in "(.*)"',
         _zap_api,
         'I launch a "zap-api-scan" attack on a web service whose documentation is available in ""',
     ),
@@ -461,10 +461,24 @@ def meant(step: Step) -> Action:
     raise StepError(f"unknown step: {step.text}", _nearest(step.text))
 
 
+def _lost(remark: Step) -> Problem | None:
+    """A line of a description that is a step but for its first word: Gherkin would leave it out and say nothing."""
+    word, _, rest = remark.text.partition(" ")
+    if not any(one.pattern.fullmatch(rest.strip()) for one in DEFINITIONS):
+        return None
+    near = get_close_matches(word, ("Given", "When", "Then", "And", "But"), 1, 0.5)
+    return Problem(remark.at, f"unknown keyword {word!r}", f"did you mean {near[0]!r}?" if near else "")
+
+
 def _nearest(text: str) -> str:
     """The known step nearest to `text`, what stands between quotes left alone."""
     quoted = re.findall(r'"([^"]*)"', text)
-    bare = {re.sub(r'"[^"]*"', '""', one.example): one.example for one in DEFINITIONS}
+    bare = {
+        re.sub(r'"[^"]*"', '""', words): words
+        for one in DEFINITIONS
+        for words in (one.example, one.example.replace(" should ", " should not "))
+        if one.pattern.fullmatch(words)
+    }
     near = get_close_matches(re.sub(r'"[^"]*"', '""', text), bare, 1, 0.6)
     if not near:
         return "docs/attacks.md lists the steps"
@@ -486,7 +500,7 @@ def recognise(scenario: Scenario) -> tuple[list[Meant], list[Problem]]:
     Commands are looked at with the names that steps before them give; values of the environment are not read.
     """
     out: list[Meant] = []
-    problems: list[Problem] = []
+    problems = [lost for remark in scenario.remarks if (lost := _lost(remark))]
     known: dict[str, str] = {}
     for step in scenario.steps:
         try:
