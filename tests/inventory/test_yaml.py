@@ -5,7 +5,18 @@ from textwrap import dedent
 
 import pytest
 
-from vedette.inventory.yaml import parse_policy, parse_until, policy_lines, read_policy, schema
+from vedette.inventory.ansible import AnsibleWords
+from vedette.inventory.kinds import KINDS
+from vedette.inventory.yaml import (
+    InventoryWords,
+    parse_policy,
+    parse_policy_file,
+    parse_until,
+    policy_lines,
+    read_policy,
+    schema,
+)
+from vedette.model.clock import HOUR, MINUTE
 from vedette.model.errors import ConfigError
 from vedette.model.ports import GATEWAYS, NOBODY, WORLD, Level, PortPolicy, PortRange, Protocol, Vantage
 from vedette.text.times import parse_rfc3339
@@ -196,6 +207,83 @@ def test_the_schema_names_every_key_of_the_file():
         "roles",
         "groups",
         "hosts",
+        "inventories",
     }
     assert "from" in made["$defs"]["PortWords"]["properties"]
     assert made["additionalProperties"] is False
+
+
+# ------------------------------------------------------------------------------------------------ inventories
+
+ASKING = """\
+version: 1
+own_networks: [192.0.2.0/24]
+only_on_gateways: [22/tcp]
+hosts:
+  web1: {addresses: [192.0.2.10], ports: {22/tcp: world, 80/tcp: gateways}}
+inventories:
+  - name: site
+    ansible: {inventory: hosts.yml}
+  - name: chef
+    stale_after: 10m
+    chef: {url: "https://chef.example.org/organizations/shop", user: vedette, key: {env: CHEF_KEY}}
+  - name: cloud
+    aws: {security_groups: sg.json, instances: instances.json}
+  - name: web1-firewall
+    firewall: {host: web1, file: ruleset.json}
+"""
+
+
+def test_inventories_are_named_with_their_kind_and_words():
+    found = parse_policy_file(ASKING.encode(), "ports.yml")
+    assert [(one.name, one.kind, one.stale_after) for one in found.inventories] == [
+        ("site", "ansible", HOUR),
+        ("chef", "chef", 10 * MINUTE),
+        ("cloud", "aws", HOUR),
+        ("web1-firewall", "firewall", HOUR),
+    ]
+    assert found.inventories[0].words == AnsibleWords(inventory="hosts.yml")
+    assert str(found.inventories[1].origin) == "ports.yml:9:5"
+    # Who is a gateway is not known before they are asked.
+    assert found.policy.hosts[0].name == "web1"
+
+
+def test_a_policy_that_asks_inventories_is_none_without_them():
+    with pytest.raises(ConfigError, match=r"ports.yml:7:5: asks the inventory site, which was not read"):
+        parse_policy(ASKING.encode(), "ports.yml")
+
+
+def test_every_kind_of_inventory_has_its_key_and_its_reader():
+    assert {name for name in InventoryWords.model_fields if name not in ("name", "stale_after")} == set(KINDS)
+    for name, kind in KINDS.items():
+        assert kind.words.__name__ in str(InventoryWords.model_fields[name].annotation)
+        assert set(kind.paths) <= set(kind.words.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("name: chef", "name: site", "ports.yml:9:5: site is there twice"),
+        ("name: site", "name: ../site", "inventories.0.name: String should match"),
+        ("10m", "never", "inventories.1.stale_after"),
+        ("    ansible: {inventory: hosts.yml}\n", "", "inventories.0: an inventory is of one kind"),
+        ("    aws:", "    ansible: {inventory: x}\n    aws:", "inventories.2: an inventory is of one kind"),
+        ("    ansible:", "    anisble:", "did you mean ansible?"),
+        ("inventory: hosts", "inventroy: hosts", "inventories.0.ansible"),
+        (", instances: instances.json", "", "nothing says which host has which group"),
+        ("{env: CHEF_KEY}", "secret", "inventories.1.chef.key"),
+    ],
+)
+def test_what_is_wrong_with_an_inventory_is_said_with_its_place(old: str, new: str, said: str):
+    assert old in ASKING
+    with pytest.raises(ConfigError) as caught:
+        parse_policy_file(ASKING.replace(old, new).encode(), "ports.yml")
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("ports.yml:")
+
+
+def test_an_address_that_begins_with_colons_is_a_host_too():
+    made = parse_policy(b'version: 1\nown_networks: ["::1"]\nhosts:\n  "::1": {}\n', "ports.yml")
+    assert made.hosts[0].addresses == ("::1",)
+    again = parse_policy("\n".join(policy_lines(made)).encode(), "again.yml")
+    assert (again.hosts[0].name, again.hosts[0].addresses) == ("::1", ("::1",))

@@ -18,18 +18,23 @@ M = TypeVar("M", bound=BaseModel)
 
 def read_document(path: Path, what: str) -> Document:
     """The one document of a file that only its owner's people may write; ConfigError else. what: "a port policy"."""
+    return parse_document(read_trusted(path), str(path), what)
+
+
+def read_trusted(path: Path, most: int = FILE_LIMIT) -> bytes:
+    """What stands in a file that only its owner's people may write, a byte more than `most` at the longest."""
     location = Location(str(path))
     try:
         with path.open("rb") as stream:
             mode = path.stat().st_mode
-            raw = stream.read(FILE_LIMIT + 1)
+            raw = stream.read(most + 1)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or error}", location=location) from None
     if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
         raise ConfigError(
             "everybody may write it, and with it what counts as right", location=location, hint="chmod o-w"
         )
-    return parse_document(raw, str(path), what)
+    return raw
 
 
 def parse_document(raw: bytes, file: str, what: str) -> Document:

@@ -11,8 +11,12 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
+from vedette.inventory.ansible import AnsibleWords
+from vedette.inventory.aws import AwsWords
+from vedette.inventory.chef_words import ChefWords
+from vedette.inventory.firewall import FirewallWords
 from vedette.inventory.port_words import (
     HOST_NAME,
     RESERVED,
@@ -49,6 +53,7 @@ from vedette.model.ports import (
 )
 from vedette.text.addresses import canonical, contains, parse_network
 from vedette.text.documents import Document, Path_
+from vedette.text.times import parse_duration, positive_duration
 
 WIDEST_V4, WIDEST_V6 = 8, 16
 """Shorter prefixes than these are nobody's own network."""
@@ -73,6 +78,12 @@ def _named_prefix(text: str) -> str:
     if parse_network(text).prefixlen == 0:
         raise ValueError(f"{text} is everybody (hint: write `from: {WORLD}`)")
     return text
+
+
+HostKey = Annotated[str, StringConstraints(pattern=r"^(::|[A-Za-z0-9_])[A-Za-z0-9_.:-]{0,252}$")]
+"""As `Name`, and an address that begins with colons."""
+InventoryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+"""A file is called after it."""
 
 
 class _Part(BaseModel):
@@ -118,6 +129,35 @@ class ProbeWords(_Part):
     udp: PortsOf | list[PortsOf] = []
 
 
+class InventoryWords(_Part):
+    """What else knows of hosts and ports, of one kind."""
+
+    name: InventoryName
+    stale_after: Annotated[str, AfterValidator(positive_duration)] = Field(
+        "1h", description="how old the last that is known of it may get before that is an alert"
+    )
+    ansible: AnsibleWords | None = None
+    aws: AwsWords | None = None
+    chef: ChefWords | None = None
+    firewall: FirewallWords | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> InventoryWords:
+        if len(list(self.kinds())) != 1:
+            raise ValueError(f"an inventory is of one kind (hint: {', '.join(KINDS)})")
+        return self
+
+    def kinds(self) -> Iterator[tuple[str, BaseModel]]:
+        """The kinds that are given, with their words: after validation it is one."""
+        for kind in KINDS:
+            words = getattr(self, kind)
+            if words is not None:
+                yield kind, words
+
+
+KINDS = tuple(name for name in InventoryWords.model_fields if name not in ("name", "stale_after"))
+
+
 class PolicyWords(_Part):
     """A port policy, version 1. What it does not allow may answer nobody."""
 
@@ -129,7 +169,29 @@ class PolicyWords(_Part):
     probe: ProbeWords = ProbeWords()
     roles: dict[Name, RoleWords] = {}
     groups: dict[Name, GroupWords] = {}
-    hosts: dict[Name, HostWords] = {}
+    hosts: dict[HostKey, HostWords] = {}
+    inventories: Annotated[list[InventoryWords], Field(max_length=256)] = Field(
+        [], description="what else is asked, and joined with what stands here"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """One entry of `inventories`. words: of its kind's class; stale_after: microseconds."""
+
+    name: str
+    kind: str
+    words: BaseModel
+    stale_after: int
+    origin: Location
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """What one file says itself, and whom it asks beside that. policy: not whole without the inventories."""
+
+    policy: PortPolicy
+    inventories: tuple[Inventory, ...] = ()
 
 
 def schema() -> dict[str, Any]:
@@ -138,14 +200,33 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
 
 
+def read_policy_file(path: Path) -> PolicyFile:
+    """What a policy file says; ConfigError with file:line:column for the first thing that is wrong with it."""
+    return _Reader(read_document(path, "port policy")).file()
+
+
+def parse_policy_file(raw: bytes, file: str) -> PolicyFile:
+    """What `raw` says; as `read_policy_file`."""
+    return _Reader(parse_document(raw, file, "port policy")).file()
+
+
 def read_policy(path: Path) -> PortPolicy:
-    """The policy in a file; ConfigError with file:line:column for the first thing that is wrong with it."""
-    return _Reader(read_document(path, "port policy")).policy()
+    """As `read_policy_file`, of a file that is the whole policy: ConfigError where it names inventories."""
+    return _whole(read_policy_file(path))
 
 
 def parse_policy(raw: bytes, file: str) -> PortPolicy:
     """The policy in `raw`; as `read_policy`."""
-    return _Reader(parse_document(raw, file, "port policy")).policy()
+    return _whole(parse_policy_file(raw, file))
+
+
+def _whole(file: PolicyFile) -> PortPolicy:
+    if file.inventories:
+        raise ConfigError(
+            f"asks the inventory {file.inventories[0].name}, which was not read: a part of a policy is none",
+            location=file.inventories[0].origin,
+        )
+    return file.policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +235,24 @@ class _Reader:
 
     document: Document
 
-    def policy(self) -> PortPolicy:
+    def file(self) -> PolicyFile:
         words = validated(PolicyWords, self.document)
+        inventories = tuple(self.inventories(words.inventories))
+        return PolicyFile(self.policy(words, whole=not inventories), inventories)
+
+    def inventories(self, words: Iterable[InventoryWords]) -> Iterator[Inventory]:
+        seen: set[str] = set()
+        for at, one in enumerate(words):
+            if one.name in seen:
+                raise self.wrong(f"{one.name} is there twice", "inventories", at, "name", hint="take another name")
+            seen.add(one.name)
+            ((kind, section),) = one.kinds()
+            yield Inventory(
+                one.name, kind, section, parse_duration(one.stale_after), self.at("inventories", at, "name")
+            )
+
+    def policy(self, words: PolicyWords, *, whole: bool) -> PortPolicy:
+        """What the file itself says. whole: no inventory adds to it, so that what depends on them can be judged."""
         own = tuple(parse_network(text) for text in words.own_networks)
         networks = {
             name: NamedNetwork(name, tuple(parse_network(text) for text in prefixes), self.at("networks", name))
@@ -170,9 +267,10 @@ class _Reader:
             self.known(group.roles, roles, "role", "groups", name, "roles")
         hosts = [self.host(name, host, words, roles, groups, networks, own) for name, host in words.hosts.items()]
         self.apart(hosts)
-        hosts = self.with_gateways(hosts, networks)
+        hosts = self.with_gateways(hosts, networks, whole)
         restricted = tuple(parse_port_key(key) for key in words.only_on_gateways)
-        self.bastions(hosts, restricted)
+        if whole:
+            self.bastions(hosts, restricted)
         return PortPolicy(
             own_networks=own,
             hosts=tuple(hosts),
@@ -252,7 +350,9 @@ class _Reader:
                     )
                 seen[text] = host
 
-    def with_gateways(self, hosts: list[HostExpectation], networks: dict[str, NamedNetwork]) -> list[HostExpectation]:
+    def with_gateways(
+        self, hosts: list[HostExpectation], networks: dict[str, NamedNetwork], whole: bool
+    ) -> list[HostExpectation]:
         """Every host with the names of the gateways it admits; the network made of them is added."""
         gateways = [one for one in hosts if one.gateway]
         networks[GATEWAYS] = NamedNetwork(
@@ -262,7 +362,7 @@ class _Reader:
         out = []
         for host in hosts:
             asked = next((one for one in host.openings if GATEWAYS in one.sources), None)
-            if asked is not None and not gateways:
+            if asked is not None and not gateways and whole:
                 raise ConfigError(
                     "is open to gateways, and no host is one",
                     location=asked.origin,

@@ -97,3 +97,6 @@ class InventoryReason(StrEnum):
     NOT_INSTALLED = "not-installed"
     """A library that it needs is not there."""
     UNKNOWN_NAME = "unknown-name"
+    TEMPLATED = "templated"
+    """What it says is the outcome of a template, and nothing is run here."""
+    ENCRYPTED = "encrypted"
