@@ -266,6 +266,11 @@ BROKEN = {
     "clears nothing": (BASE + "vedette: {clears: nothing-there}\n", "no rule 'nothing-there' to clear", ""),
     "level from nowhere": (BASE + "vedette: {level-from: event.severity.name}\n", "is no declared field", ""),
     "level from an attacker": (BASE + "vedette: {level-from: user.name}\n", "an attacker may choose", ""),
+    "level from many": (
+        CORRELATION.replace("---\n", "vedette: {level-from: vedette.ports.level}\n---\n"),
+        "13:11: a correlation has no one record",
+        "'level'",
+    ),
     "clears no condition": (BASE + "vedette: {clears: my-rule}\n", "is no condition", ""),
     "after nobody": (
         BASE + "vedette: {after: {rules: [nobody], timespan: 1m, gte: 2}}\n",

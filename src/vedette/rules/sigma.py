@@ -122,6 +122,9 @@ def compile_document(
     if metadata.level is None:
         _warn(compiled, ProblemKind.NO_LEVEL, document.start, "no level: taken as informational")
     _check_response(document, compiled.rule)
+    if compiled.rule.level_from and compiled.rule.correlate is not None:
+        message = "a correlation has no one record that could say its level"
+        raise document.error(message, "vedette", "level-from", hint="give it a 'level'")
     return compiled
 
 
