@@ -274,3 +274,14 @@ def test_words_that_cannot_be_meant_are_refused_and_not_repeated(more: Any, says
         ChefWords.model_validate({**MINIMAL, **more})
     assert says in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_schema_takes_what_the_words_take():
+    made = ChefWords.model_json_schema()
+    paths = made["$defs"]["AttributeWords"]["properties"]["ports"]["anyOf"]
+    assert {"type": "string"} in paths
+    assert 1.3 in made["properties"]["version"]["enum"]
+    said = ChefWords.model_validate(
+        {**MINIMAL, "version": 1.3, "attributes": {"ports": "a.b", "open": ["c", ["d", "e.f"]]}}
+    )
+    assert (said.attributes.ports, said.attributes.open) == ([("a", "b")], [("c",), ("d", "e.f")])

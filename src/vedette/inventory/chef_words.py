@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from vedette.inventory.port_words import WORDS, Address, HostName, Name, Ports
 from vedette.model.clock import SECOND
@@ -47,12 +47,22 @@ def _plain_list(value: Any) -> Any:
 Duration = Annotated[str, AfterValidator(_duration)]
 ChefName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
 """Of roles, environments, nodes, bags and their items; nothing in it needs escaping in a URL."""
+_PATH_SCHEMA = {
+    "description": "vedette.ports, or a list of keys where one of them has a dot",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 16}],
+}
 AttributePath = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=255)], ...],
+    Field(min_length=1, max_length=16),
     BeforeValidator(_path),
-    Field(description="vedette.ports, or a list of keys where one of them has a dot", min_length=1, max_length=16),
+    WithJsonSchema(_PATH_SCHEMA),
 ]
-AttributePaths = Annotated[list[AttributePath], BeforeValidator(_paths), Field(max_length=16)]
+AttributePaths = Annotated[
+    list[AttributePath],
+    Field(max_length=16),
+    BeforeValidator(_paths),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _PATH_SCHEMA, "maxItems": 16}]}),
+]
 PlainPorts = Annotated[list[str | int], BeforeValidator(_plain_list)]
 
 
@@ -65,7 +75,9 @@ class AttributeWords(BaseModel):
     open: AttributePaths = [("vedette", "open_ports")]
     closed: AttributePaths = [("vedette", "closed_ports")]
     gateway: AttributePath = ("vedette", "gateway")
-    open_from: Name = Field(WORLD, description="from where the ports of the plain lists at `open` may be reached")
+    open_from: Name = Field(
+        default=WORLD, description="from where the ports of the plain lists at `open` may be reached"
+    )
 
     def paths(self) -> Iterator[tuple[str, AttributePath]]:
         """Every path with a name of its own, as a partial search wants them."""
@@ -113,11 +125,13 @@ class LimitWords(BaseModel):
 
     model_config = WORDS
 
-    answer_bytes: int = Field(8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
-    nodes: int = Field(10_000, ge=1, le=1_000_000)
-    objects: int = Field(5_000, ge=1, le=100_000, description="roles, environments, policies and items of data bags")
-    openings: int = Field(1_000, ge=1, le=10_000, description="of one host")
-    page: int = Field(1_000, ge=1, le=1_000, description="rows asked for at once in a search")
+    answer_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
+    nodes: int = Field(default=10_000, ge=1, le=1_000_000)
+    objects: int = Field(
+        default=5_000, ge=1, le=100_000, description="roles, environments, policies and items of data bags"
+    )
+    openings: int = Field(default=1_000, ge=1, le=10_000, description="of one host")
+    page: int = Field(default=1_000, ge=1, le=1_000, description="rows asked for at once in a search")
 
 
 class ChefWords(BaseModel):
@@ -129,9 +143,11 @@ class ChefWords(BaseModel):
     organization: ChefName | Literal[""] = Field("", description="where `url` names the server alone")
     user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@-]{1,255}$", description="name of the user or client")]
     key: Secret = Field(description="its private key (RSA, PEM)")
-    version: Annotated[Literal["1.0", "1.1", "1.3"], BeforeValidator(_version)] = Field(
-        "1.3", description="of the signatures"
-    )
+    version: Annotated[
+        Literal["1.0", "1.1", "1.3"],
+        BeforeValidator(_version),
+        WithJsonSchema({"description": "of the signatures", "enum": ["1.0", "1.1", "1.3", 1.0, 1.1, 1.3]}),
+    ] = "1.3"
     ca_file: str = Field("", description="authority to trust in place of the system's")
     plain_http: bool = Field(False, description="accept http://: anybody on the way writes the policy")
     sources: list[Literal["roles", "environments", "policyfiles"]] = ["roles", "environments", "policyfiles"]
