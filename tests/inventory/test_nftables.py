@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vedette.inventory.nftables import parse_nftables
 from vedette.inventory.rulesets import Place, Ruleset, both, either, less, networks, size, spans
-from vedette.inventory.verdicts import fate, published, verdict
+from vedette.inventory.verdicts import STRANGERS, fate, published, verdict
 from vedette.model.errors import ConfigError
 from vedette.model.ports import FirewallVerdict, Listener, Protocol
 
@@ -258,7 +258,7 @@ def test_whatever_stands_in_a_rule_it_is_read_or_refused(expression: list[dict[s
 
 
 PAIRS = st.lists(
-    st.tuples(st.integers(0, 60), st.integers(0, 9)).map(lambda one: (one[0], one[0] + one[1])), max_size=6
+    st.tuples(st.integers(0, 90), st.integers(0, 9)).map(lambda one: (one[0], one[0] + one[1])), max_size=6
 )
 
 
@@ -285,3 +285,12 @@ def test_sources_are_named_as_prefixes():
         "10.0.0.0/31",
         "10.0.0.2/32",
     ]
+
+
+def test_thousands_of_blocked_addresses_leave_the_port_open_to_the_rest():
+    rules = ruleset(
+        *([match(SADDR, f"10.{number >> 8}.{number & 255}.7"), DROP] for number in range(0, 6000, 2)), [TCP22, ACCEPT]
+    )
+    found = fate(rules, Protocol.TCP, 22, 4)
+    assert found.verdict()[0] is ACCEPTED
+    assert size(STRANGERS[4]) - size(found.admitted()) == 3000

@@ -3,10 +3,13 @@ Counterpart: `nftables` and `iptables` read it from text; `verdicts` walks a con
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address, ip_network, summarize_address_range
+from itertools import chain
+from operator import itemgetter
 
 from vedette.model.ports import Network, Protocol
 from vedette.text.addresses import parse
@@ -14,6 +17,8 @@ from vedette.text.addresses import parse
 Spans = tuple[tuple[int, int], ...]
 """Numbers (ports, addresses of one version) from first to last, both in it; sorted and apart."""
 EMPTY: Spans = ()
+_FEW = 8
+_first, _last = itemgetter(0), itemgetter(1)
 ALL: Mapping[int, Spans] = {4: ((0, 2**32 - 1),), 6: ((0, 2**128 - 1),)}
 
 
@@ -30,25 +35,45 @@ def spans(pairs: Iterable[tuple[int, int]]) -> Spans:
 
 def both(one: Spans, other: Spans) -> Spans:
     """What is in one and in the other."""
-    out, i, j = [], 0, 0
-    while i < len(one) and j < len(other):
-        first, last = max(one[i][0], other[j][0]), min(one[i][1], other[j][1])
-        if first <= last:
-            out.append((first, last))
-        if one[i][1] < other[j][1]:
-            i += 1
-        else:
-            j += 1
+    if one == other:
+        return one
+    if len(one) < len(other):
+        one, other = other, one
+    out = []
+    for first, last in other:
+        # One of the two is mostly a single address or network, the other what thousands of rules left.
+        for at in range(*_touching(one, first, last)):
+            out.append((max(one[at][0], first), min(one[at][1], last)))
     return tuple(out)
 
 
-def either(one: Spans, other: Spans) -> Spans:
-    """What is in one or the other."""
-    return spans((*one, *other)) if one and other else one or other
+def either(*several: Spans) -> Spans:
+    """What is in any of them."""
+    filled = [one for one in several if one]
+    return spans(chain.from_iterable(filled)) if len(filled) > 1 else filled[0] if filled else EMPTY
 
 
 def less(one: Spans, other: Spans) -> Spans:
     """What is in one and not in the other."""
+    if one == other:
+        return EMPTY
+    if len(other) > _FEW:
+        return _less_many(one, other)
+    for first, last in other:
+        begin, end = _touching(one, first, last)
+        if begin < end:
+            ends = ((one[begin][0], first - 1), (last + 1, one[end - 1][1]))
+            one = (*one[:begin], *((low, high) for low, high in ends if low <= high), *one[end:])
+    return one
+
+
+def _touching(one: Spans, first: int, last: int) -> tuple[int, int]:
+    """From which to before which of them have a number from `first` to `last`."""
+    begin = bisect_left(one, first, key=_last)
+    return begin, max(bisect_right(one, last, key=_first), begin)
+
+
+def _less_many(one: Spans, other: Spans) -> Spans:
     out, j = [], 0
     for first, last in one:
         while j < len(other) and other[j][1] < first:
@@ -75,7 +100,9 @@ def address_span(text: str) -> tuple[int, tuple[int, int]] | None:
         first, dash, last = text.partition("-")
         if dash:
             low, high = ip_address(first), ip_address(last)
-            return (low.version, (int(low), int(high))) if low.version == high.version and low <= high else None
+            return (
+                (low.version, (int(low), int(high))) if low.version == high.version and int(low) <= int(high) else None
+            )
         network = ip_network(text, strict=False)
     except ValueError:
         return None
@@ -86,7 +113,7 @@ def networks(one: Spans, version: int) -> Iterator[Network]:
     """The prefixes that make up these addresses."""
     kind = type(ip_network("0.0.0.0/0" if version == 4 else "::/0").network_address)
     for first, last in one:
-        yield from summarize_address_range(kind(first), kind(last))  # type: ignore[type-var]
+        yield from summarize_address_range(kind(first), kind(last))
 
 
 class Field(StrEnum):
@@ -256,9 +283,9 @@ class Ruleset:
     def rules(self) -> Iterator[tuple[Table, Chain, Rule]]:
         """Every rule of every chain."""
         for table in self.tables:
-            for chain in table.chains.values():
-                for rule in chain.rules:
-                    yield table, chain, rule
+            for one in table.chains.values():
+                for rule in one.rules:
+                    yield table, one, rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,20 +80,27 @@ class Fate:
     """What may become of a connection, by its source. A source in two of them could not be decided."""
 
     version: int
-    accepted: Spans = EMPTY
-    dropped: Spans = EMPTY
-    rejected: Spans = EMPTY
-    unread: Spans = EMPTY
+    found: dict[Verb, list[Spans]] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     translations: list[tuple[Spans, Rule]] = field(default_factory=list)
 
+    def add(self, verb: Verb, sources: Spans) -> None:
+        """Count these sources among those that may fare so."""
+        self.found.setdefault(verb, []).append(sources)
+
+    def those(self, verb: Verb) -> Spans:
+        """The sources that may fare so: ACCEPT, DROP, REJECT or UNREAD."""
+        # Joined once they are asked for: thousands of rules add one address each.
+        return either(*self.found.get(verb, ()))
+
     def doubt(self) -> Spans:
         """The sources of which it cannot be told."""
-        return either(both(self.accepted, either(self.dropped, self.rejected)), self.unread)
+        shut = either(self.those(Verb.DROP), self.those(Verb.REJECT))
+        return either(both(self.those(Verb.ACCEPT), shut), self.those(Verb.UNREAD))
 
     def admitted(self) -> Spans:
         """The sources that surely get in."""
-        return less(self.accepted, self.doubt())
+        return less(self.those(Verb.ACCEPT), self.doubt())
 
     def verdict(self) -> tuple[FirewallVerdict, str]:
         """For a stranger anywhere. ACCEPTED: most of the world gets in; LIMITED_TO_SOURCES: less than that."""
@@ -108,7 +115,7 @@ class Fate:
             more = ["and more"] if len(named) > MOST_NAMED else []
             text = f"{self._said(Verb.ACCEPT)} [from {', '.join([*named[:MOST_NAMED], *more])}]"
             return FirewallVerdict.LIMITED_TO_SOURCES, text
-        if size(self.rejected) > size(self.dropped):
+        if size(self.those(Verb.REJECT)) > size(self.those(Verb.DROP)):
             return FirewallVerdict.REJECTED, self._said(Verb.REJECT)
         return FirewallVerdict.DROPPED, self._said(Verb.DROP)
 
@@ -252,15 +259,15 @@ class _Walk:
             for some, rule in passing.translated:
                 self.fate.translations.append((some, rule))
                 self._through(chains[at + 1 :], self._translated(packet, rule), some)
-            sources = passing.accepted
+            sources = either(*passing.accepted)
         after = self._bases(Hook.INPUT if packet.local else Hook.FORWARD, packet)
         for table, chain in after:
             if not sources:
                 return
             passing = _Passing()
             self._base(table, chain, packet, sources, passing)
-            sources = passing.accepted
-        self.fate.accepted = either(self.fate.accepted, sources)
+            sources = either(*passing.accepted)
+        self.fate.add(Verb.ACCEPT, sources)
         if not after and sources:
             self.fate.parts.append(Part(sources, Verb.ACCEPT, "no chain filters it: policy accept"))
 
@@ -283,25 +290,25 @@ class _Walk:
         assert base is not None
         if base.hook is Hook.INGRESS and base.devices:
             sure, possible = self._device(Named(Field.INPUT_DEVICE, base.devices), sources)
-            passing.accepted = either(passing.accepted, less(sources, sure))
+            passing.accepted.append(less(sources, sure))
             sources = possible
         left = self._chain(table, chain, packet, sources, passing, 0)
         if not left:
             return
         text = f"{table.family} {table.name} {chain.name}: policy {'accept' if base.accepts else 'drop'}"
         if base.accepts:
-            passing.accepted = either(passing.accepted, left)
+            passing.accepted.append(left)
             if base.type == "filter":
                 self.fate.parts.append(Part(left, Verb.ACCEPT, text))
         else:
-            self.fate.dropped = either(self.fate.dropped, left)
+            self.fate.add(Verb.DROP, left)
             self.fate.parts.append(Part(left, Verb.DROP, text))
 
     def _chain(
         self, table: Table, chain: Chain, packet: _Packet, sources: Spans, passing: _Passing, depth: int
     ) -> Spans:
         """Which sources come back out of it undecided."""
-        returned: Spans = EMPTY
+        returned: list[Spans] = []
         for rule in chain.rules:
             if not sources:
                 break
@@ -310,39 +317,34 @@ class _Walk:
             sure, possible = self._meets(rule.conditions, packet, sources)
             if not possible:
                 continue
-            is_sure = sure == possible
-            if not is_sure:
+            if sure != possible:
                 self.fate.parts.append(Part(less(possible, sure), rule.verb, rule.text, False))
-            rest = less(sources, sure)
+            sources = less(sources, sure)
             match rule.verb:
                 case Verb.ACCEPT:
-                    passing.accepted = either(passing.accepted, possible)
-                    self._part(sure, Verb.ACCEPT, rule)
-                case Verb.DROP:
-                    self.fate.dropped = either(self.fate.dropped, possible)
-                    self._part(sure, Verb.DROP, rule)
-                case Verb.REJECT:
-                    self.fate.rejected = either(self.fate.rejected, possible)
-                    self._part(sure, Verb.REJECT, rule)
+                    passing.accepted.append(possible)
+                    self._part(sure, rule)
+                case Verb.DROP | Verb.REJECT:
+                    self.fate.add(rule.verb, possible)
+                    self._part(sure, rule)
                 case Verb.TRANSLATE:
                     passing.translated.append((possible, rule))
                 case Verb.RETURN:
-                    returned = either(returned, possible)
+                    returned.append(possible)
                 case Verb.JUMP | Verb.GOTO if depth < _DEEPEST and rule.chain in table.chains:
                     back = self._chain(table, table.chains[rule.chain], packet, possible, passing, depth + 1)
                     if rule.verb is Verb.JUMP:
-                        rest = either(rest, back)
+                        sources = either(sources, back)
                     else:
-                        returned = either(returned, back)
+                        returned.append(back)
                 case _:
-                    self.fate.unread = either(self.fate.unread, possible)
+                    self.fate.add(Verb.UNREAD, possible)
                     self.fate.parts.append(Part(possible, Verb.UNREAD, rule.text, False))
-            sources = rest
-        return either(returned, sources)
+        return either(*returned, sources)
 
-    def _part(self, sure: Spans, verb: Verb, rule: Rule) -> None:
+    def _part(self, sure: Spans, rule: Rule) -> None:
         if sure:
-            self.fate.parts.append(Part(sure, verb, rule.text))
+            self.fate.parts.append(Part(sure, rule.verb, rule.text))
 
     def _meets(self, conditions: tuple[Condition, ...], packet: _Packet, sources: Spans) -> tuple[Spans, Spans]:
         """Of `sources`: those that surely meet all conditions, and those that may."""
@@ -422,7 +424,7 @@ class _Walk:
 class _Passing:
     """What goes on behind a base chain."""
 
-    accepted: Spans = EMPTY
+    accepted: list[Spans] = field(default_factory=list)
     translated: list[tuple[Spans, Rule]] = field(default_factory=list)
 
 
