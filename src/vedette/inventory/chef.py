@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from vedette.inventory.chef_attributes import Said, plain_ports, read_said
 from vedette.inventory.chef_nodes import Node, addresses, every_node, search_nodes
-from vedette.inventory.chef_run_lists import Has, RunLists, is_name, wrong_shape
+from vedette.inventory.chef_run_lists import Expanded, Has, RunLists, is_name, wrong_shape
 from vedette.inventory.chef_words import ChefName, ChefWords, HostsBag, ListedHost
 from vedette.inventory.port_words import HOST_NAME, HostName, read_openings
 from vedette.model.clock import Clock
@@ -101,6 +101,7 @@ class _Reading:
         self.name = name
         self.client = client
         self.run_lists = RunLists(words, name, client)
+        self.given: dict[tuple[Has, int], Said] = {}
         self.problems: dict[tuple[InventoryReason, str], InventoryProblem] = {}
         self.problems_more = 0
         self.unheard = False
@@ -200,11 +201,14 @@ class _Reading:
         has = entry.has if entry else node.has if node else Has()
         origin = entry.origin if entry else f"{self.name}:node[{name}]"
         words = entry.words if entry else ListedHost()
-        expanded = await self.run_lists.expand(has, self.words.limits.objects)
+        limits = self.words.limits
+        expanded = await self.run_lists.expand(has, limits.objects)
         if expanded.missing:
             raise self.wrong(f"there is no {expanded.missing[0]}", origin, reason=InventoryReason.UNKNOWN_NAME)
-        layers = (*expanded.layers, *(node.layers if node else ()))
-        said = read_said(layers, self.words.attributes, self.words.limits.openings)
+        if node:
+            said = read_said((*expanded.layers, *node.layers), self.words.attributes, limits.openings)
+        else:
+            said = self.said(has, expanded, limits.openings)
         at, names = addresses(words.addresses), tuple(dict.fromkeys(words.names))
         if not at and not names:
             at = node.addresses if node else addresses([name])
@@ -219,6 +223,12 @@ class _Reading:
             gateway=words.gateway or said.gateway,
             origin=Location(origin),
         )
+
+    def said(self, has: Has, expanded: Expanded, most: int) -> Said:
+        """What comes of `has` alone; many hosts have the same."""
+        if (has, most) not in self.given:
+            self.given[has, most] = read_said(expanded.layers, self.words.attributes, most)
+        return self.given[has, most]
 
     def own(self, words: ListedHost, origin: str) -> tuple[Opening, ...]:
         """What is said of the ports of one host beside what its roles say."""
@@ -274,7 +284,7 @@ class _Reading:
             if expanded.missing:
                 named = shorten(", ".join(expanded.missing), 100)
                 self.problem(InventoryReason.UNKNOWN_NAME, f"node {node.name} has what does not exist: {named}", origin)
-            said = read_said(expanded.layers, self.words.attributes, CLAIMED_OPENINGS)
+            said = self.said(node.has, expanded, CLAIMED_OPENINGS)
             # The role is no claim; that this host has it is.
             has = "policy" if node.has.policy_name else "run_list"
             given = tuple(replace(one, origin=Location(f"{origin} {has}: {one.origin}")) for one in said.openings)

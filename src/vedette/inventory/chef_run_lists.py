@@ -56,6 +56,7 @@ class RunLists:
         self._name = name
         self._client = client
         self._objects: dict[str, dict[str, Any]] = {}
+        self._expanded: dict[tuple[Has, int], Expanded] = {}
 
     async def object(self, path: str) -> dict[str, Any]:
         """What stands at `path`; TOO_MANY past `limits.objects`."""
@@ -72,11 +73,16 @@ class RunLists:
         return self._objects[path]
 
     async def expand(self, has: Has, most: int) -> Expanded:
-        """Everything that comes of `has`; TOO_MANY past `most` roles.
+        """Everything that comes of `has`, not to be changed; TOO_MANY past `most` roles.
 
         By default attributes a role comes over its environment, by override attributes the environment over its roles;
         later roles come over earlier ones, and a role over those in its own run list (chef: run_list_expansion.rb).
         """
+        if (has, most) not in self._expanded:
+            self._expanded[has, most] = await self._expand(has, most)
+        return self._expanded[has, most]
+
+    async def _expand(self, has: Has, most: int) -> Expanded:
         if has.policy_name:
             return await self._policy(has.policy_name, has.policy_group)
         out = Expanded()
