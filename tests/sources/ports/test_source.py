@@ -67,6 +67,19 @@ async def test_a_drift_and_its_end_are_attested_json_with_a_cursor() -> None:
     assert world.stopped.is_set()
 
 
+async def test_much_at_once_comes_in_parts_and_only_the_last_one_says_that_it_was_told() -> None:
+    world = World(*USUAL)
+    async with running(source(world, every="1h")) as got:
+        await got.until(lambda got: bool(got.batches))
+    before = got.batches[-1].cursor
+    world.ports = (*USUAL, *range(20_000, 20_300))
+    async with running(source(world, before, every="1h")) as got:
+        await got.until(lambda got: bool(got.batches and got.batches[-1].cursor))
+    assert len(set(got.ids)) == len(got.ids) == 600  # each port opened, and drifts
+    assert [len(batch) for batch in got.batches] == [200, 200, 200]
+    assert [bool(batch.cursor) for batch in got.batches] == [False, False, True]
+
+
 async def test_it_goes_on_where_it_stood() -> None:
     world = World(*USUAL, 8080)
     async with running(source(world)) as got:

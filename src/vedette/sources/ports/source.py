@@ -23,6 +23,8 @@ from vedette.text.times import parse_duration
 log = structlog.get_logger()
 
 NAME = "ports"
+_TOGETHER = 200
+"""Records in a batch: a block may have to wait while the engine is at one."""
 Look = Callable[[Asked | None, threading.Event], Looked]
 """Looks at everything (None) or at some ports of some hosts; blocks, and ends early when the event is set."""
 
@@ -92,7 +94,9 @@ class PortsSource:
     async def _watch_critical(self, emit: Emit) -> None:
         while True:
             await asyncio.sleep(self._varied(seconds(self._settings.critical_every)))
-            if asked := self._watch.wanted(self._policy):
+            async with self._judging:
+                asked = self._watch.wanted(self._policy)
+            if asked:
                 await self._round(emit, asked)
 
     async def _round(self, emit: Emit, asked: Asked | None) -> None:
@@ -107,8 +111,13 @@ class PortsSource:
             self._counter.add("port_looks", "whole" if asked is None else "short")
             now = self._clock.now()
             first = self._watch.position
-            records = self._watch.take(looked, again, now)
+            # Of thousands of drifts that takes its time, and other sources read in this thread.
+            records = await asyncio.to_thread(self._watch.take, looked, again, now)
             cursor = self._watch.cursor()
+            while len(records) > _TOGETHER:
+                # Without a cursor: until all of it is committed, all of it is told again.
+                await emit(self._batch(records[:_TOGETHER], first, "", now))
+                records, first = records[_TOGETHER:], first + _TOGETHER
             if records or cursor != self._said:
                 self._said = cursor
                 await emit(self._batch(records, first, cursor, now))
