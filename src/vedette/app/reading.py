@@ -13,6 +13,7 @@ from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
 from vedette.sources.settings import PortsSettings, SourcesSettings
 from vedette.sources.stdin import StdinSource
+from vedette.system.privileges import keep_from_children
 
 
 @dataclass(slots=True)
@@ -40,6 +41,14 @@ def check_port_policy(settings: PortsSettings) -> None:
     PortLook(settings, SystemClock()).check()
 
 
+def check_attack_files(settings: SourcesSettings) -> None:
+    """VedetteError where the source `attacks` could not begin with its files."""
+    from vedette.app.attack_watch import AttackRun
+
+    assert settings.attacks is not None
+    AttackRun(settings.attacks, SystemClock()).check()
+
+
 def plan_sources(
     settings: SourcesSettings, host_id: str, clock: Clock, counter: Counter, cursors: Mapping[str, str]
 ) -> Reading:
@@ -47,7 +56,9 @@ def plan_sources(
     reading = Reading()
     if not settings.names_logs:
         found = discover()
-        settings = SourcesSettings(journal=found.journal, file=found.files, ports=settings.ports)
+        settings = SourcesSettings(
+            journal=found.journal, file=found.files, ports=settings.ports, attacks=settings.attacks
+        )
         reading.lines += [_words(lacking) for lacking in found.lacking]
     journal = settings.journal
     if journal is not None:
@@ -84,6 +95,27 @@ def plan_sources(
             )
         )
         reading.lines.append(f"watches: ports of {len(policy.hosts)} hosts, as {settings.ports.policy} says")
+    if settings.attacks is not None:
+        from vedette.app.attack_watch import AttackRun
+        from vedette.sources.attacks.source import NAME as ATTACKS
+        from vedette.sources.attacks.source import AttacksSource
+
+        run = AttackRun(settings.attacks, clock, settings.ports.policy if settings.ports is not None else None)
+        count = run.check()
+        reading.sources.append(
+            AttacksSource(
+                settings.attacks,
+                run,
+                host_id=host_id,
+                clock=clock,
+                counter=counter,
+                cursor=cursors.get(ATTACKS, ""),
+                begin=keep_from_children,
+            )
+        )
+        reading.lines.append(f"attacks: {count} scenarios of {len(settings.attacks.files)} files, on schedule")
+        if run.policy is None:
+            reading.lines.append("risk: attack files may name any target: no port policy says which networks are own")
     for name in reading.accepted:
         reading.lines.append(f"risk: {name} may cause blocks, though any local user can write such records")
     return reading

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vedette.alerts.routes import build_tree, default_tree
 from vedette.alerts.settings import RouteSettings
-from vedette.app.reading import check_port_policy
+from vedette.app.reading import check_attack_files, check_port_policy
 from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.model.errors import ConfigError, Location, VedetteError
@@ -197,6 +197,11 @@ def _sources(settings: Settings, places: Places) -> Iterator[Check]:
     if settings.sources.ports is not None:
         try:
             check_port_policy(settings.sources.ports)
+        except VedetteError as error:
+            yield Check.of("sources", error)
+    if settings.sources.attacks is not None:
+        try:
+            check_attack_files(settings.sources)
         except VedetteError as error:
             yield Check.of("sources", error)
 

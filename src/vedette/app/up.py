@@ -28,7 +28,7 @@ from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, Lock, drop_privileges, 
 from vedette.app.knowing import Knowing
 from vedette.app.pager import on_pager_event
 from vedette.app.pipeline import Pipeline
-from vedette.app.reading import Reading, check_port_policy, plan_sources
+from vedette.app.reading import Reading, check_attack_files, check_port_policy, plan_sources
 from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
@@ -81,6 +81,8 @@ def check(settings: Settings) -> None:
     make_guard(settings.responding)
     if settings.sources.ports is not None:
         check_port_policy(settings.sources.ports)
+    if settings.sources.attacks is not None:
+        check_attack_files(settings.sources)
     Router(settings.alerts, receiver_kinds(settings.notify), Counters())
 
 

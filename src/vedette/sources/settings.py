@@ -181,6 +181,27 @@ class PortsSettings(Settings):
         return self
 
 
+class AttacksSettings(Settings):
+    """Runs attack files on schedule, and where there is a source `ports` within its policy's own networks alone.
+
+    files: absolute paths. tags: as `vedette attack run --tags`. confirm_after: how long after a scenario that did not
+    pass it is run a second time, before it is said. timeout: of programs of scenarios whose tags say nothing of it.
+    """
+
+    files: Annotated[tuple[Path, ...], Field(min_length=1)]
+    tags: tuple[str, ...] = ()
+    every: Duration = "1h"
+    confirm_after: Duration = "10s"
+    timeout: Duration = "30s"
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        for file in self.files:
+            if not file.is_absolute():
+                raise ValueError(f"files: {str(file)!r} is not absolute")
+        return self
+
+
 class SourcesSettings(Settings):
     """Every source of a host. Where no source of log records is named, those are found by `discover`."""
 
@@ -188,6 +209,7 @@ class SourcesSettings(Settings):
     file: tuple[FileSettings, ...] = ()
     stdin: StdinSettings | None = None
     ports: PortsSettings | None = None
+    attacks: AttacksSettings | None = None
 
     @property
     def names_logs(self) -> bool:
