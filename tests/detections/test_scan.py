@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from vedette.detections.atoms import Atom
 from vedette.detections.predicates import as_text, fold
 from vedette.detections.scan import FieldScan
-from vedette.model.events import Value
+from vedette.model.events import Texts, Value
+from vedette.text.escape import decode
 
 ATOMS = [
     Atom("cmd.exe", at_end=True),
@@ -88,3 +90,21 @@ def test_a_kept_automaton_is_taken_and_a_damaged_one_is_made_anew(
         assert file.read_bytes() == whole
     folder.chmod(0o777)
     assert found() == expected
+
+
+@settings(max_examples=150)
+@given(st.lists(st.lists(st.sampled_from([*PIECES, "\xff", "\u212a"]), max_size=5), min_size=1, max_size=5))
+def test_a_scan_before_texts_are_decoded_finds_what_occurs(rows: list[list[str]]) -> None:
+    raw = [b"".join(b"\xff" if piece == "\xff" else piece.encode() for piece in row) for row in rows]
+    scan = FieldScan([Atom("ab"), Atom("ss"), Atom("\n"), Atom("b\n"), Atom("k")])
+    scan.prepare()
+    assert scan.plain
+    assert not FieldScan(ATOMS).plain
+    lengths = np.array([len(text) for text in raw], dtype=np.int64)
+    starts = np.cumsum(lengths + 1) - lengths - 1
+    found, unread = scan.find_written(Texts(b"\n".join(raw), starts, starts + lengths, np.arange(len(raw)) + 7))
+    folding = {at + 7 for at, row in enumerate(rows) if {"ß", "ſ", "\u212a"} & set(row)}
+    assert folding == set(unread)
+    for number, atom in enumerate(scan.atoms):
+        occurring = {at + 7 for at, text in enumerate(raw) if occurs(atom, decode(text))}
+        assert set(found.get(number, [])) - folding == occurring - folding

@@ -13,6 +13,7 @@ from vedette.model.events import Table, Value
 from vedette.model.reasons import DropReason
 from vedette.parsers.audit import AuditParser
 from vedette.text.audit_lines import arrange
+from vedette.text.escape import decode
 
 _CALL = (
     "type=SYSCALL msg=audit(1795132800.005:{serial}): arch=c000003e syscall={call} success={success} exit=0 "
@@ -164,3 +165,37 @@ def test_nothing_raises(lines: list[bytes]) -> None:
         assert len(column.codes) == len(table)
         assert int(column.codes.max(initial=-1)) < len(column.values)
     assert len(table.strings(range(len(table)))) == len(table) == len(table.time)
+
+
+_WORDS = st.sampled_from(
+    [
+        "proctitle=7368002D63",
+        "a1=6964203B206964",
+        "inode=519501",
+        "x='a=414243'",
+        "414243",
+        "k=41424",
+        "k=4142",
+        "K=414243",
+        "k=61626C",
+        "msg='cmd=2F62696E res=1'",
+        "k=414243\x1dUID=524F4F54",
+        "\tk=414243\tb",
+        'a0="sh"',
+        "é=414243",
+    ]
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(_WORDS, max_size=5), min_size=1, max_size=4))
+def test_texts_before_they_are_decoded_are_those_after(records: list[list[str]]) -> None:
+    lines = []
+    for serial, words in enumerate(records):
+        lines += [call(59, serial=serial), more("EXECVE", " ".join(words), serial), "414243=414243 k=414243"]
+    table = table_of(*lines)
+    told: list[set[str]] = [set() for _ in range(len(table))]
+    for texts in table.written() or ():
+        for begin, end, row in zip(texts.starts.tolist(), texts.ends.tolist(), texts.rows.tolist(), strict=True):
+            told[row].add(decode(texts.block[begin:end]))
+    assert told == [set(texts) - {""} for texts in table.strings(range(len(table)))]

@@ -99,4 +99,5 @@ def _joined(parts: Sequence[Stretch]) -> Stretch:
         highs=[one.highs[0] for one in parts],
         created=max(one.created for one in parts),
         raw=lambda index: parts[int(codes[index])].raw(int(own[index])),
+        samples=all(one.samples for one in parts),
     )

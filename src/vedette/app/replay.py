@@ -159,7 +159,10 @@ class Replay:
         workers: int = 1,
         chunk: int = CHUNK,
         progress: Callable[[Progress], None] = lambda _: None,
+        samples: bool = True,
     ) -> None:
+        """samples: whether findings show their records, which are named by file and line anyhow."""
+        self.samples = samples
         self._files = list(files)
         self._matcher = matcher
         self._correlator = correlator
@@ -297,7 +300,8 @@ class _Reader:
             )
             self._lines += 0 if job.spans else matches.n
             self.high = max(self.high, matches.batch_high)
-            yield stretch_of(_nameplate(self.file), matches, self._raw_of(job, answer.starts, answer.ends))
+            raw = self._raw_of(job, answer.starts, answer.ends)
+            yield stretch_of(_nameplate(self.file), matches, raw, samples=self._replay.samples)
         if self._damage is not None:
             raise VedetteError(f"{self.file.path} is damaged: {self._damage}", hint="what came before was judged")
 

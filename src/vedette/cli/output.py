@@ -33,6 +33,13 @@ class Format(StrEnum):
 
 def json_line(record: Mapping[str, Any]) -> bytes:
     """One object as a line. Text that was not UTF-8 has U+FFFD, and its bytes beside it as `<field>_b64`."""
+    try:
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        pass  # of what it cannot write, some can be made presentable
+    else:
+        if line.isascii() and b"\x7f" not in line:
+            return line
     out: dict[str, Any] = {}
     for name, value in record.items():
         out[name] = _presentable(name, value, out)

@@ -75,6 +75,7 @@ def _replay(
             timezone=timezone,
             workers=workers or default_workers(),
             progress=show,
+            samples=False,
         )
         for finding in run.run():
             if output is Format.JSON:

@@ -46,7 +46,9 @@ class Engine:
         return outcome
 
 
-def stretch_of(batch: Batch, matches: Matches, raw: Callable[[int], bytes] | None = None) -> Stretch:
+def stretch_of(
+    batch: Batch, matches: Matches, raw: Callable[[int], bytes] | None = None, *, samples: bool = True
+) -> Stretch:
     """The matches of one batch as the correlator takes them."""
     rows = matches.rows
     highs: Sequence[int] = [matches.batch_high] if matches.n else []
@@ -57,4 +59,5 @@ def stretch_of(batch: Batch, matches: Matches, raw: Callable[[int], bytes] | Non
         highs=highs,
         created=batch.read_at,
         raw=raw or (lambda index: batch.raw(int(rows[index]))),
+        samples=samples,
     )

@@ -68,7 +68,7 @@ class Prefilter:
             else:
                 unread += of
         if not batch.block.isascii():
-            unread += [match.end() for match in _folds_to_ascii().finditer(batch.block)]
+            unread += places_of_folding(batch.block)
         for number, of in ends.items():
             found[number] = _rows_of(batch, of)
         return found, _rows_of(batch, unread)
@@ -87,16 +87,24 @@ def _plain_literal(text: str, plain: re.Pattern[str]) -> str:
     return longest if len(longest) >= _SHORTEST else ""
 
 
-@cache
-def _folds_to_ascii() -> re.Pattern[bytes]:
-    """The characters beyond ASCII that fold to text with an ASCII letter in it (long s, Kelvin sign, ligatures, ...).
+def places_of_folding(block: bytes) -> list[int]:
+    """Where characters beyond ASCII end that fold to text with an ASCII letter (long s, Kelvin sign, ligatures, ...).
 
     An ASCII scan cannot see them as such.
     """
+    ends: list[int] = []
+    _folding().scan(block, match_event_handler=lambda _identifier, _start, end, *_: ends.append(end))
+    return ends
+
+
+@cache
+def _folding() -> hyperscan.Database:
     found = (chr(code) for code in range(0x80, 0x20000) if not 0xD800 <= code < 0xE000)
-    return re.compile(
-        b"|".join(re.escape(one.encode()) for one in found if any(other.isascii() for other in one.casefold()))
-    )
+    letters = [one for one in found if one.casefold() != one and any(map(str.isascii, one.casefold()))]
+    database = hyperscan.Database()
+    expressions = ["".join(f"\\x{byte:02x}" for byte in one.encode()).encode() for one in letters]
+    database.compile(expressions=expressions, ids=list(range(len(letters))), flags=[0] * len(letters))
+    return database
 
 
 def _rows_of(batch: Batch, ends: Iterable[int]) -> Int64:

@@ -3,13 +3,14 @@ Counterpart: `correlate` hands in what fired; alerts and respond act on what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat as repeated
 
 from vedette.detections.entries import Card
 from vedette.detections.matches import Matches
 from vedette.detections.stretch import Firing, Stretch, card_of, scalar
-from vedette.model.batch import Int64, Origin, Trust
+from vedette.model.batch import Int32, Int64, Origin, Trust
 from vedette.model.events import Scalar, Value
 from vedette.model.fields import is_attacker_text
 from vedette.model.findings import EVIDENCE_LIMIT, Evidence, Finding, finding_id_by_hash, key_text
@@ -23,6 +24,7 @@ MakeEvidence = Callable[[Origin, int, int], Evidence]
 # The alert of an event rule that names no key is keyed by the first of these its record has (and by the host).
 _DEFAULT_KEY = ("source.ip", "user.name", "file.path")
 _ORDINALS_LIMIT = 65_536
+_TRUSTS = {int(trust): trust for trust in Trust}
 
 
 def plain_evidence(origin: Origin, position: int, time: int) -> Evidence:
@@ -72,15 +74,17 @@ class Reporter:
                 continue
             finding = self._correlated(stretch, firing, origins)
             ranked.append((firing.order, firing.rule, key_text(finding.key), finding))
+        cards: dict[int, Card] = {}
         for index, hits in stretch.matches.hits.items():
             rule = self._rules[index]
             if rule.silent or rule.correlate is not None:
                 continue
-            gone = replaced.get(index, set())
-            for at in hits.tolist():
-                if at not in gone:
-                    single = self._single(stretch, rule, at, Trust(int(trust[at])))
-                    ranked.append(((2 * at + 1, 0), index, "", single))
+            gone = replaced.get(index)
+            if gone:
+                hits = hits[[at not in gone for at in hits.tolist()]]
+            singles = self._singles(stretch, rule, hits, trust[hits].tolist(), cards)
+            for at, single in zip(hits.tolist(), singles, strict=True):
+                ranked.append(((2 * at + 1, 0), index, "", single))
         ranked.sort(key=lambda one: one[:3])
         return [finding for *_, finding in ranked]
 
@@ -105,27 +109,44 @@ class Reporter:
         claim = _Claim(firing.key, fired.count, records, ordinal, Trust(fired.trust), target, address, fired.inexact)
         return _finding(rule, origin.host_id, card, claim)
 
-    def _single(self, stretch: Stretch, rule: Rule, at: int, trust: Trust) -> Finding:
+    def _singles(
+        self, stretch: Stretch, rule: Rule, rows: Int32, trust: Sequence[int], cards: dict[int, Card]
+    ) -> Iterator[Finding]:
+        """A finding for each of these matched records. cards: of records that other rules matched, too."""
         matches = stretch.matches
-        origin = stretch.origins[int(stretch.codes[at])]
-        time, position = int(matches.time[at]), int(matches.position[at])
-        if rule.key:
-            key = {name: scalar(_value(matches, name, at)) for name in rule.key}
-        else:
-            present = ((name, _value(matches, name, at)) for name in _DEFAULT_KEY)
-            key = dict([(name, scalar(value)) for name, value in present if value is not None][:1])
         target = _target(rule)
-        claim = _Claim(
-            key,
-            int(matches.repeat[at]),
-            (self._evidence(origin, position, time),),
-            self._ordinal(rule, origin, time, int(matches.check[at])),
+        keys = _keys(rule, matches, rows)
+        addresses = _values(matches, target, rows)
+        levels = _values(matches, rule.level_from, rows) if rule.level_from else repeated(None)
+        numbers = zip(
+            rows.tolist(),
+            stretch.codes[rows].tolist(),
+            matches.time[rows].tolist(),
+            matches.position[rows].tolist(),
+            matches.check[rows].tolist(),
+            matches.repeat[rows].tolist(),
             trust,
-            target,
-            scalar(_value(matches, target, at)),
-            level=_level(_value(matches, rule.level_from, at)) if rule.level_from else None,
+            keys,
+            addresses,
+            levels,
+            strict=False,
         )
-        return _finding(rule, origin.host_id, card_of(stretch, at), claim)
+        for at, code, time, position, check, repeat, its_trust, key, address, level in numbers:
+            origin = stretch.origins[code]
+            card = cards.get(at)
+            if card is None:
+                card = cards[at] = card_of(stretch, at)
+            claim = _Claim(
+                key,
+                repeat,
+                (self._evidence(origin, position, time),),
+                self._ordinal(rule, origin, time, check),
+                _TRUSTS[its_trust],
+                target,
+                scalar(address),
+                level=None if level is None else _level(level),
+            )
+            yield _finding(rule, origin.host_id, card, claim)
 
     def _ordinal(self, rule: Rule, origin: Origin, time: int, check: int, *, before: int = 0) -> int:
         """How many equal records came before; `before`: those since the last one that was asked for."""
@@ -193,6 +214,22 @@ def _level(value: Value) -> Level | None:
     return next((level for level in Level if level.label == value), None)
 
 
-def _value(matches: Matches, name: str, at: int) -> Value:
+def _keys(rule: Rule, matches: Matches, rows: Int32) -> list[dict[str, Scalar]]:
+    """The keys of a rule's findings, a dictionary of its own each."""
+    if rule.key:
+        columns = [_values(matches, name, rows) for name in rule.key]
+        return [dict(zip(rule.key, map(scalar, values), strict=True)) for values in zip(*columns, strict=True)]
+    keys: list[dict[str, Scalar]] = [{} for _ in range(len(rows))]
+    for name in _DEFAULT_KEY:
+        for key, value in zip(keys, _values(matches, name, rows), strict=True):
+            if not key and value is not None:
+                key[name] = scalar(value)
+    return keys
+
+
+def _values(matches: Matches, name: str, rows: Int32) -> list[Value]:
+    """A field of some matched records; None where absent."""
     column = matches.fields.get(name)
-    return None if column is None else column.value(at)
+    if column is None:
+        return [None] * len(rows)
+    return [None if code < 0 else column.values[code] for code in column.codes[rows].tolist()]

@@ -15,7 +15,8 @@ import numpy as np
 
 from vedette.detections.atoms import AFTER, BEFORE, PATTERN_FLAGS, Atom
 from vedette.detections.predicates import as_text, fold
-from vedette.model.events import Value
+from vedette.detections.prefilter import places_of_folding
+from vedette.model.events import Texts, Value
 from vedette.system import kept
 
 _SEPARATOR = AFTER + BEFORE
@@ -144,6 +145,46 @@ class FieldScan:
         self._propose_beyond_ascii(texts, found)
         self._hits(block, texts, found)
         return found
+
+    @property
+    def plain(self) -> bool:
+        """Whether all atoms are ASCII text that may be anywhere, as `find_written` wants it."""
+        return all(
+            atom.text.isascii() and not (atom.pattern or atom.whole or atom.at_start or atom.at_end)
+            for atom in self.atoms
+        )
+
+    def find_written(self, texts: Texts) -> tuple[Found, list[int]]:
+        """Which atoms are found in which rows of texts that are not decoded, and rows that must be.
+
+        Decoding and folding leave ASCII alone but for its case, whatever the other bytes are, and make no letter of
+        it from them: but for those that fold to some.
+        """
+        if self._database is None or not len(texts.starts):
+            return {}, []
+        raw: list[int] = []
+        append = raw.append
+
+        def on_match(identifier: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            append(end)
+            append(identifier)
+
+        self._database.scan(texts.block.lower(), match_event_handler=on_match)
+        found: Found = {}
+        if raw:
+            pairs = np.array(raw, dtype=np.int64).reshape(-1, 2)
+            lengths = np.array([len(atom.text) for atom in self.atoms], dtype=np.int64)
+            begin, end = pairs[:, 0] - lengths[pairs[:, 1]], pairs[:, 0]
+            piece = np.searchsorted(texts.starts, begin, side="right") - 1
+            inside = np.flatnonzero((piece >= 0) & (end <= texts.ends[piece]))
+            of, rows = pairs[inside, 1].tolist(), texts.rows[piece[inside]].tolist()
+            for atom, row in zip(of, rows, strict=True):
+                found.setdefault(atom, []).append(row)
+        if texts.block.isascii():
+            return found, []
+        ends = np.array(places_of_folding(texts.block), dtype=np.int64)
+        piece = np.searchsorted(texts.starts, ends - 1, side="right") - 1
+        return found, texts.rows[piece[piece >= 0]].tolist()
 
     def _hits(self, block: bytes, texts: Sequence[str], found: Found) -> None:
         """Scan `block`, which is `texts` folded, each between the two characters."""

@@ -229,7 +229,7 @@ class Search:
         else:
             judge.scanned_keywords = self._keyword_leaves
             hits = {}
-            self._read_keywords(judge, range(len(table)), hits)
+            self._read_keywords(judge, self._scan_keywords(judge, hits), hits)
         for leaf, held in hits.items():
             owners = self._rules_of.get(leaf)
             if owners is None or not held:
@@ -238,6 +238,24 @@ class Search:
             for index in owners:
                 if index in plan.rules:
                     pieces.setdefault(index, []).append(found_rows)
+
+    def _scan_keywords(self, judge: Judge, hits: dict[int, list[int]]) -> Sequence[int]:
+        """Look for all keywords before any text is decoded; the rows whose texts must be read instead."""
+        table = judge.table
+        self._keyword_scan.prepare(self._cache)
+        written = table.written() if self._keyword_scan.plain else None
+        if written is None:
+            return range(len(table))
+        places: dict[int, set[int]] = {}
+        unread: set[int] = set()
+        for texts in written:
+            found, odd = self._keyword_scan.find_written(texts)
+            unread.update(odd)
+            for atom, rows in found.items():
+                places.setdefault(atom, set()).update(rows)
+        told = {atom: sorted(rows - unread) for atom, rows in places.items()}
+        hits |= self._hit_leaves(judge, self._keywords.postings, told, set())
+        return sorted(unread)
 
     def _read_keywords(self, judge: Judge, rows: Sequence[int], hits: dict[int, list[int]]) -> None:
         """Look for the keywords of `judge.scanned_keywords` in the texts of these rows."""

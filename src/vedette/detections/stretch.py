@@ -38,7 +38,7 @@ class Stretch:
 
     origins[code] is where a record was read; codes: int64[m] (all zero for a single batch). highs:
     per origin the highest event time in this stretch. created: `event.created`. raw: the bytes of
-    matched record i.
+    matched record i. samples: whether findings show the record, which nobody does who has it at hand.
     """
 
     matches: Matches
@@ -47,6 +47,7 @@ class Stretch:
     highs: Sequence[int]
     created: int
     raw: Callable[[int], bytes]
+    samples: bool = True
 
 
 @dataclass(slots=True)
@@ -159,7 +160,7 @@ def card_of(stretch: Stretch, at: int, opened: int = 0) -> Card:
         user_name=_text(matches, "user.name", at),
         ambiguous=bool(matches.ambiguous[at]),
         raw=raw_hash(raw),
-        sample=shorten(terminal(_sample(raw, Trust(int(matches.trust[at])))), _SAMPLE_LIMIT),
+        sample=shorten(terminal(_sample(raw, Trust(int(matches.trust[at])))), _SAMPLE_LIMIT) if stretch.samples else "",
     )
 
 

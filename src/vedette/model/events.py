@@ -103,9 +103,23 @@ class Kinds:
         return cls(codes, list(seen))
 
 
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """String values of records before they are decoded: piece i is `block[starts[i]:ends[i]]`, of row `rows[i]`.
+
+    int64 each; pieces stand in order and do not overlap, and something stands between any two of them.
+    """
+
+    block: bytes
+    starts: Int64
+    ends: Int64
+    rows: Int64
+
+
 Provider = Callable[[], Column]
 Finder = Callable[[str], Column | None]
 Strings = Callable[[Sequence[int]], list[tuple[str, ...]]]
+Written = Callable[[], list[Texts]]
 
 
 class Table:
@@ -127,6 +141,7 @@ class Table:
         "_found",
         "_providers",
         "_strings",
+        "_written",
         "ambiguous",
         "batch",
         "kinds",
@@ -162,6 +177,7 @@ class Table:
         self._finder: Finder | None = None
         self._found: AbstractSet[str] = frozenset()
         self._strings: Strings | None = None
+        self._written: Written | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -184,9 +200,12 @@ class Table:
         """
         self._finder, self._found = finder, names
 
-    def provide_strings(self, strings: Strings) -> None:
-        """Register who gives the string values of given rows; without it these are the message alone."""
-        self._strings = strings
+    def provide_strings(self, strings: Strings, written: Written | None = None) -> None:
+        """Register who gives the string values of given rows; without it these are the message alone.
+
+        written: gives those of all rows before they are decoded.
+        """
+        self._strings, self._written = strings, written
 
     @property
     def strings_given(self) -> bool:
@@ -203,6 +222,10 @@ class Table:
         message = self.column("message")
         values = (message.value(row) for row in rows)
         return [(value,) if isinstance(value, str) else () for value in values]
+
+    def written(self) -> list[Texts] | None:
+        """Every string value as `strings` gives it, before it is decoded; None where the parser does not say."""
+        return None if self._written is None else self._written()
 
     def fields(self) -> list[str]:
         """The fields that providers are registered for, and those that a finder names, sorted."""
@@ -225,4 +248,4 @@ class Table:
         """
         self._providers.clear()
         self._finder, self._found = None, frozenset()
-        self._strings = None
+        self._strings = self._written = None

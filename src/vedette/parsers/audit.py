@@ -10,14 +10,14 @@ from functools import partial
 import numpy as np
 
 from vedette.model.batch import Batch, Bool, Int32, Int64, Trust
-from vedette.model.events import Column, Kinds, RecordKind, Table, Value
+from vedette.model.events import Column, Kinds, RecordKind, Table, Texts, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
 from vedette.parsers import audit_values as meaning
 from vedette.parsers.columns import Block, keep, word_of
 from vedette.parsers.frames import encoded, filled, moments_of, recoded
 from vedette.text.addresses import canonical
-from vedette.text.escape import decode
+from vedette.text.escape import decode, encode
 from vedette.text.times import rfc3339
 
 _STAMP = re.compile(rb"audit\((\d{1,12})\.(\d{1,9}):\d{1,20}\)")
@@ -80,12 +80,13 @@ class Events:
         starts, rows = starts[inside], rows[inside]
         ends = np.append(breaks, len(raw))[np.searchsorted(breaks, starts)]
         # The words of a program's message stand within `msg='...'`.
-        words = self._block.word(starts)
+        begun, words = starts, self._block.word(starts)
         quoted = (words & keep(5)) == word_of(b"msg='")
         if quoted.any():
             starts = starts + 5 * quoted
             words = self._block.word(starts)
         self._starts, self._rows, self._words = starts, rows, words
+        self._words_at = begun
         self._ends = np.minimum(ends, batch.ends[rows]) if n else ends
         self._found: dict[str, tuple[Int64, Int64, Int64]] = {}
         self._columns: dict[str, Column | None] = {}
@@ -174,7 +175,7 @@ class Events:
         for name, provider in providers.items():
             table.provide(name, provider)
         table.provide_others(self.find)
-        table.provide_strings(self.strings)
+        table.provide_strings(self.strings, self._written)
         return table
 
     def find(self, name: str) -> Column | None:
@@ -350,6 +351,40 @@ class Events:
             found.append((*texts, line) if isinstance(line, str) else tuple(texts))
         return found
 
+    def _written(self) -> list[Texts]:
+        """The same for all events: as they stand, what is hexadecimal in them, and command lines."""
+        batch = self._batch
+        found = [Texts(batch.block, batch.starts, batch.ends, np.arange(self._n, dtype=np.int64)), self._hidden()]
+        command = self.find("CommandLine")
+        if command is not None:
+            told = [line if isinstance(line, str) else None for line in command.values]
+            lines = [line and (line.encode() if line.isascii() else encode(line)) for line in told]
+            codes = command.codes.tolist()
+            rows = [row for row, code in enumerate(codes) if code >= 0 and lines[code]]
+            found.append(joined([lines[codes[row]] or b"" for row in rows], rows))
+        return found
+
+    def _hidden(self) -> Texts:
+        """What `meaning.hidden` finds: looked for only in words with so many digits after an equals sign."""
+        block, raw = self._batch.block, np.frombuffer(self._batch.block, dtype=np.uint8)
+        signs = np.flatnonzero(raw == 0x3D)
+        signs = signs[signs + 6 < len(raw)]
+        for ahead in (6, 5, 4, 3, 2, 1):
+            signs = signs[_HEX_DIGIT[raw[signs + ahead]]]
+        words = np.searchsorted(self._words_at, signs, side="right") - 1
+        words = words[(np.diff(words, prepend=-2) != 0) & (words >= 0)]
+        rows = self._rows[words]
+        firsts, lasts = self._batch.starts[rows], self._batch.ends[rows]
+        begins = np.maximum(self._words_at[words] - 1, firsts)
+        ends = np.minimum(self._ends[words] + 1, lasts)
+        texts: list[bytes] = []
+        owners: list[int] = []
+        for row, begin, end in zip(rows.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            for text in meaning.hidden_in(block, begin, end):
+                texts.append(text)
+                owners.append(row)
+        return joined(texts, owners)
+
     def _original(self) -> Column:
         codes, words = self._block.encode(self._batch.starts, self._batch.ends)
         return Column(codes, [decode(word) for word in words])
@@ -419,6 +454,17 @@ class Events:
         return Kinds(codes.astype(np.int32), [_kind_of(flag) for flag in used.tolist()])
 
 
+_HEX_DIGIT: Bool = np.zeros(256, dtype=np.bool_)
+_HEX_DIGIT[list(b"0123456789ABCDEF")] = True
+
+
+def joined(texts: Sequence[bytes], rows: Sequence[int]) -> Texts:
+    """Texts of these rows, a line end between them."""
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    starts = np.cumsum(lengths + 1) - lengths - 1
+    return Texts(b"\n".join(texts), starts, starts + lengths, np.array(rows, dtype=np.int64))
+
+
 def words_of(words: Sequence[object]) -> list[Value]:
     """Stands for values that are recoded at once."""
     return [None] * len(words)
@@ -447,7 +493,7 @@ _DERIVED: Mapping[str, Callable[[Events], Column | None]] = {
     "User": Events._users,
     "user.name": Events._accounts,
     "event.outcome": Events._outcomes,
-    "event.action": Events._types,
+    "event.action": lambda events: events.find("type"),
     "source.ip": Events._peers,
     "source.address": partial(Events._native, key="addr"),
 }

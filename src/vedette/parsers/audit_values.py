@@ -150,7 +150,13 @@ def command_line(block: bytes, start: int, end: int) -> str:
 
 def hidden(record: bytes) -> list[str]:
     """Texts that an event has in hexadecimal."""
-    return [decode(bytes.fromhex(found[2].decode()).replace(b"\0", b" ")) for found in _HIDDEN.finditer(record)]
+    return [decode(text) for text in hidden_in(record, 0, len(record))]
+
+
+def hidden_in(block: bytes, start: int, end: int) -> list[bytes]:
+    """The same, of `block[start:end]`, as bytes."""
+    found = _HIDDEN.finditer(block, start, end)
+    return [bytes.fromhex(text[2].decode()).replace(b"\0", b" ") for text in found]
 
 
 # ------------------------------------------------------------------------------------------------ paths
