@@ -126,8 +126,10 @@ class _Running:
             if value is None:
                 raise _untold(Reason.ENVIRONMENT_NOT_SET, f"{variable} is not set in the environment")
             self.values[name] = value
-            if value.strip():
-                self.hidden[value] = f"<{name}>"
+            # Outside quotes its words go separate ways.
+            for piece in (value, *(one for one in value.split() if len(one) > 2)):
+                if piece.strip():
+                    self.hidden[piece] = f"<{name}>"
 
     def _need(self, program: str) -> None:
         path = self.bounds.environment.get(PATHS.get(program, ""))
@@ -152,7 +154,11 @@ class _Running:
         if self.bounds.own_networks is not None:
             why = refused(argv, self.bounds.own_networks, self.bounds.resolve)
             if why is not None:
-                raise _untold(why[0], self.masked(why[1]))
+                reason, host, words = why
+                if self.hidden and host not in launch.command:
+                    # It may be a part of what came from the environment, and so may its address.
+                    host, words = "a host it names", words.partition(" (")[0]
+                raise _untold(reason, f"{host} {words}")
         program = self._which(argv[0])
         if program is None:
             raise _untold(Reason.NOT_INSTALLED, f"{self.masked(argv[0])} is not installed")

@@ -67,7 +67,7 @@ def _named(word: str, after_option: bool) -> Named | None:
         return Named(host, length)
     head, _, rest = head.partition("/")
     head = re.sub(r":\d+$", "", head)
-    length = rest if rest.isdigit() else ""
+    length = rest if re.fullmatch("[0-9]{1,3}", rest) else ""
     try:
         parse_network(head)
     except ValueError:
@@ -85,18 +85,21 @@ def _named(word: str, after_option: bool) -> Named | None:
     return Named(head, length)
 
 
-def refused(argv: Sequence[str], own: Sequence[Network], resolve: Resolve) -> tuple[Reason, str] | None:
-    """Why a command may not be run where only `own` may be looked at; None where every host it names is in them."""
+def refused(argv: Sequence[str], own: Sequence[Network], resolve: Resolve) -> tuple[Reason, str, str] | None:
+    """Why a command may not be run where only `own` may be looked at; None where every host it names is in them.
+
+    The reason, the word it is about, and what is so of it.
+    """
     elsewhere = next((word for word in argv for one in _ELSEWHERE if word.startswith(one)), None)
     if elsewhere is not None:
-        return Reason.OUTSIDE_OWN_NETWORKS, f"{elsewhere} takes targets that are not in the command"
+        return Reason.OUTSIDE_OWN_NETWORKS, elsewhere, "takes targets that are not in the command"
     for named in named_hosts(argv):
         networks = _networks(named, resolve)
         if not networks and named.sure:
-            return Reason.NAME_UNRESOLVED, f"{named.host} does not resolve"
+            return Reason.NAME_UNRESOLVED, named.host, "does not resolve"
         for one in networks:
             if not any(_within(one, mine) for mine in own):
-                return Reason.OUTSIDE_OWN_NETWORKS, f"{named.host} ({one}) is outside own_networks"
+                return Reason.OUTSIDE_OWN_NETWORKS, named.host, f"is outside own_networks ({one})"
     return None
 
 
@@ -107,11 +110,19 @@ def _networks(named: Named, resolve: Resolve) -> list[Network]:
         parts = named.host.split(".")
         fixed = next((at for at, part in enumerate(parts) if not part.isdigit()), 4)
         length = length if fixed == 4 else f"/{8 * fixed}"
-        return [ip_network(".".join([*parts[:fixed], *["0"] * (4 - fixed)]) + length, strict=False)]
+        named = Named(".".join([*parts[:fixed], *["0"] * (4 - fixed)]))
     try:
         return [parse_network(named.host + length)]
     except ValueError:
-        return [ip_network(address + length, strict=False) for address in resolve(named.host)]
+        return [_around(address, named.length) for address in resolve(named.host)]
+
+
+def _around(address: str, length: str) -> Network:
+    """The network of that length around an address; a length its family does not have is the address alone."""
+    alone = ip_network(address)
+    if length and int(length) <= alone.max_prefixlen:
+        return ip_network(f"{address}/{int(length)}", strict=False)
+    return alone
 
 
 def _within(inner: Network, outer: Network) -> bool:
