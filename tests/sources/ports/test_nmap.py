@@ -154,7 +154,7 @@ def test_families_and_port_lists_are_asked_apart_and_answers_keep_their_order(as
 
 
 def test_half_open_looks_know_a_tarpit_and_a_host_that_is_down(asked):
-    everything = "".join(port(one, "open", "syn-ack", "tcp") for one in range(1, 60_000))
+    everything = extra("open", ("syn-ack", "1-60000"), protocol="tcp")
     asked(HEAD + host(everything) + "</nmaprun>")
     (survey,) = look(Target("t", "192.0.2.1", PORTS), technique=Technique.SYN)
     assert (survey.condition, survey.rest) == (TargetCondition.ANSWERS_EVERYTHING, PortState.UNKNOWN)

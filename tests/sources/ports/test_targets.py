@@ -26,10 +26,33 @@ class World:
             self.asked += 1
             real = port & 0xFFFF
             if self.asked > self.gone_after or real in self.dropped or self._random.random() < self.loss:
-                progress.silent(port)
+                progress.silent(port, now)
             else:
                 progress.note(port, Code.OPEN if self.all_open or real in (22, 80) else Code.REFUSED, 0.001)
         return progress.survey("here", 1, 2)
+
+
+class Limited:
+    """Takes `rate` connections a second, `burst` at once, and drops the rest: ports 22 and 80 are open."""
+
+    def __init__(self, rate: float, burst: int):
+        self.rate, self.burst = rate, float(burst)
+
+    def run(self, progress: Progress) -> tuple[Survey, float]:
+        now, filled, tokens = 0.0, 0.0, self.burst
+        while progress.todo or progress.next_round(now):
+            if not progress.window(now, 0.0, 1):
+                now += 0.001
+                continue
+            now += 0.000_05
+            tokens, filled = min(self.burst, tokens + (now - filled) * self.rate), now
+            port = progress.todo.pop()
+            if tokens < 1:
+                progress.silent(port, now)
+            else:
+                tokens -= 1
+                progress.note(port, Code.OPEN if port & 0xFFFF in (22, 80) else Code.REFUSED, 0.001)
+        return progress.survey("here", 1, 2), now
 
 
 def look(world: World) -> Survey:
@@ -84,3 +107,44 @@ def test_a_ping_is_no_port():
     progress = Progress(TARGET, Tuning(), 500, 1)
     progress.note(22 | PING, Code.REFUSED, 0.1)
     assert progress.codes[22] == Code.PENDING
+
+
+@pytest.mark.parametrize("rate", [100.0, 500.0, 5_000.0])
+def test_a_target_that_takes_so_many_a_second_is_asked_so_many_a_second(rate: float):
+    survey, took = Limited(rate, burst=50).run(Progress(TARGET, Tuning(), 500, 1))
+    assert survey.ports_in(PortState.OPEN) == {22, 80}
+    assert len(survey.ports_in(PortState.CLOSED)) == 1_998
+    assert took < 2.5 * 2_000 / rate + 2.0
+
+
+@pytest.mark.parametrize("code", [Code.HOST_UNREACHABLE, Code.NETWORK_UNREACHABLE, Code.PROHIBITED])
+def test_where_others_alone_answer_there_is_no_way_and_little_is_asked(code: Code):
+    progress = Progress(TARGET, Tuning(), 500, 1)
+    asked = 0
+    while progress.todo or progress.next_round(0.0):
+        progress.note(progress.todo.pop(), code, 0.001, by_others=True)
+        progress.no_way()
+        asked += 1
+    survey = progress.survey("here", 1, 2)
+    assert asked < 60
+    assert (survey.condition, survey.rest) == (TargetCondition.DOWN, PortState.UNKNOWN)
+    assert survey.rest_why.value == code.name.lower().replace("_", "-")
+
+
+def test_a_target_that_rejects_by_itself_lives_and_is_asked_for_everything():
+    progress = Progress(TARGET, Tuning(), 500, 1)
+    while progress.todo or progress.next_round(0.0):
+        port = progress.todo.pop()
+        progress.note(port, Code.OPEN if port == 1_999 else Code.PROHIBITED, 0.001)
+    survey = progress.survey("here", 1, 2)
+    assert survey.condition is TargetCondition.ANSWERS
+    assert survey.ports_in(PortState.OPEN) == {1_999}
+    assert len(survey.ports_in(PortState.FILTERED)) == 1_999
+
+
+def test_an_answer_to_the_kernels_own_retransmission_measures_nothing():
+    progress = Progress(TARGET, Tuning(), 500, 1)
+    progress.note(22, Code.OPEN, 1.01)
+    assert progress.patience == Tuning().first_patience
+    progress.note(80, Code.OPEN, 0.1)
+    assert progress.patience == pytest.approx(0.3)

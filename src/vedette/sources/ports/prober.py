@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vedette.model.clock import Clock
@@ -25,6 +25,18 @@ _KEPT_DESCRIPTORS = 64
 _EVENTS = 512
 _BURST = 64
 """Connections begun between two looks at what came back."""
+_IDLE = 0.25
+_PACE = 0.01
+"""Seconds' worth of a rate that may be begun at once: whoever sleeps wakes later than it asked to."""
+# linux/in.h, linux/in6.h, linux/errqueue.h: who sent the error, and what it said.
+_RECEIVE_ERRORS = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+_EXTENDED_ERROR = struct.Struct("=IBBBBII")
+_ICMP, _ICMP6 = 2, 3
+# RFC 792, RFC 1812 section 5.2.7.1, RFC 4443 section 3.1: codes of "destination unreachable".
+_SAID = {
+    **dict.fromkeys(((_ICMP, 0), (_ICMP, 6), (_ICMP, 11), (_ICMP6, 0)), Code.NETWORK_UNREACHABLE),
+    **dict.fromkeys(((_ICMP, 9), (_ICMP, 10), (_ICMP, 13), (_ICMP6, 1), (_ICMP6, 5), (_ICMP6, 6)), Code.PROHIBITED),
+}
 _RESET = struct.pack("ii", 1, 0)
 _SOCKET = socket.SocketType
 """The C class below `socket.socket`: half the cost of one whose methods are Python."""
@@ -82,6 +94,7 @@ class Effort:
     shortages: int
 
 
+_BY_ERROR = frozenset({Code.HOST_UNREACHABLE, Code.NETWORK_UNREACHABLE, Code.PROHIBITED})
 _Pending = tuple[_SOCKET, int, float, Progress]  # socket, port, begun, target
 
 
@@ -116,7 +129,8 @@ class Prober:
         began, started_at = time.monotonic(), self._clock.now()
         self._room = self._limits.allowed()
         limit = min(self._limits.per_target or self._room, self._room)
-        all_of = [Progress(one, self._tuning, limit, self._chance.getrandbits(64)) for one in targets]
+        tuning = replace(self._tuning, missed=self._tuning.missed / max(len(targets), 1))
+        all_of = [Progress(one, tuning, limit, self._chance.getrandbits(64)) for one in targets]
         self._poll = select.epoll()
         try:
             self._run(deque(all_of))
@@ -136,12 +150,14 @@ class Prober:
 
     def _run(self, turn: deque[Progress]) -> None:
         """Give every target its turn until none has anything left."""
-        idle_until = 0.0
-        next_start = 0.0
-        gap = 1.0 / self._limits.rate if self._limits.rate else 0.0
+        rate, target_rate = self._limits.rate, self._limits.target_rate
+        burst = max(1.0, rate * _PACE)
+        allowed, counted = burst, time.monotonic()
         while turn and not self._stop.is_set():
             now = time.monotonic()
-            idle_until = now + 0.25
+            idle_until = now + _IDLE
+            if rate:
+                allowed, counted = min(burst, allowed + (now - counted) * rate), now
             started = 0
             for _ in range(len(turn)):
                 target = turn.popleft()
@@ -149,23 +165,24 @@ class Prober:
                 if not target.todo and not target.flying and not target.next_round(now):
                     continue
                 turn.append(target)
-                room = min(target.window(now, self._limits.target_rate), self._room - len(self._flying), _BURST)
-                if gap:
-                    room = min(room, 1 if now >= next_start else 0)
+                room = min(self._room - len(self._flying), _BURST)
+                if rate:
+                    room = min(room, int(allowed))
+                room = target.window(now, target_rate, room)
                 for _ in range(room):
                     if not target.todo:
                         break
                     self._begin(target, target.todo.pop())
-                    started += 1
-                    next_start = max(now, next_start) + gap
-                if target.todo and target.paced:
+                started += room
+                allowed -= room
+                if target.todo and (target.paced or target_rate):
                     idle_until = min(idle_until, target.next_start)
                 if started >= _BURST:
                     break
-            if gap:
-                idle_until = min(idle_until, max(next_start, now))
+            if rate and turn:
+                idle_until = min(idle_until, now + max(1.0 - allowed, 0.0) / rate)
             if turn:
-                self._answers(0.0 if started else max(0.0, min(idle_until - time.monotonic(), 0.25)))
+                self._answers(0.0 if started else max(0.0, min(idle_until - time.monotonic(), _IDLE)))
 
     def _begin(self, target: Progress, port: int) -> None:
         """Begin one connection; what ends at once is noted at once."""
@@ -175,6 +192,8 @@ class Prober:
         except OSError as error:
             self._refused(target, port, error.errno or 0)
             return
+        if target.examine:
+            connection.setsockopt(*_RECEIVE_ERRORS[target.family], 1)
         result = connection.connect_ex((target.target.address, port & 0xFFFF))
         if result == errno.EINPROGRESS:
             descriptor = connection.fileno()
@@ -219,6 +238,8 @@ class Prober:
             self._conclude(connection, port, result, time.monotonic() - begun, target)
 
     def _conclude(self, connection: _SOCKET, port: int, result: int, took: float, target: Progress) -> None:
+        code = _CODES.get(result, Code.LOCAL_LIMIT)
+        by_others = False
         if result == 0:
             if _talks_to_itself(connection):
                 connection.close()
@@ -226,11 +247,22 @@ class Prober:
                 return
             # Reset in place of an orderly end: nothing of ours stays behind in TIME_WAIT.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        connection.close()
-        if result == errno.ETIMEDOUT:
-            target.silent(port)
+        elif result == errno.ETIMEDOUT:
+            connection.close()
+            target.silent(port, time.monotonic())
             return
-        target.note(port, _CODES.get(result, Code.LOCAL_LIMIT), took)
+        elif target.examine or code in _BY_ERROR:
+            if not target.examine:
+                # Errors of others come in: asked once more, in a way that says whose they are.
+                connection.close()
+                target.examine_from_now_on()
+                target.todo.append(port)
+                return
+            code, by_others = _examined(connection, code, target)
+        connection.close()
+        target.note(port, code, took, by_others=by_others)
+        if by_others:
+            target.no_way()
 
     def _timeouts(self, target: Progress, now: float) -> float:
         """Give up on connections of the target that got no answer in time; when the next one is due."""
@@ -247,8 +279,30 @@ class Prober:
             connection, port, *_ = flying.pop(descriptor)
             target.flying -= 1
             connection.close()
-            target.silent(port)
-        return now + 0.25
+            target.silent(port, now)
+        return now + _IDLE
+
+
+def _examined(connection: _SOCKET, code: Code, target: Progress) -> tuple[Code, bool]:
+    """What was meant by an error, and whether somebody else said it: a router, a firewall on the way, our own kernel.
+
+    A refusal that others send is none of the port's: the host may be down behind them.
+    """
+    try:
+        _, ancillary, _, _ = connection.recvmsg(0, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+    except OSError:
+        return code, code in _BY_ERROR
+    for level, kind, data in ancillary:
+        if (level, kind) == _RECEIVE_ERRORS[target.family] and len(data) >= _EXTENDED_ERROR.size + 8:
+            _, origin, _, number, _, _, _ = _EXTENDED_ERROR.unpack_from(data)
+            sender = data[_EXTENDED_ERROR.size :]
+            raw = sender[4:8] if target.family == socket.AF_INET else sender[8:24]
+            by_others = len(raw) not in (4, 16) or socket.inet_ntop(target.family, raw) != target.target.address
+            target.examine_from_now_on()
+            if code is Code.REFUSED and by_others:
+                code = Code.PROHIBITED
+            return _SAID.get((origin, number), code), by_others
+    return code, code in _BY_ERROR
 
 
 def _talks_to_itself(connection: _SOCKET) -> bool:

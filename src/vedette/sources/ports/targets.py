@@ -26,6 +26,20 @@ PING = 0x10000
 """Added to a port that is known to answer and is asked again: to measure loss, and whether the host is still there."""
 _CANARIES = 8
 _CANARY_PORTS = range(20_000, 60_000)
+_WELL_KNOWN = (22, 443, 80, 3389, 445, 25, 53, 8080)
+"""Asked early: where anything at all answers, it is most often here."""
+_PING_EVERY, _PACED_PING_EVERY = 64, 16
+"""Ports between two pings."""
+_PINGS_MISSED = 12
+"""So many pings in a row that stay without an answer: the round is cut short."""
+_TURNED_AWAY = 48
+"""So many refusals by others, and never a word of the target itself: there is no way to it."""
+_EXAMINED = 64
+"""Answers whose sender is looked up, before a target is taken to speak for itself."""
+_SLOWEST = 20.0
+"""Connections in a second that even a target that loses most of them gets."""
+_RETRANSMITTED = 0.95
+"""Seconds after which the kernel asks again by itself (RFC 6298 section 2.1): what took longer measures nothing."""
 
 
 class Code(IntEnum):
@@ -83,11 +97,17 @@ class Tuning:
     missed: float = 0.01
     window: int = 64
     most_silent: int = 1_000
+    doubt: float = 1.0
 
 
 def canaries(chance: random.Random, expected: Collection[int]) -> frozenset[int]:
     """Ports picked at random, none of which has a reason to accept: they tell a tarpit."""
-    return frozenset(chance.sample([port for port in _CANARY_PORTS if port not in expected], _CANARIES))
+    found: set[int] = set()
+    while len(found) < _CANARIES:
+        port = chance.choice(_CANARY_PORTS)
+        if port not in expected:
+            found.add(port)
+    return frozenset(found)
 
 
 def answers_everything(accepted: Iterable[bool]) -> bool:
@@ -132,8 +152,14 @@ class Progress:
         self._pings_answered = 0
         self._round_began = 0.0
         self._round_answers = 0
-        self._slow_unreachable = 0
-        self._unreachable = 0
+        self._pings_missed = 0
+        self._narrowed = 0.0
+        self._doubted = False
+        self._pace_found = 0.0
+        self._turned_away: Counter[Code] = Counter()
+        self._spoke = False
+        self._examined = 0
+        self.examine = True
         self.condition = TargetCondition.ANSWERS
         self.vanished = False
         self.done = False
@@ -142,18 +168,19 @@ class Progress:
 
     # ------------------------------------------------------------------------------------------ what happened
 
-    def note(self, port: int, code: Code, took: float) -> None:
-        """An answer, `took` seconds after it was asked for."""
+    def note(self, port: int, code: Code, took: float, *, by_others: bool = False) -> None:
+        """An answer, `took` seconds after it was asked for. by_others: somebody else spoke in the target's place."""
         self.answers += 1
+        if self._examined < _EXAMINED and not by_others and code <= Code.REFUSED:
+            self._examined += 1
+            self.examine = self._examined < _EXAMINED
         if code <= Code.REFUSED:
             self._measure(took)
-            if port & PING:
-                self._pings_answered += 1
-                self._heard += 1
-                return
-            tries = self.tries[port] + 1
             self._heard += 1
-            self._lost += tries - 1
+            if port & PING:
+                self._ping_answered()
+                return
+            self._lost += self.tries[port]
             self._round_answers += 1
             if not self._alive_port or code is Code.REFUSED:
                 self._alive_port = port
@@ -161,18 +188,24 @@ class Progress:
                 self._width += 1.0
         elif port & PING:
             return
-        elif code in (Code.HOST_UNREACHABLE, Code.NETWORK_UNREACHABLE):
-            self._unreachable += 1
-            self._slow_unreachable += took > 0.5
+        elif by_others:
+            self._turned_away[code] += 1
+        elif code is not Code.LOCAL_LIMIT:
+            self._spoke = True
         if port in self.canaries:
             self.canary_codes[port] = code
         if self.codes[port]:
             self.codes[port] = code
             self.tries[port] = min(self.tries[port] + 1, 255)
 
-    def silent(self, port: int) -> None:
+    def examine_from_now_on(self) -> None:
+        """Somebody sends errors here: who, is looked up for every answer."""
+        self.examine, self._examined = True, _EXAMINED
+
+    def silent(self, port: int, now: float) -> None:
         """No answer in time."""
         if port & PING:
+            self._ping_lost(now)
             return
         self.tries[port] = min(self.tries[port] + 1, 255)
         self._unanswered.append(port)
@@ -181,27 +214,51 @@ class Progress:
             self._width += 1.0
 
     def _measure(self, took: float) -> None:
+        if took >= _RETRANSMITTED:
+            return
         if not self._srtt:
             self._srtt, self._rttvar = took, took / 2
         else:
             self._rttvar += (abs(took - self._srtt) - self._rttvar) / 4
             self._srtt += (took - self._srtt) / 8
+        tuning = self._tuning
+        measured = (self._srtt + 4 * self._rttvar) * (1 + max(self.round - 1, 0) / 2)
+        self.patience = min(max(measured, tuning.least_patience), tuning.most_patience)
+
+    def _ping_answered(self) -> None:
+        self._pings_answered += 1
+        self._pings_missed = 0
+        if self.paced:
+            self.paced *= 1.1
+
+    def _ping_lost(self, now: float) -> None:
+        """What does answer did not: narrower, slower; and after many of them in a row no further for now."""
+        self._pings_missed += 1
+        if now - self._narrowed > self.patience:
+            self._narrowed = now
+            self._width = max(8.0, self._width / 2)
+            if self.paced:
+                self.paced = max(_SLOWEST, self.paced * 0.8)
+        if self._pings_missed >= _PINGS_MISSED and not self._doubted:
+            self._unanswered += (port for port in self.todo if not port & PING)
+            self.todo = []
 
     # ------------------------------------------------------------------------------------------ what next
 
-    def window(self, now: float, rate: float) -> int:
-        """How many more may be begun now."""
-        free = int(self._width) - self.flying
+    def window(self, now: float, rate: float, most: int) -> int:
+        """How many more may be begun now; `most` at the most."""
+        free = min(int(self._width) - self.flying, most, len(self.todo))
+        if free <= 0:
+            return 0
         rate = min(one for one in (rate, self.paced) if one) if rate or self.paced else 0.0
-        if rate and free > 0:
-            if now < self.next_start:
-                return 0
-            # At most a twentieth of a second's worth at once, so that a limit of the target is not met in bursts.
-            count = max(1, min(free, int(rate * min(now - self.next_start, 0.05)), len(self.todo)))
-            self.next_start = max(self.next_start, now - 0.05) + count / rate
-            self.paced = self.paced or rate
-            return count
-        return max(free, 0)
+        if not rate:
+            return free
+        if now < self.next_start:
+            return 0
+        # At most a twentieth of a second's worth at once, so that a limit of the target is not met in bursts.
+        count = max(1, min(free, int(rate * min(now - self.next_start, 0.05))))
+        self.next_start = max(self.next_start, now - 0.05) + count / rate
+        return count
 
     def next_round(self, now: float) -> bool:
         """Nothing is under way and nothing to do: whether to go on, with `todo` filled, or to stop."""
@@ -210,23 +267,26 @@ class Progress:
         greeting = self.round == 0
         if greeting and self._answers_everything():
             return self._stop(TargetCondition.ANSWERS_EVERYTHING)
-        if greeting and self._greeting and self._slow_unreachable >= self._greeting:
+        if self._no_way():
             return self._stop(TargetCondition.DOWN)
         if self._pings_sent and not self._pings_answered:
-            self.vanished = True
-            return self._stop(self.condition)
-        elapsed = now - self._round_began
-        loss = self.loss()
-        if self.round > 1 and self._round_answers:
-            self._slow_down(loss, elapsed)
+            if self._doubted:
+                self.vanished = True
+                return self._stop(self.condition)
+            return self._doubt(now)
+        if self._doubted:
+            self._doubted = False
+            self.paced = self._pace_found
+        elif self.round > 1 and self._round_answers:
+            self._slow_down(now - self._round_began)
         left = [port for port in self._unanswered if self.codes[port] == Code.PENDING]
-        self._unanswered = []
-        self._pings_sent = self._pings_answered = 0
         if greeting:
             asked = [port for ports in self.target.ports for port in range(ports.first, ports.last + 1)]
             ask = [port for port in asked if self.codes[port] == Code.PENDING]
             # What was silent in the greeting is asked in this round, as its second attempt.
-        elif self._enough(len(left), loss):
+        elif any(not self.tries[port] for port in left):
+            ask = left  # the round before was cut short
+        elif self._enough(len(left), self.loss()):
             wanted = self._tuning.expected_rounds
             ask = [port for port in left if port in self.expected and self.tries[port] < wanted]
             # Silence is judged only of a host that is known to live when the last attempt was made.
@@ -234,17 +294,53 @@ class Progress:
                 ask = left
         else:
             ask = left
+        self._unanswered = []
         if not ask:
             self.done = True
             return False
         self.round += 1
         self._random.shuffle(ask)
-        self._settle_patience()
-        self.todo = ask
-        if self._alive_port and self.round > 1:
-            self._pings_sent = 40 if self._heard < 100 else _CANARIES
-            self.todo[:0] = [self._alive_port | PING] * self._pings_sent
+        if greeting:
+            early = [port for port in _WELL_KNOWN if self.codes[port] == Code.PENDING]
+            ask = [port for port in ask if port not in early] + early
+        self._begin_round(self._with_pings(ask), now)
+        return True
+
+    def no_way(self) -> bool:
+        """Nothing more to ask: others alone answer, and the target never did."""
+        if self._no_way() and (self.todo or not self.done):
+            self._stop(TargetCondition.DOWN)
+            return True
+        return False
+
+    def _no_way(self) -> bool:
+        return not self._heard and not self._spoke and self._turned_away.total() >= _TURNED_AWAY
+
+    def _begin_round(self, todo: list[int], now: float) -> None:
+        self.todo = todo
+        self._pings_sent = sum(port & PING > 0 for port in todo)
+        self._pings_answered = self._pings_missed = 0
         self._round_began, self._round_answers = now, 0
+
+    def _with_pings(self, ask: list[int]) -> list[int]:
+        """Between what is asked, what is known to answer: its silence is loss, and not a filter."""
+        if not self._alive_port:
+            return ask
+        every = _PACED_PING_EVERY if self.paced else _PING_EVERY
+        ping = self._alive_port | PING
+        todo: list[int] = []
+        for at in range(0, len(ask), every):
+            todo += ask[at : at + every]
+            todo.append(ping)
+        return [ping] * (_CANARIES if self.round > 1 else 0) + todo
+
+    def _doubt(self, now: float) -> bool:
+        """It does not answer what it answered before: after a pause, slowly, a last time."""
+        elapsed = now - self._round_began
+        self._doubted = True
+        self._pace_found = max(_SLOWEST, 0.8 * self._round_answers / elapsed) if elapsed > 0 else _SLOWEST
+        self._begin_round([self._alive_port | PING] * _CANARIES, now)
+        self.paced, self.next_start = 2 * _CANARIES / self._tuning.doubt, now + self._tuning.doubt
         return True
 
     def loss(self) -> float:
@@ -258,20 +354,10 @@ class Progress:
             return False
         return bool(self._heard * loss**self.round <= self._tuning.missed)
 
-    def _slow_down(self, loss: float, elapsed: float) -> None:
-        """Late answers mean that the round before lost some: narrower; and no faster than it did answer, if many."""
-        if loss > 0.02:
-            self._width = max(8.0, self._width / 2)
-        if loss > 0.2 and elapsed > 0:
-            self.paced = max(20.0, 0.8 * self._round_answers / elapsed)
-
-    def _settle_patience(self) -> None:
-        tuning = self._tuning
-        if self._srtt:
-            measured = (self._srtt + 4 * self._rttvar) * (1 + (self.round - 1) / 2)
-            self.patience = min(max(measured, tuning.least_patience), tuning.most_patience)
-        else:
-            self.patience = tuning.first_patience
+    def _slow_down(self, elapsed: float) -> None:
+        """Where many answers came late: no faster than it did answer."""
+        if self.loss() > 0.2 and elapsed > 0:
+            self.paced = max(_SLOWEST, 0.8 * self._round_answers / elapsed)
 
     def _answers_everything(self) -> bool:
         return answers_everything(code is Code.OPEN for code in self.canary_codes.values())
@@ -287,9 +373,8 @@ class Progress:
     def survey(self, vantage: str, started_at: int, ended_at: int) -> Survey:
         """What was seen, as far as it goes: of a target that was not finished the rest is unknown."""
         condition = self.condition
-        if condition is TargetCondition.ANSWERS and not self._heard:
-            spoke = any(code is Code.PROHIBITED for code in map(Code, set(self.codes)))
-            condition = TargetCondition.DOWN if self.done or not spoke else condition
+        if condition is TargetCondition.ANSWERS and not self._heard and not self._spoke:
+            condition = TargetCondition.DOWN
         codes = self.codes
         if self.done and not self.vanished and condition is TargetCondition.ANSWERS:
             codes = codes.replace(bytes([Code.PENDING]), bytes([Code.SILENT]))
@@ -297,7 +382,9 @@ class Progress:
         if self.vanished:
             meaning[Code.PENDING] = (PortState.UNKNOWN, SeenWhy.NO_ANSWER_AT_ALL)
         if condition is TargetCondition.DOWN:
-            reason = SeenWhy.HOST_UNREACHABLE if self._unreachable else SeenWhy.NO_ANSWER_AT_ALL
+            reason = SeenWhy.NO_ANSWER_AT_ALL
+            if self._turned_away:
+                reason = _MEANING[self._turned_away.most_common(1)[0][0]][1]
             if any(code == Code.LOCAL_LIMIT for code in codes):
                 reason = SeenWhy.LOCAL_LIMIT
             meaning = dict.fromkeys(_MEANING, (PortState.UNKNOWN, reason))
