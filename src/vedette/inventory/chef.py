@@ -66,7 +66,14 @@ class _Listed:
 
 def read_chef(words: ChefWords, name: str, clock: Clock, *, pause: Pause = asyncio.sleep) -> Expectations:
     """`fetch_chef`, for those who are in no event loop."""
-    return asyncio.run(fetch_chef(words, name, clock, pause=pause))
+    found: list[Expectations] = []
+
+    async def read() -> None:
+        # Not handed back: putting SIGINT's handler back would write out all of what its task came to.
+        found.append(await fetch_chef(words, name, clock, pause=pause))
+
+    asyncio.run(read())
+    return found[0]
 
 
 async def fetch_chef(words: ChefWords, name: str, clock: Clock, *, pause: Pause = asyncio.sleep) -> Expectations:
@@ -209,6 +216,7 @@ class _Reading:
             said = read_said((*expanded.layers, *node.layers), self.words.attributes, limits.openings)
         else:
             said = self.said(has, expanded, limits.openings)
+        own = self.own(words, origin)
         at, names = addresses(words.addresses), tuple(dict.fromkeys(words.names))
         if not at and not names:
             at = node.addresses if node else addresses([name])
@@ -219,7 +227,7 @@ class _Reading:
             addresses=at,
             names=names,
             roles=tuple(expanded.roles),
-            openings=effective(self.own(words, origin), said.openings),
+            openings=effective(own, said.openings) if own else said.openings,
             gateway=words.gateway or said.gateway,
             origin=Location(origin),
         )
