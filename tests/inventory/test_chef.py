@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -447,3 +449,27 @@ def test_problems_are_counted_past_what_is_listed(chef: ChefServer):
     found = read(chef)
     assert len(found.problems) == 201
     assert (found.problems[-1].reason, found.problems[-1].times) == (InventoryReason.TOO_MANY, 30)
+
+
+@pytest.mark.corpus
+def test_objects_of_a_real_repository_are_read(chef: ChefServer, corpus: Path):
+    folder = corpus / "chef" / "playground"
+
+    def objects(kind: str) -> dict[str, dict[str, Any]]:
+        return {path.stem: json.loads(path.read_bytes()) for path in sorted((folder / kind).glob("*.json"))}
+
+    chef.environments |= objects("environments")
+    for name, node in objects("nodes").items():
+        chef.set_node(**{**node, "name": name})
+    for bag in (folder / "data_bags").iterdir():
+        chef.bags[bag.name] = objects(f"data_bags/{bag.name}")
+    hosts = {name: {"environment": node["chef_environment"]} for name, node in chef.nodes.items()}
+    assert len(hosts) == 5
+    for nodes in ("search", "each"):
+        found = read(chef, hosts=hosts, nodes=nodes)
+        assert {one.name for one in found.claims} == {one.name for one in found.hosts} == hosts.keys()
+        assert (found.problems, found.claims_complete) == ((), True)
+    # Bags of other things hold no hosts of ours, and say so.
+    error = refused(chef, hosts_bag={"bag": "users"}, nodes="none")
+    assert "name: is not a key that stands here" in error.message
+    assert read(chef, hosts_bag={"bag": "users", "at": "vedette"}, nodes="none").hosts == ()
