@@ -289,8 +289,8 @@ def test_sources_are_named_as_prefixes():
 
 def test_thousands_of_blocked_addresses_leave_the_port_open_to_the_rest():
     rules = ruleset(
-        *([match(SADDR, f"10.{number >> 8}.{number & 255}.7"), DROP] for number in range(0, 6000, 2)), [TCP22, ACCEPT]
+        *([match(SADDR, f"10.{number >> 8}.{number & 255}.7"), DROP] for number in range(0, 2000, 2)), [TCP22, ACCEPT]
     )
     found = fate(rules, Protocol.TCP, 22, 4)
     assert found.verdict()[0] is ACCEPTED
-    assert size(STRANGERS[4]) - size(found.admitted()) == 3000
+    assert size(STRANGERS[4]) - size(found.admitted()) == 1000

@@ -171,7 +171,7 @@ class _Reader:
     def _verdict(self, statement: Mapping[str, Any], conditions: tuple[Condition, ...], text: str) -> Iterator[Rule]:
         ((kind, value),) = statement.items()
         if kind in ("jump", "goto"):
-            yield Rule(conditions, Verb(kind), text, chain=value["target"])
+            yield Rule(conditions, Verb(kind), text, chain=str(value["target"]))
         elif kind in ("dnat", "redirect"):
             yield from self._translation(value or {}, conditions, text)
         elif kind == "xt" and (not isinstance(value, dict) or value.get("type") == "target"):
