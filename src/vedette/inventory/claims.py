@@ -23,20 +23,24 @@ from vedette.model.ports import (
 )
 
 _APART = 8
-"""So many stretches of ports are told one by one; more of one claim are one drift."""
+"""So many stretches of ports of one claim are told one by one, the others together."""
 
 
-def against_claims(policy: PortPolicy, said: Expectations, now: int, *, of_nodes: bool) -> Iterator[Drift]:
+def against_claims(
+    policy: PortPolicy, said: Expectations, now: int, *, of_nodes: bool, known_as: Mapping[str, str]
+) -> Iterator[Drift]:
     """Where claims allow more than policy, or shut what must answer. now: microseconds UTC.
 
     of_nodes: the hosts wrote them about themselves; one that allows itself more is `policy-widened`. What such a claim
     does not mention says nothing; what a firewall does not let through is shut, where all of it could be read.
+    known_as: what policy calls hosts that an inventory calls otherwise.
     """
     networks = {**{one.name: one for one in said.networks}, **policy.networks}
     comparing = _Comparing(policy, said, networks, now, of_nodes)
     for claim in said.claims:
-        host = policy.host(claim.name)
-        found = {one.name: one for place in claim.addresses if (one := policy.host(place)) is not None}
+        host = policy.host(known_as.get(claim.name, claim.name))
+        # Where it is, a node says of itself: it could take another's place.
+        found = {} if of_nodes else {one.name: one for at in claim.addresses if (one := policy.host(at)) is not None}
         if host is None and len(found) == 1:
             (host,) = found.values()
         yield from comparing.unlisted(claim) if host is None else comparing.host(host, claim)
@@ -74,7 +78,6 @@ class _Comparing:
     def _more(
         self, host: HostExpectation, protocol: Protocol, claim: HostExpectation, valid: list[Opening]
     ) -> Iterator[Drift]:
-        kind = DriftKind.POLICY_WIDENED if self.of_nodes else DriftKind.INVENTORIES_DISAGREE
         found: dict[tuple[str, str], list[PortRange]] = {}
         openings: dict[tuple[str, str], Opening] = {}
         for ports, (allowed, claimed) in segments(protocol, valid, claim.openings):
@@ -85,26 +88,39 @@ class _Comparing:
                     key = (who([one]), who(allowed) if allowed else f"nobody ({host.origin})")
                     found.setdefault(key, []).append(ports)
                     openings.setdefault(key, one)
-        for (new, old), ranges in found.items():
-            together = joined(ranges)
-            apart = [(one,) for one in together] if len(together) <= _APART else [together]
-            for stretch in apart:
-                what = f"{ports_text(stretch[:_APART], protocol)}{' and others' if len(stretch) > _APART else ''}"
-                if self.of_nodes:
-                    advice = (
-                        f"{claim.name} says of itself that {what} may be reached by {new}; policy says {old}, and that "
-                        "counts: find out who changed the node, or put it into the policy"
-                    )
-                else:
-                    advice = (
-                        f"{self.said.inventory} lets {new} reach {what}, policy says {old}: narrow the firewall, "
-                        "or put it into the policy"
-                    )
-                port = stretch[0].first if len(stretch) == 1 else 0
-                yield read_drift(
-                    kind, DRIFT_LEVELS[kind], host.name, advice, self.now,
-                    address=_address(host), port=port, protocol=protocol, opening=openings[new, old],
-                )  # fmt: skip
+        stretches = [(ports, *key) for key, ranges in found.items() for ports in joined(ranges)]
+        for ports, new, old in stretches[:_APART]:
+            what = f"{ports_text([ports], protocol)} to {new}"
+            yield self._allows(host, protocol, claim, what, old, ports.first, openings[new, old])
+        if more := [one for one, _, _ in stretches[_APART:]]:
+            what = f"{len(more)} more stretches of ports, {ports_text(joined(more)[:_APART], protocol)} among them"
+            yield self._allows(host, protocol, claim, what, "nothing of that kind", 0, None)
+
+    def _allows(
+        self,
+        host: HostExpectation,
+        protocol: Protocol,
+        claim: HostExpectation,
+        new: str,
+        old: str,
+        port: int,
+        opening: Opening | None,
+    ) -> Drift:
+        if self.of_nodes:
+            kind = DriftKind.POLICY_WIDENED
+            advice = (
+                f"{claim.name} says of itself that it opens {new}; policy says {old}, and that counts: "
+                "find out who changed the node, or put it into the policy"
+            )
+        else:
+            kind = DriftKind.INVENTORIES_DISAGREE
+            advice = (
+                f"{self.said.inventory} opens {new}, policy says {old}: narrow the firewall, or put it into the policy"
+            )
+        return read_drift(
+            kind, DRIFT_LEVELS[kind], host.name, advice, self.now,
+            address=_address(host), port=port, protocol=protocol, opening=opening,
+        )  # fmt: skip
 
     def _shut(
         self, host: HostExpectation, protocol: Protocol, claim: HostExpectation, needed: list[Opening]

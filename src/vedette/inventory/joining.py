@@ -69,7 +69,7 @@ def join(own: PortPolicy, said: Iterable[Expectations], now: int, *, of_nodes: C
     policy = joining.policy()
     drifts = [*joining.drifts]
     for one in ordered:
-        drifts += against_claims(policy, one, now, of_nodes=one.inventory in of_nodes)
+        drifts += against_claims(policy, one, now, of_nodes=one.inventory in of_nodes, known_as=joining.known_as)
     return Joined(policy, told_once(drifts))
 
 
@@ -89,6 +89,8 @@ class _Joining:
     networks: dict[str, NamedNetwork] = field(default_factory=dict)
     hosts: dict[str, _Host] = field(default_factory=dict)
     drifts: list[Drift] = field(default_factory=list)
+    known_as: dict[str, str] = field(default_factory=dict)
+    """What a host is called here that an inventory calls otherwise."""
     _places: dict[str, str] = field(default_factory=dict)
     """Name of the host that an address or name to resolve belongs to."""
 
@@ -174,6 +176,8 @@ class _Joining:
         known = self.hosts.setdefault(name, _Host(replace(host, openings=()), [], set()))
         known.host = _united(known.host, host)
         known.heard.add(inventory)
+        if name != host.name:
+            self.known_as.setdefault(host.name, name)
         if host.openings:
             known.voices.append((inventory, self._known_sources(inventory, name, host.openings)))
         self._places |= dict.fromkeys((*host.addresses, *host.names), name)
