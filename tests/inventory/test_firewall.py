@@ -66,6 +66,16 @@ def test_what_a_firewall_lets_through_is_claimed_and_what_it_does_not_say_is_tol
     assert known.problems == ()
 
 
+def test_a_rule_about_one_address_is_decided_where_the_hosts_own_are_said(tmp_path: Path):
+    file = tmp_path / "rules.v4"
+    file.write_text("*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP\nCOMMIT\n")
+    words = FirewallWords(host="web", file=str(file), format="iptables", interfaces=["eth0"])
+    assert read_firewall(words, "fw", FakeClock()).claims[0].openings == ()
+    known = FirewallWords.model_validate({**words.model_dump(), "addresses": ["192.0.2.1"]})
+    found = read_firewall(known, "fw", FakeClock())
+    assert ([str(one.ports) for one in found.claims[0].openings], found.problems) == (["1-65535", "1-65535"], ())
+
+
 def test_no_firewall_lets_everything_through_in_one_opening_a_protocol():
     assert said(Ruleset()) == [("1-65535", "tcp", ("world",)), ("1-65535", "udp", ("world",))]
 
@@ -79,7 +89,9 @@ def test_ports_that_fare_alike_are_one_opening():
     assert said(ruleset) == [("10", "tcp", net), ("12", "tcp", net), ("500-600", "udp", ("world",))]
 
 
-@pytest.mark.parametrize("more", [{}, {"file": "x", "live": True}, {"file": "x", "unknown": 1}])
+@pytest.mark.parametrize(
+    "more", [{}, {"file": "x", "live": True}, {"file": "x", "unknown": 1}, {"file": "x", "addresses": ["me"]}]
+)
 def test_a_firewall_comes_from_a_file_or_from_here(more: dict[str, object]):
     with pytest.raises(ValidationError):
         FirewallWords.model_validate({"host": "web", **more})

@@ -294,3 +294,13 @@ def test_thousands_of_blocked_addresses_leave_the_port_open_to_the_rest():
     found = fate(rules, Protocol.TCP, 22, 4)
     assert found.verdict()[0] is ACCEPTED
     assert size(STRANGERS[4]) - size(found.admitted()) == 1000
+
+
+def test_strangers_come_in_where_the_default_routes_lead():
+    inner = (ip_network("172.17.0.0/16"), "docker0")
+    routes = ((ip_network("0.0.0.0/0"), "eth0"), (ip_network("::/0"), "wan0"), inner, (ip_network("::/0"), "lo"))
+    place = Place.of(["192.0.2.1"], routes)
+    assert (place.arriving, place.addresses) == ({"eth0", "wan0"}, {"192.0.2.1"})
+    assert [place.leads_to(one) for one in ("172.17.0.2", "8.8.8.8", "::1", "x")] == ["docker0", "eth0", "wan0", ""]
+    assert Place.of([], [inner]).arriving == {"docker0"}
+    assert Place().leads_to("8.8.8.8") == ""

@@ -63,15 +63,8 @@ def own_host(policy: PortPolicy, own: frozenset[str]) -> HostExpectation | None:
     return by_loopback
 
 
-def place_of(space: Space) -> Place:
-    """What the meaning of a ruleset hangs on in this namespace. Strangers come in where the default routes lead."""
-    devices = {device for network, device in space.routes if network.prefixlen == 0 and device != "lo"}
-    devices = devices or {device for _, device in space.routes if device != "lo"}
-    return Place(frozenset(devices), space.addresses, tuple(one for one in space.routes if one[1] != "lo"))
-
-
 def _ruleset(found: Inside, space: Space) -> Ruleset:
-    place = place_of(space)
+    place = Place.of(space.addresses, space.routes)
     try:
         rules = space.within(lambda: live_ruleset(place))
     except OSError as error:

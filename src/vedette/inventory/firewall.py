@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from vedette.inventory.iptables import parse_iptables
 from vedette.inventory.nftables import parse_nftables
@@ -29,7 +29,9 @@ from vedette.model.ports import (
     Protocol,
 )
 from vedette.model.reasons import InventoryReason
+from vedette.system import bound_sockets
 from vedette.system.exec import run
+from vedette.text.addresses import canonical
 
 NFT = ("nft", "-j", "list", "ruleset")
 SAVE = {"ip": ("iptables-save",), "ip6": ("ip6tables-save",)}
@@ -44,6 +46,13 @@ it is not installed."""
 _INCOMPATIBLE = b"is incompatible, use 'nft' tool"
 
 
+def _address(text: str) -> str:
+    found = canonical(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not an address")
+    return found
+
+
 class FirewallWords(BaseModel):
     """A host's ruleset, from a file or, on the host itself, live."""
 
@@ -54,7 +63,10 @@ class FirewallWords(BaseModel):
     live: bool = Field(False, description="read it from the kernel of the machine that runs the check")
     format: Literal["nftables", "iptables"] = "nftables"
     interfaces: list[Annotated[str, StringConstraints(min_length=1, max_length=15)]] = Field(
-        [], description="devices that strangers come in by; without, a rule that names one cannot be decided"
+        [], description="devices that strangers come in by; without, a rule of a file that names one cannot be decided"
+    )
+    addresses: list[Annotated[str, AfterValidator(_address)]] = Field(
+        [], description="the host's own; without, a rule of a file that names one cannot be decided"
     )
 
     @model_validator(mode="after")
@@ -71,12 +83,19 @@ def read_firewall(words: FirewallWords, name: str, clock: Clock) -> Expectations
     are left out and among the problems, as is a program that failed; then the claims are not complete.
     """
     if words.live:
-        ruleset = live_ruleset() if words.format == "nftables" else iptables_ruleset()
+        place = Place.of(bound_sockets.addresses(), bound_sockets.routes())
+        ruleset = live_ruleset(place) if words.format == "nftables" else iptables_ruleset(place)
     else:
-        raw = _read(Path(words.file))
         parse = parse_nftables if words.format == "nftables" else parse_iptables
-        ruleset = parse(raw, words.file)
-    ruleset = replace(ruleset, place=replace(ruleset.place, arriving=frozenset(words.interfaces)))
+        ruleset = parse(_read(Path(words.file)), words.file)
+    place = ruleset.place
+    if words.interfaces or words.addresses:
+        place = replace(
+            place,
+            arriving=frozenset(words.interfaces) or place.arriving,
+            addresses=frozenset(words.addresses) or place.addresses,
+        )
+        ruleset = replace(ruleset, place=place)
     said = claims(ruleset, name)
     origin = Location(words.file or ruleset.origin)
     problems = [InventoryProblem(InventoryReason.WRONG_WORDS, one, origin) for one in said.unread]

@@ -259,6 +259,13 @@ class Place:
     addresses: frozenset[str] = frozenset()
     routes: tuple[tuple[Network, str], ...] = ()
 
+    @classmethod
+    def of(cls, addresses: Iterable[str], routes: Iterable[tuple[Network, str]]) -> Place:
+        """The place of a namespace with these: strangers come in where the default routes lead."""
+        led = tuple(one for one in routes if one[1] != "lo")
+        outer = {device for network, device in led if network.prefixlen == 0}
+        return cls(frozenset(outer or {device for _, device in led}), frozenset(addresses), led)
+
     def leads_to(self, address: str) -> str:
         """The device of the narrowest route to `address`, or nothing."""
         found = parse(address)
