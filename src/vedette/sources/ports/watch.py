@@ -31,8 +31,6 @@ _REMEMBERED = 6 * HOUR
 """How long it is remembered that something began, to tell what flaps."""
 _MOST_PATIENCE = 12
 """So many looks without it end even what flaps most."""
-_SAID_ONCE = frozenset({DriftKind.POLICY_WIDENED, DriftKind.INVENTORIES_DISAGREE, DriftKind.COULD_NOT_TELL_TOO_LONG})
-"""Read and not looked at: looking again makes nothing surer."""
 _REMIND = 4 * HOUR
 """What lasts so long is told again: an alert that a person resolved though nothing was mended opens anew."""
 
@@ -140,7 +138,7 @@ class Watch:
         keys = [
             one.key
             for one in looked.drifts
-            if one.key not in self._standing and one.kind not in _SAID_ONCE and not told.partly(one.key)
+            if one.key not in self._standing and not _read(one.key) and not told.partly(one.key)
         ]
         # Of an address as a whole, an answer is proof; of a port, silence is not.
         keys += [key for key in self._standing if key[3] and key not in seen and told.about(key)]
@@ -203,7 +201,7 @@ class Watch:
         for key in first.drifts:
             if key in second.drifts:
                 drifts[key] = second.drifts[key]
-            elif key not in self._standing and key[0] not in _SAID_ONCE and not first.partly(key) and second.about(key):
+            elif key not in self._standing and not _read(key) and not first.partly(key) and second.about(key):
                 del drifts[key]
         return drifts
 
@@ -310,6 +308,11 @@ class Watch:
         self._changed = {port: min(at, now) for port, at in self._changed.items()}
 
 
+def _read(key: Key) -> bool:
+    """Whether a drift was read, of an inventory or a policy, and not looked at: looking again makes it no surer."""
+    return not key[5]
+
+
 def _place(survey: Survey) -> Place:
     return (survey.host, survey.address, survey.protocol.value, survey.vantage)
 
@@ -364,7 +367,7 @@ class _Told:
     def about(self, key: Key) -> bool:
         """Whether it says something of what `key` is about, and knows it."""
         kind, host, address, port, protocol, vantage = key
-        if kind in _SAID_ONCE:
+        if _read(key):
             return self.looked.whole
         place = (host, address, protocol, vantage)
         survey = self.surveys.get(place)
@@ -393,8 +396,8 @@ class _Told:
 
     def gone(self, key: Key) -> bool:
         """Whether it was at everything, and nobody asks any more for what `key` is about."""
-        kind, host, address, port, protocol, vantage = key
-        if not self.looked.whole or kind in _SAID_ONCE:
+        _, host, address, port, protocol, vantage = key
+        if not self.looked.whole or _read(key):
             return False
         place = (host, address, protocol, vantage)
         if place not in self.surveys:
