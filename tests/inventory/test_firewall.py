@@ -58,7 +58,7 @@ def test_what_a_firewall_lets_through_is_claimed_and_what_it_does_not_say_is_tol
     assert host.openings[2].reason.startswith("IPv4: iptables filter: -A INPUT -p tcp -m multiport")
     assert str(host.openings[0].origin) == str(file)
     (problem,) = found.problems
-    assert "161/udp over IPv4" in problem.message
+    assert "161 udp over IPv4" in problem.message
     assert "wg0" in problem.message
     assert not found.claims_complete
     known = read_firewall(words.model_copy(update={"interfaces": ["eth0"]}), "fw", FakeClock())
@@ -95,6 +95,15 @@ def test_ports_that_fare_alike_are_one_opening():
 def test_a_firewall_comes_from_a_file_or_from_here(more: dict[str, object]):
     with pytest.raises(ValidationError):
         FirewallWords.model_validate({"host": "web", **more})
+
+
+def test_ports_that_one_rule_keeps_from_being_told_are_one_line():
+    lines = ["*filter", ":INPUT DROP [0:0]", "-A INPUT -m set --match-set friends src -j ACCEPT"]
+    lines += [f"-A INPUT -p tcp -m tcp --dport {port} -j ACCEPT" for port in range(100, 120, 2)]
+    (tcp, udp) = claims(parse_iptables("\n".join(lines).encode(), "f"), "fw").said()
+    rule = "iptables filter: -A INPUT -m set --match-set friends src -j ACCEPT"
+    assert udp == f"1-65535 udp over IPv4: {rule}"
+    assert tcp == f"1-99, 101, 103, 105, 107, 109, 111, 113 and 3 more tcp over IPv4: {rule}"
 
 
 def test_a_file_that_is_not_there_is_an_error_with_its_place(tmp_path: Path):

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from vedette.inventory.iptables import parse_iptables
 from vedette.inventory.nftables import parse_nftables
+from vedette.inventory.port_words import joined
 from vedette.inventory.rulesets import EMPTY, Place, Ruleset, Spans, Table, networks
 from vedette.inventory.verdicts import fate, most_of_the_world, port_borders
 from vedette.model.clock import Clock
@@ -39,6 +40,7 @@ LEGACY = {"ip": ("iptables-legacy-save",), "ip6": ("ip6tables-legacy-save",)}
 _LEGACY_TABLES = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
 _LARGEST = 64 * 1024 * 1024
 _SECONDS = 30.0
+_SHOWN = 8
 
 Run = Callable[[Sequence[str]], bytes]
 """Runs a program to its end and gives what it printed; ConfigError says what is wrong with it, FileNotFoundError that
@@ -98,7 +100,7 @@ def read_firewall(words: FirewallWords, name: str, clock: Clock) -> Expectations
         ruleset = replace(ruleset, place=place)
     said = claims(ruleset, name)
     origin = Location(words.file or ruleset.origin)
-    problems = [InventoryProblem(InventoryReason.WRONG_WORDS, one, origin) for one in said.unread]
+    problems = [InventoryProblem(InventoryReason.WRONG_WORDS, one, origin) for one in said.said()]
     host = HostExpectation(
         words.host, openings=tuple(replace(one, origin=origin) for one in said.openings), origin=origin
     )
@@ -114,11 +116,22 @@ def read_firewall(words: FirewallWords, name: str, clock: Clock) -> Expectations
 
 @dataclass(slots=True)
 class Claims:
-    """What a ruleset lets through. networks: those that openings name; unread: ports it does not say for sure."""
+    """What a ruleset lets through. networks: those that openings name. unread: what was not read at
+    all; untold: ports it does not say for sure, by protocol and rule."""
 
     openings: list[Opening] = field(default_factory=list)
     networks: list[NamedNetwork] = field(default_factory=list)
     unread: tuple[str, ...] = ()
+    untold: dict[tuple[str, str], list[PortRange]] = field(default_factory=dict)
+
+    def said(self) -> tuple[str, ...]:
+        """One line for everything that is left out."""
+        lines = []
+        for (where, text), spans in self.untold.items():
+            apart = joined(spans)
+            more = f" and {len(apart) - _SHOWN} more" if len(apart) > _SHOWN else ""
+            lines.append(f"{', '.join(map(str, apart[:_SHOWN]))}{more} {where}: {text}")
+        return (*self.unread, *lines)
 
 
 def claims(ruleset: Ruleset, name: str) -> Claims:
@@ -158,7 +171,7 @@ def _opening(
     told = {version: one.verdict() for version, one in fates.items()}
     for version, (verdict, text) in told.items():
         if verdict is FirewallVerdict.UNKNOWN:
-            out.unread = (*out.unread, f"{span}/{protocol.value} over IPv{version}: {text}")
+            out.untold.setdefault((f"{protocol.value} over IPv{version}", text), []).append(span)
     admitted = {version: fates[version].admitted() for version in fates}
     wide = [version for version in admitted if most_of_the_world(admitted[version], version)]
     if wide:
