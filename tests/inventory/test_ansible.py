@@ -4,6 +4,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vedette.inventory.ansible import AnsibleWords, read_ansible
 from vedette.inventory.ansible_files import host_names
@@ -297,3 +299,50 @@ def test_names_that_lead_elsewhere_are_no_files_of_variables(tmp_path: Path):
 )
 def test_ranges_are_written_out(pattern: str, names: list[str]):
     assert list(host_names(pattern, Location("hosts", 1), 100)) == names
+
+
+PIECES = st.sampled_from(
+    [
+        *("web1", "web", "[web]", "[web:vars]", "[web:children]", "[1:3]", "[01:1]", "::1", "[::1]:22", "*a", "&a"),
+        *(
+            "=",
+            ":",
+            "'",
+            '"',
+            "\n",
+            "\n  ",
+            " ",
+            "\t",
+            "\r",
+            "#",
+            "\x00",
+            "\x85",
+            "é",
+            "-",
+            "{",
+            "[",
+            "true",
+            "!vault |",
+        ),
+        *("vedette_ports=", "{22/tcp: world}", "{{ x }}", "ansible_host=", "vedette_gateway="),
+        *("all:", "hosts:", "children:", "vars:"),
+    ]
+)
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(PIECES, max_size=12).map("".join), st.sampled_from(["hosts", "hosts.yml"]))
+def test_whatever_stands_in_a_file_is_read_or_refused_with_its_place(tmp_path: Path, text: str, name: str):
+    (tmp_path / name).write_text(text, newline="")
+    said = ""
+    try:
+        found = read_ansible(AnsibleWords(inventory=str(tmp_path / name)), "site", FakeClock())
+    except VedetteError as error:
+        said = str(error)
+    assert said.startswith(f"{tmp_path}/{name}") or all(len(one.addresses) + len(one.names) == 1 for one in found.hosts)
+
+
+def test_groups_may_lie_deep(tmp_path: Path):
+    chain = "\n".join(f"[g{at}:children]\ng{at + 1}" for at in range(3_000))
+    (web,) = read(tmp_path, f"{chain}\n[g3000]\nweb1\n").hosts
+    assert len(web.groups) == 3_001

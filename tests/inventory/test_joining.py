@@ -303,6 +303,13 @@ def test_a_firewall_of_which_not_all_could_be_read_shuts_nothing():
     assert join(base, [replace(whole, claims_complete=False)], NOW).drifts == ()
 
 
+def test_an_opening_that_has_ended_allows_a_firewall_nothing():
+    base = policy(host("web1", opening("443", until=NOW)))
+    fw = said("fw", claims=(host("web1", opening("443")),))
+    assert kinds(join(base, [fw], NOW).drifts) == [("inventories-disagree", "web1", 443)]
+    assert join(base, [fw], NOW - 1).drifts == ()
+
+
 def test_a_firewall_that_is_open_everywhere_is_a_few_drifts():
     sparse = [opening(str(port)) for port in range(100, 200, 2)]
     joined = claimed(opening("1-65535"), nodes=False, own=policy(host("web1", *sparse)))
@@ -381,6 +388,7 @@ def test_narrowing_and_renaming_are_none():
         host("web1", opening("22", "floor")),
         host("web1", opening("22", "office", until=NOW + DAY)),
         host("web1", opening("22", NOBODY)),
+        host("web1", opening("443", until=NOW)),
         host("renamed", opening("1-100", "office", "vpn")),
         host("web1", opening("1-100", "office"), opening("1-100", "vpn")),
     ):
@@ -389,6 +397,11 @@ def test_narrowing_and_renaming_are_none():
     bureau = {**NETWORKS, "bureau": NamedNetwork("bureau", OFFICE.prefixes)}
     renamed = policy(host("web1", opening("22", "bureau")), networks=bureau)
     assert widened(policy(host("web1", opening("22", "office"))), renamed, NOW) == ()
+
+
+def test_what_had_ended_and_has_a_new_end_is_a_widening():
+    (drift,) = grown(host("web1", opening("22", until=NOW - DAY)), host("web1", opening("22", until=NOW + DAY)))
+    assert drift.port == 22
 
 
 def test_a_network_that_grows_under_its_name_widens_every_opening_that_names_it():

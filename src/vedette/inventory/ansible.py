@@ -60,7 +60,6 @@ class _Reading:
     words: AnsibleWords
     files: AnsibleFiles
     problems: dict[tuple[InventoryReason, Location], InventoryProblem] = field(default_factory=dict)
-    _depths: dict[str, int] = field(default_factory=dict)
     _openings: dict[int, tuple[Opening, ...]] = field(default_factory=dict)
 
     def host(self, name: str) -> HostExpectation:
@@ -97,16 +96,7 @@ class _Reading:
             if one not in found:
                 found.add(one)
                 todo += self.files.groups[one].parents
-        return sorted(found, key=lambda one: (self.depth(one), self.priority(one), one))
-
-    def depth(self, group: str) -> int:
-        known = self._depths.get(group)
-        if known is None:
-            parents = self.files.groups[group].parents if group != "all" else ()
-            known = self._depths[group] = (
-                0 if group == "all" else 1 + max((self.depth(one) for one in parents), default=0)
-            )
-        return known
+        return sorted(found, key=lambda one: (self.files.depths[one], self.priority(one), one))
 
     def priority(self, group: str) -> int:
         said = self.files.groups[group].variables.get(_PRIORITY) if group in self.files.groups else None

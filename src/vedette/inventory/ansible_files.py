@@ -20,13 +20,14 @@ from vedette.text.documents import Document, Path_, parse_documents
 
 ENCRYPTED = "$ANSIBLE_VAULT"
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:[#;].*)?")
-_RANGE = re.compile(r"\[(?:([0-9]*):([0-9]+)|([A-Za-z]):([A-Za-z]))(?::([0-9]+))?\]")
+_RANGE = re.compile(r"\[(?:([0-9]{0,9}):([0-9]{1,9})|([A-Za-z]):([A-Za-z]))(?::([0-9]{1,9}))?\]")
 _PORT = re.compile(r":[0-9]+$")
 _TAG = re.compile(rb"(?<=[:\-] )!(?:vault|vault-encrypted|unsafe)(?=\s)")
 _IGNORED = ("~", ".orig", ".bak", ".ini.swp", ".cfg", ".retry", ".pyc", ".pyo", ".md", ".txt", ".rst", ".rpm", ".swp")
 _OF_YAML = (".yml", ".yaml", ".json")
 _BESIDE = ("group_vars", "host_vars")
 _DEPTH = 8
+"""Of folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Member:
 
 @dataclass(slots=True)
 class AnsibleFiles:
-    """Everything that was read. group_vars, host_vars: by name of the group or host."""
+    """Everything that was read. group_vars, host_vars: by name of the group or host; depths: of groups, below `all`."""
 
     wanted: Collection[str]
     most_hosts: int
@@ -75,6 +76,7 @@ class AnsibleFiles:
     group_vars: dict[str, Variables] = field(default_factory=dict)
     host_vars: dict[str, Variables] = field(default_factory=dict)
     problems: list[InventoryProblem] = field(default_factory=list)
+    depths: dict[str, int] = field(default_factory=dict)
 
     def group(self, name: str, origin: Location) -> Group:
         return self.groups.setdefault(name, Group(origin))
@@ -105,17 +107,22 @@ class AnsibleFiles:
         for name, group in self.groups.items():
             if not group.declared and name not in ("all", "ungrouped"):
                 raise ConfigError(f"there is no group {name}", location=group.origin, hint=f"a section [{name}]")
-        done: set[str] = set()
-        for name in self.groups:
-            self._check_loop(name, (), done)
-
-    def _check_loop(self, name: str, below: tuple[str, ...], done: set[str]) -> None:
-        if name in below:
-            raise ConfigError(f"group {name} lies within itself", location=self.groups[name].origin)
-        if name not in done:
-            for parent in self.groups[name].parents:
-                self._check_loop(parent, (*below, name), done)
-            done.add(name)
+        below: dict[str, list[str]] = {name: [] for name in self.groups}
+        for name, group in self.groups.items():
+            for parent in group.parents:
+                below[parent].append(name)
+        waiting = {name: len(group.parents) for name, group in self.groups.items()}
+        ready = [name for name, parents in waiting.items() if not parents]
+        self.depths.update({name: 0 if name == "all" else 1 for name in ready})
+        while ready:
+            name = ready.pop()
+            for child in below[name]:
+                self.depths[child] = max(self.depths.get(child, 0), self.depths[name] + 1)
+                waiting[child] -= 1
+                ready += [child] if not waiting[child] else []
+        for name, parents in waiting.items():
+            if parents:
+                raise ConfigError(f"group {name} lies within itself", location=self.groups[name].origin)
 
 
 def read_files(path: Path, wanted: Collection[str], most_hosts: int) -> AnsibleFiles:
@@ -248,7 +255,7 @@ def _mapping(value: Any, document: Document, path: Path_) -> dict[str, Any]:
 
 def _read_ini(text: str, file: str, out: AnsibleFiles) -> None:
     name, kind = "ungrouped", "hosts"
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):
         line, at = raw.strip(), Location(file, number)
         if not line or line[0] in "#;":
             continue
