@@ -38,7 +38,7 @@ def recognise_files(files: Iterable[Path]) -> Recognised:
         for scenario in found:
             meant, wrong = recognise(scenario)
             problems += wrong
-            said += notes(meant)
+            said += notes(meant) if not wrong else []
             scenarios.append((scenario, tuple(meant)))
     # A background's step is in every scenario, and wrong once.
     seen_notes = {(step.at, words): (step, words) for step, words in said}
