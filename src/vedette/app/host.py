@@ -53,7 +53,7 @@ def prepare_folder(folder: Path, user: str = "") -> Path:
                     f"{folder} holds other files, so it is no data folder of ours", hint="name an empty one with --data"
                 )
             owner = os.fstat(descriptor).st_uid
-            if owner not in {os.geteuid(), 0, *([_account(user)[0]] if user else [])}:
+            if owner not in {os.geteuid(), 0, *([account_of(user)[0]] if user else [])}:
                 raise StateError(
                     f"data folder {folder} belongs to {_name_of(owner)}", hint=f"chown it to root or {user or 'you'}"
                 )
@@ -148,7 +148,7 @@ def drop_privileges(folder: Path, user: str) -> str:
     """
     if os.geteuid() != 0:
         return f"running as {_name_of(os.geteuid())}"
-    uid, gid = _account(user)
+    uid, gid = account_of(user)
     groups = []
     for name in _READING_GROUPS:
         with suppress(KeyError):
@@ -159,7 +159,8 @@ def drop_privileges(folder: Path, user: str) -> str:
     return f"running as {user}, reading logs by capability; only the helper may change the firewall"
 
 
-def _account(user: str) -> tuple[int, int]:
+def account_of(user: str) -> tuple[int, int]:
+    """The ids of `user` and of its group; StateError where there is none of that name."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:

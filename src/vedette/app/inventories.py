@@ -45,17 +45,18 @@ class Gathered:
     """What holds now, what is to be said of it, and how each inventory was read.
 
     policy: without hosts where an inventory that makes policy was never read: a part of a policy is none.
+    whole: whether it is not.
     """
 
     policy: PortPolicy
     drifts: tuple[Drift, ...]
     inventories: tuple[Heard, ...]
+    whole: bool = True
     _keeper: _Keeper | None = None
-    _whole: bool = True
 
     def settle(self) -> None:
         """From now on this policy is what the next one is compared with. StateError where it cannot be kept."""
-        if self._keeper is not None and self._whole:
+        if self._keeper is not None and self.whole:
             self._keeper.policy.write(self.policy)
 
 
@@ -92,7 +93,7 @@ def gather(path: Path, clock: Clock, keep: Path | None = None, *, settle: bool =
     drifts += joined.drifts if whole else ()
     if keeper is not None and whole:
         drifts += _widened(keeper, policy, now)
-    gathered = Gathered(policy, told_once(drifts), tuple(heard), keeper, whole)
+    gathered = Gathered(policy, told_once(drifts), tuple(heard), whole, keeper)
     if settle:
         gathered.settle()
     return gathered

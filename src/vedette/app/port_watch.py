@@ -4,45 +4,69 @@ Counterpart: `sources.ports.source` calls it on schedule; `app.ports` does the l
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from vedette.app.inventories import Gathered, gather
 from vedette.app.ports import check_ports, here
-from vedette.inventory.yaml import read_policy
+from vedette.inventory.yaml import PolicyFile, read_policy_file
 from vedette.model.clock import Clock
 from vedette.model.errors import ConfigError, VedetteError
-from vedette.model.ports import DRIFT_LEVELS, Drift, DriftKind, PortPolicy, PortState, Protocol, SeenWhy, Vantage
+from vedette.model.ports import (
+    DRIFT_LEVELS,
+    Drift,
+    DriftKind,
+    InsideView,
+    PortPolicy,
+    PortState,
+    Protocol,
+    SeenWhy,
+    Vantage,
+)
 from vedette.sources.ports.prober import Limits
 from vedette.sources.ports.watch import Asked, Looked
 from vedette.sources.settings import PortsSettings
 
 POLICY = "policy"
 """Host name of a drift that is about the policy, or the look, as a whole."""
+Inside = Callable[[PortPolicy], tuple[InsideView, ...]]
+"""What this machine says of its own sockets, where a policy names it."""
 _SETTLES = 0.5
 """Seconds after which a file that somebody is writing is whole."""
 
 
 @dataclass(slots=True)
 class PortLook:
-    """Looks at what the policy names, from here. One that breaks meanwhile is news, and the last one holds."""
+    """Looks at what the policy names, from here. One that breaks meanwhile is news, and the last one holds.
+
+    keep: a folder of our own for what inventories said last; None = nothing is kept, and no widening is seen. inside:
+    what this machine says of itself, where the policy names it.
+    """
 
     settings: PortsSettings
     clock: Clock
+    keep: Path | None = None
+    inside: Inside = lambda _: ()
+    _gathered: Gathered | None = field(default=None, init=False)
     _last: PortPolicy | None = field(default=None, init=False)
 
-    def check(self) -> PortPolicy:
-        """The policy as it is now; ConfigError where a run could not begin with it."""
-        policy = read_policy(self.settings.policy)
-        self._vantage(policy)
-        self._last = policy
-        return policy
+    def check(self) -> PolicyFile:
+        """The policy file as it is now; ConfigError where a run could not begin with it. Asks no inventory."""
+        file = read_policy_file(self.settings.policy)
+        self._vantage(file.policy)
+        return file
 
     def __call__(self, asked: Asked | None, stop: threading.Event) -> Looked:
         """As `sources.ports.source.Look`."""
         drifts: list[Drift] = []
+        whole = asked is None
+        if asked is None or self._last is None:
+            read, whole = self._read_anew(stop)
+            drifts += read
+            whole = whole and asked is None
         policy = self._last
-        if asked is None or policy is None:
-            policy, broken = self._read_anew(stop)
-            drifts += broken
+        assert policy is not None
         vantage = self._vantage(policy)
         try:
             checked = check_ports(
@@ -50,6 +74,7 @@ class PortLook:
                 self.clock,
                 vantage=vantage,
                 limits=Limits(rate=self.settings.rate),
+                inside=self.inside(policy),
                 asked=asked,
                 stop=stop,
             )
@@ -57,20 +82,32 @@ class PortLook:
             # Out of descriptors, for example; the next look may well succeed.
             return Looked(policy, (), (*drifts, self._blind(vantage, error)), whole=False)
         drifts += checked.drifts
-        return Looked(checked.policy, checked.surveys, tuple(drifts), whole=asked is None)
+        return Looked(checked.policy, checked.surveys, tuple(drifts), whole=whole)
 
-    def _read_anew(self, stop: threading.Event) -> tuple[PortPolicy, list[Drift]]:
+    def _read_anew(self, stop: threading.Event) -> tuple[list[Drift], bool]:
+        """Bring the policy up to date; what is to be said of that, and whether all of it could be read."""
         try:
-            return self.check(), []
-        except VedetteError:
-            # Perhaps it is being written just now.
-            stop.wait(_SETTLES)
-        try:
-            return self.check(), []
+            if self._gathered is not None:
+                # What was read then is said and committed long since.
+                self._gathered.settle()
+            gathered = self._gather(stop)
         except VedetteError as error:
             if self._last is None:
                 raise
-            return self._last, [self._broken(error)]
+            return [self._broken(error)], False
+        self._gathered = gathered
+        if gathered.whole or self._last is None:
+            self._last = gathered.policy
+        return [*gathered.drifts], gathered.whole
+
+    def _gather(self, stop: threading.Event) -> Gathered:
+        try:
+            self.check()
+        except VedetteError:
+            # Perhaps it is being written just now.
+            stop.wait(_SETTLES)
+            self.check()
+        return gather(self.settings.policy, self.clock, self.keep, settle=False)
 
     def _vantage(self, policy: PortPolicy) -> Vantage:
         name = self.settings.vantage

@@ -3,17 +3,22 @@ Counterpart: `sources` read; `app.up` runs what is planned here and prints the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
 
 from vedette.model.clock import Clock, SystemClock
+from vedette.model.ports import InsideView, PortPolicy
 from vedette.model.protocols import Counter, Source
 from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
 from vedette.sources.settings import PortsSettings, SourcesSettings
 from vedette.sources.stdin import StdinSource
 from vedette.system.privileges import keep_from_children
+
+Inside = Callable[[PortPolicy], tuple[InsideView, ...]]
 
 
 @dataclass(slots=True)
@@ -50,9 +55,20 @@ def check_attack_files(settings: SourcesSettings) -> None:
 
 
 def plan_sources(
-    settings: SourcesSettings, host_id: str, clock: Clock, counter: Counter, cursors: Mapping[str, str]
+    settings: SourcesSettings,
+    host_id: str,
+    clock: Clock,
+    counter: Counter,
+    cursors: Mapping[str, str],
+    *,
+    keep: Path | None = None,
+    inside: Inside | None = None,
 ) -> Reading:
-    """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version."""
+    """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version.
+
+    keep: the folder in which sources keep what they know; inside: what this machine says of its own
+    sockets, where a policy names it; None = as far as this process may see it.
+    """
     reading = Reading()
     if not settings.names_logs:
         found = discover()
@@ -83,18 +99,22 @@ def plan_sources(
             reading.accepted.append("stdin")
     if settings.ports is not None:
         # Whoever watches no ports does not wait for what that needs to be imported.
+        from vedette.app.port_inside import inside_of
         from vedette.app.port_watch import PortLook
         from vedette.sources.ports.source import NAME, PortsSource
 
-        look = PortLook(settings.ports, clock)
-        policy = look.check()
+        inside = inside or partial(inside_of, clock=clock)
+        look = PortLook(settings.ports, clock, keep / NAME if keep is not None else None, inside)
+        file = look.check()
         cursor = cursors.get(NAME, "")
         reading.sources.append(
             PortsSource(
-                settings.ports, look, policy=policy, host_id=host_id, clock=clock, counter=counter, cursor=cursor
+                settings.ports, look, policy=file.policy, host_id=host_id, clock=clock, counter=counter, cursor=cursor
             )
         )
-        reading.lines.append(f"watches: ports of {len(policy.hosts)} hosts, as {settings.ports.policy} says")
+        more = f" and {len(file.inventories)} inventories" if file.inventories else ""
+        words = f"watches: ports of {len(file.policy.hosts)} hosts, as {settings.ports.policy} says"
+        reading.lines.append(f"{words}{more}")
     if settings.attacks is not None:
         from vedette.app.attack_watch import AttackRun
         from vedette.sources.attacks.source import NAME as ATTACKS

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import queue
 import random
 import socket
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -24,7 +26,15 @@ from vedette.app.budget import budget_of
 from vedette.app.counters import Counters
 from vedette.app.detection import load_rules, matcher_of, warm_up
 from vedette.app.guarding import GuardWatch
-from vedette.app.host import ALLOWLIST_FILE, STATE_FILE, Lock, drop_privileges, host_id, prepare_folder
+from vedette.app.host import (
+    ALLOWLIST_FILE,
+    STATE_FILE,
+    Lock,
+    account_of,
+    drop_privileges,
+    host_id,
+    prepare_folder,
+)
 from vedette.app.knowing import Knowing
 from vedette.app.pager import on_pager_event
 from vedette.app.pipeline import Pipeline
@@ -51,6 +61,9 @@ from vedette.store.state import State
 from vedette.system.priority import LOOK_EVERY, Priority
 from vedette.text.times import parse_duration
 
+if TYPE_CHECKING:
+    from vedette.app.inside_helper import InsideHelper
+
 log = structlog.get_logger()
 
 SKEW_LIMIT = 5 * MINUTE
@@ -72,6 +85,8 @@ class _Held:
     lock: Lock
     me: own.Self
     enforcers: list[Enforcer]
+    inside: InsideHelper | None
+    """Who looks at this host's own sockets, where the engine may not."""
 
 
 def check(settings: Settings) -> None:
@@ -117,6 +132,8 @@ class Up:
         if self._held is not None:
             for enforcer in self._held.enforcers:
                 enforcer.close()
+            if self._held.inside is not None:
+                self._held.inside.close()
             self._held.lock.close()
 
     def _hold(self, settings: Settings) -> _Held:
@@ -129,13 +146,14 @@ class Up:
                 self._say(NO_PRIORITY)
             # The kernel helper inherits the priority.
             enforcers = self._start_enforcers(settings)
+            inside = self._start_inside(settings)
             if self._priority is not None:
                 self._priority.rest()
             self._say(drop_privileges(folder, settings.user))
         except BaseException:
             lock.close()
             raise
-        return _Held(lock, me, enforcers)
+        return _Held(lock, me, enforcers, inside)
 
     def _start_enforcers(self, settings: Settings) -> list[Enforcer]:
         try:
@@ -143,6 +161,18 @@ class Up:
         except EnforcementError as error:
             self._say(f"lacks: enforcement, so nothing is blocked; {error}")
             return []
+
+    def _start_inside(self, settings: Settings) -> InsideHelper | None:
+        """Where ports are watched: a helper that sees all sockets, which root alone can start."""
+        if settings.sources.ports is None or os.geteuid() != 0:
+            return None
+        from vedette.app.inside_helper import InsideHelper
+
+        try:
+            return InsideHelper(*account_of(settings.user))
+        except OSError as error:
+            self._say(f"lacks: a view of this host's own sockets; {error}")
+            return None
 
     def _announce_rungs(self, settings: Settings, rules: Sequence[Rule]) -> None:
         known = {rule.id for rule in rules}
@@ -166,7 +196,15 @@ class Up:
         clock, counters, me = self._clock, self.counters, held.me
         # A batch of a source that was cancelled may still lie there, and is read again after a reload.
         self._queue = queue.SimpleQueue()
-        reading = plan_sources(settings.sources, me.host_id, clock, counters, state.cursors())
+        reading = plan_sources(
+            settings.sources,
+            me.host_id,
+            clock,
+            counters,
+            state.cursors(),
+            keep=settings.data_folder(),
+            inside=held.inside.view if held.inside is not None else None,
+        )
         matcher = matcher_of([*rules, own.LOGIN], counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
         correlator = Correlator(matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True)

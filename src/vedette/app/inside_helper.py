@@ -1,0 +1,116 @@
+"""The small process that may look at every socket of this host, so that the engine need not: one verb, one answer.
+Counterpart: `app.up` starts it before privileges go, `app.port_watch` asks it; `app.port_inside` does the looking."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import BinaryIO
+
+import msgspec
+import structlog
+
+from vedette.app.port_inside import inside_view, own_host
+from vedette.model.clock import SystemClock
+from vedette.model.ports import InsideView, PortPolicy
+from vedette.system.bound_sockets import addresses
+from vedette.system.privileges import CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE, keep_only
+
+log = structlog.get_logger()
+
+_MODULE = "vedette.app.inside_helper"
+_NAME_LIMIT = 1_024
+_ANSWER_LIMIT = 64 * 1024 * 1024
+_PATIENCE = 30.0
+"""Seconds for one answer; a host with a thousand containers takes some."""
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+"""All the helper gets of ours: secrets may stand in the environment."""
+_CAPABILITIES = (CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN)
+"""To read who holds a socket, to ask the kernel for its firewall, and to enter network namespaces."""
+
+
+class InsideHelper:
+    """Starts the process; any thread may ask. Once it is gone nothing is known of the inside, which is said once."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        """uid, gid: whom it becomes. OSError where it cannot be started."""
+        self._lock = threading.Lock()
+        ours, theirs = socket.socketpair()
+        argv = [sys.executable, "-I", "-m", _MODULE, str(uid), str(gid)]
+        try:
+            with theirs:
+                actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), descriptor) for descriptor in (0, 1)]
+                self._pid = os.posix_spawnp(argv[0], argv, _ENVIRONMENT, file_actions=actions)
+        except OSError:
+            ours.close()
+            raise
+        ours.settimeout(_PATIENCE)
+        self._connection: socket.socket | None = ours
+        self._stream = ours.makefile("rwb")
+
+    @property
+    def pid(self) -> int:
+        """Its process id, 0 once it is gone."""
+        return self._pid
+
+    def view(self, policy: PortPolicy) -> tuple[InsideView, ...]:
+        """The view of the one host of `policy` that this machine is, if it is any and the helper is there."""
+        host = own_host(policy, addresses())
+        if host is None:
+            return ()
+        with self._lock:
+            if self._connection is None:
+                return ()
+            try:
+                self._stream.write(msgspec.json.encode(host.name[:_NAME_LIMIT]) + b"\n")
+                self._stream.flush()
+                answer = self._stream.readline(_ANSWER_LIMIT)
+                return (msgspec.json.decode(answer, type=InsideView),)
+            except (OSError, msgspec.MsgspecError) as error:
+                reason = f"the helper that looks inside is gone: {error}"
+                log.error("INSIDE NOT SEEN", reason=reason, hint="restart vedette")
+                self._end()
+                return ()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with contextlib.suppress(OSError):
+            self._stream.close()
+        connection.close()
+        # It ends by itself where nobody can ask any more; one that hangs in the kernel must not keep us.
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        self._pid = 0
+
+
+def serve(asked: BinaryIO, answered: BinaryIO) -> None:
+    """Answer until there is nobody left to ask: each line names the host, each answer is its view."""
+    clock = SystemClock()
+    while line := asked.readline(8 * _NAME_LIMIT):
+        host = msgspec.json.decode(line, type=str)
+        answered.write(msgspec.json.encode(inside_view(host, clock)) + b"\n")
+        answered.flush()
+
+
+def main() -> None:
+    """Become the helper: standard input asks, standard output answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is the engine's to answer
+    os.chdir("/")
+    keep_only(_CAPABILITIES, uid=int(sys.argv[1]), gid=int(sys.argv[2]))
+    serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()
