@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.scenarios.parts.chef import ChefServer
 
+from vedette.inventory import chef_signing
 from vedette.inventory.chef import ChefWords, read_chef
 from vedette.model.clock import SystemClock
 from vedette.model.errors import InventoryError
 from vedette.model.ports import Expectations, HostExpectation
 from vedette.model.reasons import InventoryReason
 
+KEYS = cache(chef_signing._private_key)
+"""Each key is read once: the library proves its primes every time."""
+
 
 @pytest.fixture
 def chef(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChefServer]:
     with ChefServer(bits=1024) as server:
         monkeypatch.setenv("CHEF_KEY", server.key_pem)
+        monkeypatch.setattr(chef_signing, "_private_key", KEYS)
         yield server
 
 

@@ -105,7 +105,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(ports=JSON, opened=JSON, closed=JSON, gateway=JSON, whole=JSON)
 def test_whatever_a_node_writes_is_openings_or_an_error_of_its_own(
     ports: Any, opened: Any, closed: Any, gateway: Any, whole: Any
@@ -123,7 +123,7 @@ def test_whatever_a_node_writes_is_openings_or_an_error_of_its_own(
         assert len(said.openings) <= 60
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(run_list=JSON, environment=JSON, policy=JSON, address=JSON, fqdn=JSON)
 def test_whatever_a_node_says_it_has_is_text_or_odd(
     run_list: Any, environment: Any, policy: Any, address: Any, fqdn: Any

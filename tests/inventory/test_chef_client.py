@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from pydantic import ValidationError
 from tests.scenarios.parts.certificates import Authority
 from tests.scenarios.parts.chef import ChefServer, make_key, pem
 
+from vedette.inventory import chef_signing
 from vedette.inventory.chef import ChefWords, read_chef
 from vedette.model.clock import HOUR, SystemClock
 from vedette.model.errors import InventoryError
 from vedette.model.reasons import InventoryReason as Reason
 from vedette.testing.clock import FakeClock
+
+KEYS = cache(chef_signing._private_key)
+"""Each key is read once: the library proves its primes every time."""
 
 
 @pytest.fixture
@@ -25,6 +30,7 @@ def chef(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChefServer]:
     with ChefServer(bits=1024) as server:
         server.set_role("web", default_attributes={"vedette": {"open_ports": [443]}})
         monkeypatch.setenv("CHEF_KEY", server.key_pem)
+        monkeypatch.setattr(chef_signing, "_private_key", KEYS)
         yield server
 
 

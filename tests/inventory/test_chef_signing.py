@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,8 +20,16 @@ NOW = 1_795_478_400 * SECOND + 999_999
 VERSIONS: list[Version] = ["1.0", "1.1", "1.3"]
 
 
+KEY = pem(make_key())
+
+
+@cache
+def signer(version: Version, user: str) -> Signer:
+    return Signer(user, KEY, version)
+
+
 def signed(version: Version, method: str, path: str, body: bytes, user: str = "vedette") -> dict[str, str]:
-    headers = Signer(user, pem(make_key()), version).headers(method, path, body, NOW)
+    headers = signer(version, user).headers(method, path, body, NOW)
     return {name.lower(): value for name, value in headers.items()}
 
 
@@ -33,7 +43,7 @@ def judged(headers: dict[str, str], method: str, target: str, body: bytes) -> st
     method=st.sampled_from(["GET", "POST", "get"]),
     path=st.from_regex(r"(/{1,2}[A-Za-z0-9_.:-]{1,12}){1,5}/?", fullmatch=True),
     body=st.binary(max_size=100),
-    user=st.from_regex(r"[A-Za-z0-9_.@-]{1,40}", fullmatch=True),
+    user=st.sampled_from(["vedette", "a", "pivotal@example.org"]),
 )
 def test_what_is_signed_is_accepted_and_nothing_else(version: Version, method: str, path: str, body: bytes, user: str):
     headers = signed(version, method, path, body, user)
