@@ -15,6 +15,7 @@ from vedette.model.ports import (
     WORLD,
     Drift,
     DriftKind,
+    HostExpectation,
     NamedNetwork,
     Network,
     Opening,
@@ -128,6 +129,22 @@ def sum_of(prefixes: Iterable[Network]) -> list[Network]:
 def _prefixes(name: str, networks: Networks) -> tuple[Network, ...]:
     found = networks.get(name)
     return found.prefixes if found is not None else ()
+
+
+class Places:
+    """Hosts by what they are called and by where they are; `PortPolicy.host` for many questions."""
+
+    def __init__(self, hosts: Iterable[HostExpectation]) -> None:
+        self._names: dict[str, HostExpectation] = {}
+        self._places: dict[str, HostExpectation] = {}
+        for one in hosts:
+            self._names.setdefault(one.name, one)
+            for place in (*one.addresses, *one.names):
+                self._places.setdefault(place, one)
+
+    def host(self, name: str) -> HostExpectation | None:
+        """The host called `name`, or that has this address or name to resolve."""
+        return self._names.get(name) or self._places.get(name)
 
 
 # ------------------------------------------------------------------------------------------------ in words

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vedette.inventory.admission import covers, lets_in, ports_text, read_drift, segments, who
+from vedette.inventory.admission import Places, covers, lets_in, ports_text, read_drift, segments, who
 from vedette.inventory.port_words import joined
 from vedette.model.ports import (
     DRIFT_LEVELS,
@@ -37,10 +37,11 @@ def against_claims(
     """
     networks = {**{one.name: one for one in said.networks}, **policy.networks}
     comparing = _Comparing(policy, said, networks, now, of_nodes)
+    places = Places(policy.hosts)
     for claim in said.claims:
-        host = policy.host(known_as.get(claim.name, claim.name))
+        host = places.host(known_as.get(claim.name, claim.name))
         # Where it is, a node says of itself: it could take another's place.
-        found = {} if of_nodes else {one.name: one for at in claim.addresses if (one := policy.host(at)) is not None}
+        found = {} if of_nodes else {one.name: one for at in claim.addresses if (one := places.host(at)) is not None}
         if host is None and len(found) == 1:
             (host,) = found.values()
         yield from comparing.unlisted(claim) if host is None else comparing.host(host, claim)
@@ -125,6 +126,8 @@ class _Comparing:
     def _shut(
         self, host: HostExpectation, protocol: Protocol, claim: HostExpectation, needed: list[Opening]
     ) -> Iterator[Drift]:
+        if not needed:
+            return
         whole = self.said.claims_complete and not self.of_nodes
         kind = DriftKind.INVENTORIES_DISAGREE
         found: dict[Opening, list[PortRange]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vedette.inventory.admission import (
+    Places,
     covers,
     lets_in,
     ports_text,
@@ -41,7 +42,7 @@ def widened(before: PortPolicy, after: PortPolicy, now: int) -> tuple[Drift, ...
     Names do not matter: a network or host that is called otherwise and is the same is no news, and a network that
     grew widens every opening that names it.
     """
-    return told_once(_Widening(before, after, now).all())
+    return told_once(_Widening(before, after, now, Places(before.hosts)).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class _Widening:
     before: PortPolicy
     after: PortPolicy
     now: int
+    places: Places
 
     def all(self) -> Iterator[Drift]:
         known = sum_of(self.before.own_networks)
@@ -65,12 +67,13 @@ class _Widening:
                 yield from self._new(host)
                 continue
             yield from self._of_itself(old_host, host)
-            for protocol in Protocol:
-                yield from self._openings(old_host, host, protocol)
+            if host.openings != old_host.openings or self.before.networks != self.after.networks:
+                for protocol in Protocol:
+                    yield from self._openings(old_host, host, protocol)
 
     def _old(self, host: HostExpectation) -> HostExpectation | None:
         places = (host.name, *host.addresses, *host.names)
-        return next((found for place in places if (found := self.before.host(place)) is not None), None)
+        return next((found for place in places if (found := self.places.host(place)) is not None), None)
 
     def _new(self, host: HostExpectation) -> Iterator[Drift]:
         opened = [one for one in host.openings if lets_in([one]) and not one.expired(self.now)]
