@@ -30,7 +30,7 @@ COMMANDS = {
     "alerts": Entry("vedette.cli.alerts", "app", "Alerts: list, show, ack, resolve, silence."),
     "block": Entry("vedette.cli.block", "app", "Blocks: list, add, remove, allow, stats, import."),
     "ports": Entry("vedette.cli.ports", "app", "Ports: check, learn, explain, schema."),
-    "attack": Entry("vedette.cli.attack", "app", "Attack files as Gauntlt's: run, check."),
+    "attack": Entry("vedette.cli.attack", "app", "Attack files: run, check."),
     "config": Entry("vedette.cli.config", "app", "The configuration: check, show, schema."),
     "doctor": Entry("vedette.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
 }

@@ -207,7 +207,7 @@ def test_what_was_not_looked_at_is_told_where_the_rest_was(programs: Programs):
         'And the output should not contain "443/tcp open"',
     )
     assert found.verdict is Verdict.PASSED
-    assert [note for note in found.notes if note.startswith("443/tcp was not looked at")]
+    assert [note for note in found.notes if note.endswith(": 443/tcp was not looked at")]
 
 
 def test_what_must_be_seen_of_one_program_does_not_speak_for_another(programs: Programs):

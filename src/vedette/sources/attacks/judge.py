@@ -87,9 +87,9 @@ def _looked_at(proofs: Sequence[Proof], met: Sequence[Met]) -> tuple[Vacuous | N
         }
         missing = never_looked_at(held.expectation, together)
         if missing:
-            notes.append(f"{', '.join(missing)} was not looked at, so `{held.step}` says nothing")
+            notes.append(f"{held.step.at.line}: {', '.join(missing)} was not looked at")
             empty.append(held)
     if empty and len(empty) == len(met):
-        words = f"{notes[0]}: name the port to nmap with -p"
+        words = f"{notes[0].partition(' ')[2]}: name it to nmap with -p"
         return Vacuous(Reason.NOT_LOOKED_AT, words, empty[0].step, max(empty[0].after, 0)), []
     return None, notes

@@ -363,7 +363,7 @@ DEFINITIONS: Sequence[Definition] = (
         lambda _, s: SetVariables({row["variable"]: row["value"] for row in _table(s, "variable", "value")}),
         "I set the environment variables to:",
     ),
-    _define(rf'I launch an? "({_LAUNCHED})" attack with:', _launch, 'I launch an "nmap" attack with:'),
+    _define(rf'I launch an? "({_LAUNCHED})" attack with:', _launch, 'I launch a "nmap" attack with:'),
     _define(r'I launch an? "((nmap|arachni|dirb)-.*?)" attack', _alias, 'I launch an "nmap-fast" attack'),
     _define(
         r'I launch an? "zap-api-scan" attack on the host "(.*)" whose documentation is available in "(.*)"',
