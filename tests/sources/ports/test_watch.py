@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette.inventory.yaml import parse_policy
@@ -12,6 +12,9 @@ from vedette.model.clock import HOUR, MINUTE
 from vedette.model.errors import StateError
 from vedette.model.levels import Level
 from vedette.model.ports import (
+    DRIFT_LEVELS,
+    Drift,
+    DriftKind,
     Observation,
     PortRange,
     PortState,
@@ -285,6 +288,36 @@ def test_a_port_that_flaps_stays_told_until_it_is_quiet() -> None:
     ]
 
 
+def test_what_fails_again_and_again_is_few_drifts_and_not_one_each_time() -> None:
+    """A service that is away for a minute in every fifteen, all day."""
+    watch = Watch()
+    seen_twice(watch, looked(*USUAL))
+    said = []
+    for minute in range(24 * 60):
+        ports = (80,) if minute % 15 == 0 else USUAL
+        said += seen_twice(watch, looked(*ports), NOW + minute * MINUTE)
+    assert 1 < sum(one[0] == "port-drifted" for one in said) <= 24
+
+
+def test_what_was_read_and_not_looked_at_ends_when_it_is_not_read_any_more() -> None:
+    watch = Watch()
+    seen_twice(watch, looked(*USUAL))
+    usual = looked(*USUAL)
+    read = [
+        Drift(kind, DRIFT_LEVELS[kind], "web", "192.0.2.1", 8443, Protocol.TCP, "", None, PortState.UNKNOWN,
+              SeenWhy.NOT_PROBED, "", NOW)
+        for kind in (DriftKind.INVENTORIES_DISAGREE, DriftKind.POLICY_WIDENED)
+    ]  # fmt: skip
+    assert len(seen_twice(watch, replace(usual, drifts=tuple(read)))) == 2
+    assert PortRange(8443, 8443) not in watch.wanted(POLICY)["web", Protocol.TCP]
+    # Something else is doubtful at the same time.
+    ended = seen_twice(watch, looked(*USUAL, 8080))
+    assert [one for one in ended if one[2] == 8443] == [
+        ("port-drift-ended", "inventories-disagree", 8443),
+        ("port-drift-ended", "policy-widened", 8443),
+    ]
+
+
 def test_a_restart_says_nothing_anew() -> None:
     watch = Watch()
     seen_twice(watch, looked(*USUAL, 8080))
@@ -311,6 +344,7 @@ def test_a_record_begins_with_its_message_and_leaves_out_what_is_not_known() -> 
     assert "owner" not in drifted["vedette"]["ports"]
 
 
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sets(st.sampled_from([22, 80, 443, 8080])), st.sampled_from(["up", "down", "short"])), max_size=12
@@ -333,7 +367,7 @@ def test_what_is_told_is_balanced_and_ends_with_what_is_there(looks: list[tuple[
                 standing.add((kind, port))
             elif action == "port-drift-ended":
                 standing.remove((kind, port))
-    for _ in range(13):
+    for _ in range(33):
         for action, kind, port in seen_twice(watch, looked(*USUAL), NOW):
             assert action in ("port-drift-ended", "port-opened", "port-closed")
             standing.discard((kind, port))

@@ -29,8 +29,8 @@ from vedette.sources.ports.records import Key, Record, change_record, drift_reco
 _NAME, _VERSION = "vedette-ports", 1
 _REMEMBERED = 6 * HOUR
 """How long it is remembered that something began, to tell what flaps."""
-_MOST_PATIENCE = 12
-"""So many looks without it end even what flaps most."""
+_MOST_BEGINNINGS, _MOST_PATIENCE = 12, 64
+"""So many of them are remembered; so many looks without it end even what flaps most."""
 _REMIND = 4 * HOUR
 """What lasts so long is told again: an alert that a person resolved though nothing was mended opens anew."""
 
@@ -141,7 +141,7 @@ class Watch:
             if one.key not in self._standing and not _read(one.key) and not told.partly(one.key)
         ]
         # Of an address as a whole, an answer is proof; of a port, silence is not.
-        keys += [key for key in self._standing if key[3] and key not in seen and told.about(key)]
+        keys += [key for key in self._standing if key[3] and key not in seen and not _read(key) and told.about(key)]
         asked: Asked = {}
         for key in keys:
             spans = asked.setdefault((key[1], Protocol(key[4])), [])
@@ -157,7 +157,7 @@ class Watch:
                     asked.setdefault((host.name, opening.protocol), []).append(opening.ports)
         known = {host.name for host in policy.hosts}
         for (_, host_name, _, port, protocol, _), standing in self._standing.items():
-            if port and host_name in known and standing.level != Level.INFORMATIONAL.label:
+            if port and host_name in known and standing.level != Level.INFORMATIONAL.label and not _read(standing.key):
                 asked.setdefault((host_name, Protocol(protocol)), []).append(PortRange(port, port))
         return self._with_life(asked)
 
@@ -236,10 +236,13 @@ class Watch:
         if not first.about(key) or (standing.partly and not first.looked.whole):
             return False
         # What was clean twice is over; a second look that could not tell leaves it as it was.
-        return not key[3] or second is None or (second.about(key) and key not in second.drifts)
+        sure = not key[3] or _read(key) or second is None
+        return sure or (second is not None and second.about(key) and key not in second.drifts)
 
     def _patience(self, key: Key) -> int:
-        return min(max(1, len(self._begun.get(key, ()))), _MOST_PATIENCE)
+        """How many looks without it end a drift: one, and twice as many each time it began anew."""
+        again = max(0, len(self._begun.get(key, ())) - 1)
+        return min(1 << again, _MOST_PATIENCE)
 
     def _add_too_long(self, drifts: dict[Key, Drift], now: int) -> None:
         kind = DriftKind.COULD_NOT_TELL_TOO_LONG
@@ -296,7 +299,7 @@ class Watch:
         self._begun = {
             key: recent
             for key, times in self._begun.items()
-            if (recent := [at for at in times if now - at <= _REMEMBERED][-_MOST_PATIENCE:])
+            if (recent := [at for at in times if now - at <= _REMEMBERED][-_MOST_BEGINNINGS:])
         }
         self._changed = {port: at for port, at in self._changed.items() if now - at <= _REMEMBERED}
 
