@@ -20,11 +20,11 @@ _GATEWAY6 = "2001:db8:9::1"
 
 # Answers each connection with its peer's address and closes: shows who got through, and with which address.
 _GREETER = """
-import socket, sys
+import contextlib, socket, sys
 listener = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
 while True:
     peer, address = listener.accept()
-    with peer:
+    with peer, contextlib.suppress(OSError):
         peer.sendall(address[0].removeprefix("::ffff:").encode())
 """
 
