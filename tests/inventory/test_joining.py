@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from vedette.inventory.joining import Joined, join
 from vedette.inventory.widening import widened
+from vedette.inventory.yaml import parse_policy
 from vedette.model.errors import Location
 from vedette.model.levels import Level
 from vedette.model.ports import (
@@ -91,7 +92,7 @@ def test_of_two_inventories_the_stricter_counts_and_both_are_named():
     assert let_in(joined, "web1", 443) == {"office"}
     (drift,) = joined.drifts
     assert (drift.kind, drift.host, drift.port) == (DriftKind.INVENTORIES_DISAGREE, "web1", 443)
-    assert drift.level is Level.MEDIUM
+    assert (drift.level, drift.address) == (Level.MEDIUM, "192.0.2.10")
     assert (
         "by chef: world (chef:role[web]); by site: office (site.yml:3:7); the stricter counts: office" in drift.advice
     )
@@ -201,6 +202,18 @@ def test_a_host_of_the_file_that_is_only_a_name_takes_the_address_an_inventory_k
     assert (joined.policy.hosts[0].addresses, joined.policy.hosts[0].names) == (("192.0.2.10",), ())
 
 
+def test_a_name_that_is_all_an_inventory_knows_is_looked_up_only_where_nobody_knows_more():
+    called = HostExpectation("web1", (), ("web1",), openings=(opening("443"),))
+    (alone,) = join(policy(), [said("site", called)], NOW).policy.hosts
+    assert (alone.addresses, alone.names) == ((), ("web1",))
+    (known,) = join(policy(host("web1")), [said("site", called)], NOW).policy.hosts
+    assert (known.addresses, known.names) == (("192.0.2.10",), ())
+    (both,) = join(
+        policy(), [said("a", called), said("b", replace(host("web1"), names=("shop.test",)))], NOW
+    ).policy.hosts
+    assert (both.addresses, both.names) == (("192.0.2.10",), ("shop.test",))
+
+
 def test_an_address_that_two_hosts_claim_stays_with_the_first():
     joined = join(
         policy(host("web1", opening("443"))),
@@ -252,6 +265,17 @@ def test_open_to_gateways_where_there_is_none_is_said():
     assert kinds(joined.drifts) == [("inventories-disagree", "db1", 5432)]
 
 
+def test_a_policy_file_alone_is_what_it_was():
+    alone = parse_policy(
+        b"version: 1\nown_networks: [192.0.2.0/24]\nnetworks: {office: [198.51.100.0/24]}\nonly_on_gateways: [22/tcp]\n"
+        b"roles: {base: {ports: {22/tcp: gateways, 80-90/tcp: world}}, way: {gateway: true, ports: {22/tcp: world}}}\n"
+        b"hosts:\n  gw: {addresses: [192.0.2.1], names: [gw, gw.test], roles: [way]}\n  web: {roles: [base]}\n"
+        b"  192.0.2.9: {roles: [base], ports: {85/tcp: {from: office, until: 2026-12-31}}}\n",
+        "ports.yml",
+    )
+    assert join(alone, [], NOW) == Joined(alone)
+
+
 # ------------------------------------------------------------------------------------------------ claims
 
 
@@ -291,7 +315,7 @@ def test_a_firewall_that_lets_in_more_or_shuts_what_must_answer_disagrees():
         ("inventories-disagree", "web1", 8000),
     ]
     advice = {one.port: one.advice for one in joined.drifts}
-    assert "is shut by other" in advice[443]
+    assert "other (some.yml:1) does not open 443/tcp to everybody" in advice[443]
     assert "opens 8000-8100/tcp to vpn" in advice[8000]
     assert claimed(opening("22", "floor"), opening("443"), nodes=False).drifts == ()
 

@@ -139,10 +139,10 @@ class _Comparing:
                     found.setdefault(one, []).append(ports)
         for one, ranges in found.items():
             what = ports_text(joined(ranges), protocol)
-            by = "says of itself that" if self.of_nodes else f"is shut by {self.said.inventory} ({claim.origin}):"
+            by = f"{claim.name} by its own word" if self.of_nodes else f"{self.said.inventory} ({claim.origin})"
             advice = (
-                f"{claim.name} {by} {what} is not for everybody whom policy wants answered, {who([one])}: "
-                "open it there, or take `must_answer` out of the policy"
+                f"{by} does not open {what} to everybody whom policy wants answered there, {who([one])}: "
+                "open it, or take `must_answer` out of the policy"
             )
             yield read_drift(
                 kind, DRIFT_LEVELS[kind], host.name, advice, self.now,

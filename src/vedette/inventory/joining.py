@@ -67,7 +67,8 @@ def join(own: PortPolicy, said: Iterable[Expectations], now: int, *, of_nodes: C
     joining.join_networks(ordered)
     joining.join_hosts(ordered)
     policy = joining.policy()
-    drifts = [*joining.drifts]
+    places = {one.name: one.addresses[0] for one in policy.hosts if one.addresses}
+    drifts = [one if one.address else replace(one, address=places.get(one.host, "")) for one in joining.drifts]
     for one in ordered:
         drifts += against_claims(policy, one, now, of_nodes=one.inventory in of_nodes, known_as=joining.known_as)
     return Joined(policy, told_once(drifts))
@@ -75,11 +76,28 @@ def join(own: PortPolicy, said: Iterable[Expectations], now: int, *, of_nodes: C
 
 @dataclass(slots=True)
 class _Host:
-    """One host while it is put together. voices: who speaks of its ports, the policy file first."""
+    """One host while it is put together. voices: who speaks of its ports, the policy file first; heard: inventories
+    that named it; called: names it is looked for under if nobody says where it is."""
 
     host: HostExpectation
     voices: list[tuple[str, tuple[Opening, ...]]]
-    heard: set[str]
+    heard: set[str] = field(default_factory=set)
+    called: list[str] = field(default_factory=list)
+
+    def add(self, more: HostExpectation) -> None:
+        """What one more says of where and what it is."""
+        known = self.host
+        if not more.addresses and more.names == (more.name,):
+            self.called.append(more.name)
+            more = replace(more, names=())
+        self.host = replace(
+            known,
+            addresses=tuple(dict.fromkeys((*known.addresses, *more.addresses))),
+            names=tuple(dict.fromkeys((*known.names, *more.names))),
+            roles=tuple(dict.fromkeys((*known.roles, *more.roles))),
+            groups=tuple(dict.fromkeys((*known.groups, *more.groups))),
+            gateway=known.gateway or more.gateway,
+        )
 
 
 @dataclass(slots=True)
@@ -132,14 +150,20 @@ class _Joining:
     def join_hosts(self, said: Sequence[Expectations]) -> None:
         """Hosts of the policy file, then what inventories add to them, and theirs."""
         for host in self.own.hosts:
-            self.hosts[host.name] = _Host(host, [(FILE, host.openings)], set())
+            self.hosts[host.name] = known = _Host(replace(host, addresses=(), names=()), [(FILE, host.openings)])
+            known.add(host)
             self._places |= dict.fromkeys((*host.addresses, *host.names), host.name)
         for one in said:
             # Those called as they are known to be come first: one that is known by an address alone gives way.
             for host in sorted(one.hosts, key=lambda host: host.name not in self.hosts):
                 self._take(one.inventory, self._allowed(host))
-        for name in [name for name, one in self.hosts.items() if not one.host.addresses and not one.host.names]:
-            host = self.hosts.pop(name).host
+        for name, known in list(self.hosts.items()):
+            host = known.host
+            if not host.addresses and not host.names:
+                known.host = host = replace(host, names=tuple(dict.fromkeys(known.called)))
+            if host.addresses or host.names:
+                continue
+            del self.hosts[name]
             advice = f"nobody says where {name} is ({host.origin}), so it was not looked at: give it an address"
             self._untold(name, advice, SeenWhy.NAME_UNRESOLVED)
 
@@ -173,8 +197,8 @@ class _Joining:
             )
         if there and not host.addresses and not host.names and name not in self.hosts:
             return  # said already: somebody else is there
-        known = self.hosts.setdefault(name, _Host(replace(host, openings=()), [], set()))
-        known.host = _united(known.host, host)
+        known = self.hosts.setdefault(name, _Host(replace(host, addresses=(), names=(), openings=()), []))
+        known.add(host)
         known.heard.add(inventory)
         if name != host.name:
             self.known_as.setdefault(host.name, name)
@@ -321,22 +345,6 @@ class _Joining:
 def _without(opening: Opening, sources: Collection[str]) -> Opening:
     left = tuple(name for name in opening.sources if name not in sources)
     return replace(opening, sources=left or (NOBODY,), must_answer=opening.must_answer and bool(left))
-
-
-def _united(known: HostExpectation, more: HostExpectation) -> HostExpectation:
-    """A host by word of two; a name that it has only because nobody said where it is gives way to an address."""
-    addresses = tuple(dict.fromkeys((*known.addresses, *more.addresses)))
-    names = tuple(dict.fromkeys((*known.names, *more.names)))
-    if addresses and not known.addresses and known.names == (known.name,):
-        names = tuple(name for name in names if name != known.name)
-    return replace(
-        known,
-        addresses=addresses,
-        names=names,
-        roles=tuple(dict.fromkeys((*known.roles, *more.roles))),
-        groups=tuple(dict.fromkeys((*known.groups, *more.groups))),
-        gateway=known.gateway or more.gateway,
-    )
 
 
 def _side_by_side(apart: Iterable[tuple[PortRange, Opening]]) -> list[Opening]:
