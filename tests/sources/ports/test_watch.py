@@ -212,6 +212,7 @@ def test_a_port_nothing_can_be_told_of_is_not_told_because_its_host_is_down() ->
     survey = replace(silent.surveys[0], observations=(*silent.surveys[0].observations, unknown))
     silent = replace(silent, surveys=(survey,), drifts=tuple(judge(POLICY, (survey,))))
     assert told(watch, silent, silent) == [("port-drifted", "could-not-tell", 53)]
+    assert PortRange(53, 53) not in watch.wanted(POLICY)["web", Protocol.TCP]
     assert seen_twice(watch, looked(**DOWN)) == [("port-drifted", "could-not-tell", 0)]
 
 

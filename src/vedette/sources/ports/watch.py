@@ -36,6 +36,7 @@ _REMIND = 4 * HOUR
 
 _SIGNS_OF_LIFE, _SOME = 4, 8
 _SHUT = frozenset({PortState.CLOSED, PortState.FILTERED})
+_UNTOLD = frozenset({DriftKind.COULD_NOT_TELL, DriftKind.COULD_NOT_TELL_TOO_LONG})
 _LOST = frozenset({TargetCondition.UNRESOLVED, TargetCondition.REFUSED})
 """Where the host is now is not known: nothing is over at an address because nobody looks at it any more."""
 
@@ -149,15 +150,19 @@ class Watch:
         return self._with_life(asked, looked)
 
     def wanted(self, policy: PortPolicy) -> Asked:
-        """What a short look is for: services that must answer, and every port that drifts now in a way that matters."""
+        """What a short look is for: services that must answer, and every port seen to drift in a way that matters.
+
+        Not where nothing could be told: to wait for a UDP port that stays silent takes longer than a short look may.
+        """
         asked: Asked = {}
         for host in policy.hosts:
             for opening in host.openings:
                 if opening.must_answer:
                     asked.setdefault((host.name, opening.protocol), []).append(opening.ports)
         known = {host.name for host in policy.hosts}
-        for (_, host_name, _, port, protocol, _), standing in self._standing.items():
-            if port and host_name in known and standing.level != Level.INFORMATIONAL.label and not _read(standing.key):
+        for (kind, host_name, _, port, protocol, _), standing in self._standing.items():
+            matters = standing.level != Level.INFORMATIONAL.label and kind not in _UNTOLD and not _read(standing.key)
+            if port and host_name in known and matters:
                 asked.setdefault((host_name, Protocol(protocol)), []).append(PortRange(port, port))
         return self._with_life(asked)
 
