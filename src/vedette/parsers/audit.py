@@ -253,7 +253,7 @@ class Events:
     def _calls(self) -> Column | None:
         """The name of the system call: as an enriched log says it, else by its number."""
         named = self._column_of(*self._spans("SYSCALL"), meaning.plain)
-        if named is not None and bool((named.codes[self._has("SYSCALL")] >= 0).all()):
+        if named is not None and bool((named.codes[self._spans("syscall")[0]] >= 0).all()):
             return named
         number = self._column_of(*self._spans("syscall"), meaning.plain)
         machine = self._column_of(*self._spans("arch"), meaning.plain)
