@@ -9,7 +9,7 @@ STAMP := $(VENV)/.stamp
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help up test test-fast check packages lock bench clean
+.PHONY: help up test test-fast check packages lock bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,8 +37,14 @@ bench: $(STAMP)-dev $(STAMP)-project ## run the benchmarks in bench/ (minutes; t
 	@$(BIN)/python -m compileall -q src
 	$(BIN)/python -m bench
 
+FUZZ_TARGETS := syslog json audit access multiline addresses sigma policy config
+SECONDS ?= 20
+fuzz: $(STAMP)-fuzz $(STAMP)-project ## hostile bytes against every reader, SECONDS=20 each; what is found lands in fuzz/found
+	@failed=; for target in $(FUZZ_TARGETS); do $(BIN)/python -m fuzz $$target $(SECONDS) || failed="$$failed $$target"; done; \
+	    if [ -n "$$failed" ]; then echo "found something:$$failed (see fuzz/found)" >&2; exit 1; fi
+
 clean: ## remove what the targets above made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------------------------ set-up
@@ -63,6 +69,11 @@ $(STAMP)-dev: requirements/dev.txt | $(STAMP)-venv
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
+$(STAMP)-fuzz: requirements/fuzz.txt | $(STAMP)-dev
+	@echo "set-up: the fuzzer (requirements/fuzz.txt)"
+	@$(PIP) install --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
 # Editable, so that a change in src/ needs no second run; only new metadata does.
 $(STAMP)-project: pyproject.toml src/vedette/__init__.py $(STAMP)-build
 	@echo "set-up: the project itself"
@@ -79,3 +90,4 @@ lock: ## renew requirements/*.txt from pyproject.toml (maintainers; needs uv; UP
 	$(COMPILE) -c requirements/dev.txt --extra hub pyproject.toml -o requirements/hub.txt
 	$(COMPILE) -c requirements/dev.txt pyproject.toml -o requirements/base.txt
 	$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+	$(COMPILE) -c requirements/dev.txt requirements/fuzz.in -o requirements/fuzz.txt

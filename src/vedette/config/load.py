@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from vedette.config.settings import Settings
 from vedette.model.errors import ConfigError, Location
+from vedette.text.documents import Document, parse_documents
 
 DEFAULT_PATH = Path("/etc/vedette/vedette.yml")
 _LARGEST = 1 << 20
@@ -42,13 +40,13 @@ def load_with_places(path: Path | None = None) -> tuple[Settings, Mapping[tuple[
     tree: dict[str, Any] = {}
     marks: _Marks = {}
     for file in [path, *sorted((path.parent / "conf.d").glob("*.yml"))]:
-        own_marks: _Marks = {}
-        document = _plain(_read(file), (), own_marks, str(file))
-        if not isinstance(document, dict):
-            raise ConfigError("the file must hold a mapping", location=Location(str(file), 1, 1))
-        if file is path and document and "version" not in document:
+        document = _read(file)
+        if document is None:
+            continue
+        if file is path and document.data and "version" not in document.data:
             raise ConfigError("version is missing", location=Location(str(file), 1, 1), hint="begin with `version: 1`")
-        _merge(tree, document, (), marks, own_marks)
+        own_marks = {place: Location(str(file), *mark) for place, mark in document.marks.items()}
+        _merge(tree, document.data, (), marks, own_marks)
     try:
         return Settings.model_validate(tree), marks
     except ValidationError as error:
@@ -61,60 +59,25 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
 
 
-def _read(file: Path) -> Any:
-    yaml = YAML(typ="rt", pure=True)
-    yaml.version = (1, 2)
-    yaml.allow_duplicate_keys = False
+def _read(file: Path) -> Document | None:
+    """The document of a file; None of one that is empty."""
+    where = Location(str(file))
     try:
         status = file.stat()
         if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
             raise ConfigError(
-                "everybody may write it, and with it whom we block and tell",
-                location=Location(str(file)),
-                hint=f"chmod o-w {file}",
+                "everybody may write it, and with it whom we block and tell", location=where, hint=f"chmod o-w {file}"
             )
-        raw = file.read_bytes()
-        if len(raw) > _LARGEST:
-            raise ConfigError(f"larger than {_LARGEST} bytes", location=Location(str(file)))
-        return yaml.load(raw.decode())
+        with file.open("rb") as stream:
+            raw = stream.read(_LARGEST + 1)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", location=Location(str(file))) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"is not UTF-8 at byte {error.start}", location=Location(str(file))) from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Location(str(file), mark.line + 1, mark.column + 1) if mark else Location(str(file))
-        problem = str(error.problem or error.context or "not YAML").splitlines()[0]
-        raise ConfigError(problem, location=place) from None
-    except YAMLError as error:
-        raise ConfigError(str(error).splitlines()[0], location=Location(str(file))) from None
-
-
-def _plain(node: Any, path: _Path, marks: _Marks, file: str) -> Any:
-    """The plain value of a YAML node; the place of every key and item goes into `marks`."""
-    if isinstance(node, CommentedMap):
-        out: dict[str, Any] = {}
-        for key, value in node.items():
-            line, column = node.lc.key(key)
-            place = Location(file, line + 1, column + 1)
-            if not isinstance(key, str):
-                raise ConfigError(f"key {key!r} is not text", location=place)
-            marks[*path, key] = place
-            out[key] = _plain(value, (*path, key), marks, file)
-        return out
-    if isinstance(node, CommentedSeq):
-        items = []
-        for index, value in enumerate(node):
-            line, column = node.lc.item(index)
-            marks[*path, index] = Location(file, line + 1, column + 1)
-            items.append(_plain(value, (*path, index), marks, file))
-        return items
-    if node is None:
-        return {} if not path else None
-    for plain in (bool, int, float, str):
-        if isinstance(node, plain):
-            return plain(node)
-    return str(node)
+        raise ConfigError(f"cannot be read: {error.strerror}", location=where) from None
+    if len(raw) > _LARGEST:
+        raise ConfigError(f"larger than {_LARGEST} bytes", location=where)
+    documents = parse_documents(raw, str(file), ConfigError, core=True)
+    if len(documents) > 1:
+        raise ConfigError("holds two documents", location=documents[1].start, hint="one file, one document")
+    return documents[0] if documents else None
 
 
 def _merge(tree: dict[str, Any], more: Mapping[str, Any], path: _Path, marks: _Marks, new: _Marks) -> None:
@@ -135,7 +98,13 @@ def _merge(tree: dict[str, Any], more: Mapping[str, Any], path: _Path, marks: _M
         elif here == ("version",) and tree[key] == value:
             continue
         else:
-            raise ConfigError(f"{key} is already set in {marks[here]}", location=new[here], hint="set it once")
+            words = f"{key} is already set in {_nearest(marks, here)}"
+            raise ConfigError(words, location=_nearest(new, here), hint="set it once")
+
+
+def _nearest(marks: _Marks, path: _Path) -> Location | None:
+    """Where a key was written, or what is around it: what an alias stands for was written elsewhere."""
+    return next((marks[path[:size]] for size in range(len(path), 0, -1) if path[:size] in marks), None)
 
 
 def _located(error: ValidationError, marks: _Marks, path: Path) -> ConfigError:
@@ -146,8 +115,10 @@ def _located(error: ValidationError, marks: _Marks, path: Path) -> ConfigError:
     message = str(first["msg"]).removeprefix("Value error, ")
     hint = ""
     if first["type"] == "extra_forbidden":
-        message = "is not a setting"
-        close = difflib.get_close_matches(str(place[-1] if place else ""), _known_names(Settings), n=1)
+        message, key = "is not a setting", str(first["loc"][-1])
+        if not place or place[-1] != key:
+            name = f"{name}.{key}"  # an alias stands for it
+        close = difflib.get_close_matches(key, _known_names(Settings), n=1)
         hint = f"did you mean {close[0]}?" if close else ""
     if len(problems) > 1:
         message += f"; {len(problems) - 1} more after it"

@@ -4,6 +4,7 @@ Counterpart: `rules` and `inventory` read their files with it and point at place
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -28,6 +29,13 @@ INT_DIGITS = 40
 
 _CORE = "tag:yaml.org,2002:"
 _TAKEN = {None, "!", *(_CORE + name for name in ("str", "int", "float", "bool", "null", "seq", "map"))}
+
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_BOOLS = frozenset(("true", "True", "TRUE", "false", "False", "FALSE"))
+_NUMBER = re.compile(
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+|"
+    r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +65,13 @@ class Document:
         return Document(self.file, data, self.start, self.marks, self.kind)
 
 
-def parse_documents(raw: bytes, file: str, kind: type[VedetteError] = VedetteError) -> list[Document]:
-    """The documents in `raw` (UTF-8); empty ones are left out. An error of class `kind` gives file:line:column."""
+def parse_documents(
+    raw: bytes, file: str, kind: type[VedetteError] = VedetteError, *, core: bool = False
+) -> list[Document]:
+    """The documents in `raw` (UTF-8); empty ones are left out. An error of class `kind` gives file:line:column.
+
+    core: unquoted words are read as in the core schema of YAML 1.2 (section 10.3.2), where `no` is a word.
+    """
     if len(raw) > FILE_LIMIT:
         raise kind(f"larger than {FILE_LIMIT} bytes", location=Location(file), hint="split the file")
     try:
@@ -72,7 +85,7 @@ def parse_documents(raw: bytes, file: str, kind: type[VedetteError] = VedetteErr
     except yaml.YAMLError as error:
         raise _unreadable(error, file, text, kind) from error
     try:
-        return list(_Reader(loader, file, kind).documents())
+        return list(_Reader(loader, file, kind, core=core).documents())
     except yaml.YAMLError as error:
         raise _unreadable(error, file, text, kind) from error
     finally:
@@ -98,8 +111,9 @@ def _place(event: yaml.Event) -> tuple[int, int]:
 class _Reader:
     """Builds data out of parse events; one for a file."""
 
-    def __init__(self, loader: _Loader, file: str, kind: type[VedetteError]) -> None:
+    def __init__(self, loader: _Loader, file: str, kind: type[VedetteError], *, core: bool) -> None:
         self.loader = loader
+        self.core = core
         self.file = file
         self.kind = kind
         self.nodes = 0
@@ -204,6 +218,8 @@ class _Reader:
     def scalar(self, event: yaml.ScalarEvent) -> Plain:
         text: str = event.value
         tag = event.tag
+        if self.core and tag is None and event.implicit[0]:
+            return self.word(text, event)
         if tag is None or tag == "!":
             tag = self.loader.resolve(yaml.ScalarNode, text, event.implicit)  # type: ignore[no-untyped-call]
         kind = tag.removeprefix(_CORE)
@@ -218,5 +234,22 @@ class _Reader:
         except (ValueError, KeyError) as error:
             raise self.fail(f"{text!r} is no {kind}", event) from error
         if isinstance(value, float) and not math.isfinite(value):
+            raise self.fail(f"{text!r} is not a finite number", event, "quote it if it is text")
+        return value
+
+    def word(self, text: str, event: yaml.Event) -> Plain:
+        """An unquoted word, in the core schema."""
+        if text in _NULLS:
+            return None
+        if text in _BOOLS:
+            return text[0] in "tT"
+        if not _NUMBER.fullmatch(text):
+            return text
+        if len(text) > INT_DIGITS:
+            raise self.fail(f"a number of more than {INT_DIGITS} digits", event, "quote it if it is text")
+        if text.startswith(("0o", "0x")):
+            return int(text, 0)
+        value = math.inf if text[-1] in "fFnN" else int(text) if text.lstrip("+-").isdigit() else float(text)
+        if not math.isfinite(value):
             raise self.fail(f"{text!r} is not a finite number", event, "quote it if it is text")
         return value
