@@ -3,6 +3,10 @@ Counterpart: vedette.cli.attack and vedette.app.attacks; programs are scripts of
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -173,6 +177,27 @@ def test_what_programs_write_cannot_act_on_the_terminal(folder: Path):
         assert ran.code == 1
         assert "evil" in ran.out
         assert not set(ran.out + ran.err) & set(HARMFUL)
+
+
+def test_whoever_ends_it_ends_what_it_runs(folder: Path):
+    (folder / "show").write_text(f"#!/bin/sh\necho $$ > {folder}/pid\nexec sleep 600\n")
+    command = [sys.executable, "-m", "vedette", "attack", "run", folder / "shop.attack", "--timeout", "600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for _ in range(2000):
+            if (folder / "pid").exists() and (folder / "pid").read_text():
+                break
+            time.sleep(0.01)
+        pid = int((folder / "pid").read_text())
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text()
+
+
+def test_what_was_not_finished_is_no_outcome(folder: Path):
+    stop = threading.Event()
+    outcomes = run_attacks([folder / "shop.attack"], SystemClock(), stop=stop, told=lambda _: stop.set())
+    assert [one.scenario for one in outcomes] == ["fine"]
 
 
 def test_a_bad_file_is_an_error_to_a_schedule_too(folder: Path):

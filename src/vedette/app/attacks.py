@@ -59,7 +59,8 @@ def run_attacks(
 
     tags: as for Cucumber, `@a` or `~@a`, commas within one for "or", several for "and". own_networks: a command that
     names a host outside is not run; None = nothing was declared. timeout: seconds for programs of scenarios without
-    a tag. stop: ends the run early. told: is called with each outcome as it comes.
+    a tag. stop: ends the run early; what did not come to its end then is not among the outcomes. told: is called with
+    each outcome as it comes.
     """
     recognised = recognise_files(files)
     if recognised.problems:
@@ -86,6 +87,8 @@ def run_recognised(
     for scenario, meant in recognised.scenarios:
         if chosen(scenario.tags, tags):
             outcome = run_scenario(scenario, meant, bounds, clock)
+            if stop is not None and stop.is_set():
+                break
             out.append(outcome)
             if told is not None:
                 told(outcome)

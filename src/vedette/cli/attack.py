@@ -3,6 +3,9 @@ Counterpart: `app.attacks` reads and runs them; docs/attacks.md lists the steps 
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,14 +40,15 @@ def run(
             _say_problems(recognised, Format.TEXT)
             raise SystemExit(WRONG)
         own = read_policy(policy).own_networks if policy is not None else None
-        outcomes = run_recognised(
-            recognised,
-            SystemClock(),
-            tags=tags or (),
-            own_networks=own,
-            timeout=timeout,
-            told=_print_json if output is Format.JSON else _print_text,
-        )
+        with _ended_whole():
+            outcomes = run_recognised(
+                recognised,
+                SystemClock(),
+                tags=tags or (),
+                own_networks=own,
+                timeout=timeout,
+                told=_print_json if output is Format.JSON else _print_text,
+            )
         if not outcomes:
             raise VedetteError("no scenario was run", hint=f"none has the tags {' '.join(tags or ())}")
         counted = dict.fromkeys([one.value for one in Verdict], 0)
@@ -65,6 +69,17 @@ def check(files: Files, output: Output = Format.TEXT) -> None:
         steps = sum(len(scenario.steps) for scenario, _ in recognised.scenarios)
         note(f"{len(recognised.scenarios)} scenarios, {steps} steps, {len(recognised.problems)} problems")
         raise SystemExit(WRONG if recognised.problems else OK)
+
+
+@contextmanager
+def _ended_whole() -> Iterator[None]:
+    """Whoever ends us ends what we run: a program has a process group of its own, and no terminal tells it."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _say_problems(recognised: Recognised, output: Format) -> None:

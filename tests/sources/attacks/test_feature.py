@@ -86,6 +86,12 @@ def test_every_scenario_that_is_wrong_is_said():
     assert [one.at.line for one in problems] == [2, 3]
 
 
+def test_no_two_scenarios_of_a_file_are_called_the_same():
+    text = "Feature: a\n" + "  Scenario: {}\n    Given c\n" * 5
+    scenarios, _ = read_feature(text.format("b", "b", "", "", "b").encode(), "x")
+    assert [one.name for one in scenarios] == ["b", "b [2]", "unnamed scenario", "unnamed scenario [2]", "b [3]"]
+
+
 def test_bytes_that_are_no_text_and_what_is_too_large(monkeypatch: pytest.MonkeyPatch):
     assert read_feature(b"Feature: a\n\xff\n", "x")[1][0].at.line == 2
     assert "larger" in read_feature(b"#" * (FILE_LIMIT + 1), "x")[1][0].message

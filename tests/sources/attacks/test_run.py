@@ -356,6 +356,16 @@ def test_a_file_that_was_there_before_proves_nothing(programs: Programs, tmp_pat
     assert attack(programs, launch("tool"), f'Then a file "{file}" should contain "a"').verdict is Verdict.PASSED
 
 
+def test_a_scan_of_before_is_no_evidence_of_this_one(programs: Programs, tmp_path: Path):
+    file = tmp_path / "scan.xml"
+    file.write_text(NMAP_UP)
+    programs.add("nmap", "echo QUITTING")
+    steps = [launch(f"nmap -oX {file} x"), r"Then the output should not match /22.tcp\s+open/"]
+    assert attack(programs, *steps).reason is Reason.PROGRAM_FAILED
+    programs.add("nmap", f"echo done; echo '{NMAP_UP}' > {file}")
+    assert attack(programs, *steps).verdict is Verdict.PASSED
+
+
 def test_scripts_that_gauntlt_runs_with_python(programs: Programs, tmp_path: Path):
     programs.add("sslyze", 'echo " SCAN RESULTS FOR $1"')
     steps = [

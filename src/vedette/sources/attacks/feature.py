@@ -14,6 +14,8 @@ FILE_LIMIT = 1024 * 1024
 STEP_LIMIT = 20_000
 """Steps of one file, those of backgrounds and outlines counted for each scenario."""
 
+UNNAMED = "unnamed scenario"
+
 Table = tuple[tuple[str, ...], ...]
 
 
@@ -40,6 +42,7 @@ class Step:
 class Scenario:
     """What is run as one: the steps of its background first. tags: its own and its feature's, with `@`.
 
+    name: of one file no two are alike; rows of outlines and scenarios that are called the same are numbered.
     remarks: the lines of descriptions before its steps, which Gherkin takes for words to people.
     """
 
@@ -92,13 +95,18 @@ def read_feature(raw: bytes, file: str) -> tuple[list[Scenario], list[Problem]]:
     document["uri"] = file
     scenarios = []
     rows: dict[str, int] = {}
+    names: dict[str, int] = {}
     for pickle in Compiler().compile(cast(Any, document)):
         first, *row = pickle["astNodeIds"]
         scenario = nodes[first]
-        name = pickle["name"]
+        name = pickle["name"] or UNNAMED
         if row:
             rows[first] = rows.get(first, 0) + 1
-            name = f"{name} [row {rows[first]}]".strip()
+            name = f"{name} [row {rows[first]}]"
+        # A name is the key of an alert: the pass of one scenario must not end the alert of another.
+        names[name] = names.get(name, 0) + 1
+        if names[name] > 1:
+            name = f"{name} [{names[name]}]"
         scenarios.append(
             Scenario(
                 feature["name"],

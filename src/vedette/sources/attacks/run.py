@@ -17,7 +17,7 @@ from urllib.parse import quote
 from vedette.model.clock import Clock
 from vedette.model.ports import NOWHERE, Network
 from vedette.sources.attacks.evidence import Ran, known_as, proof, with_evidence
-from vedette.sources.attacks.expect import Held, Seen, files_of, holds, signature
+from vedette.sources.attacks.expect import Held, Seen, Signature, files_of, holds, signature
 from vedette.sources.attacks.feature import Scenario, Step
 from vedette.sources.attacks.judge import Met, vacuity
 from vedette.sources.attacks.outcomes import AttackOutcome, Reason, Verdict
@@ -165,6 +165,7 @@ class _Running:
         name = known_as(argv, launch.adapter)
         argv, extra = with_evidence(argv, name)
         seconds = max(self.timeout, launch.seconds or 0.0)
+        before = signature(self.seen.folder / extra) if extra else None
         try:
             ended = run_bounded(
                 [program, *argv[1:]],
@@ -187,7 +188,7 @@ class _Running:
             ended.stdout.decode("utf-8", "replace"),
             ended.stderr.decode("utf-8", "replace"),
             ended.cut,
-            self._evidence(extra),
+            self._evidence(extra, before),
         )
         self.seen.runs.append(ran)
         if ended.stopped:
@@ -228,13 +229,15 @@ class _Running:
         home = str(self.seen.folder)
         return {"PATH": self._path(), "HOME": home, "TMPDIR": home, "LC_ALL": "C.UTF-8", **self.variables}
 
-    def _evidence(self, name: str) -> bytes:
-        if not name or name == "-":
+    def _evidence(self, name: str, before: Signature | None) -> bytes:
+        """What the program wrote there; nothing where it is what stood there before."""
+        path = self.seen.folder / name
+        if not name or signature(path) in (None, before) or not path.is_file():
             return b""
         try:
-            with (self.seen.folder / name).open("rb") as file:
+            with path.open("rb") as file:
                 return file.read(OUTPUT_LIMIT)
-        except (OSError, ValueError):
+        except OSError:
             return b""
 
     # ------------------------------------------------------------------------------------------- expectations
