@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import stat
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def _place(loc: Iterable[str | int], marks: _Marks) -> _Path:
     return place
 
 
+@cache
 def _known_names(model: type[BaseModel]) -> list[str]:
     definitions = model.model_json_schema(by_alias=True)
     names = set(definitions.get("properties", {}))
