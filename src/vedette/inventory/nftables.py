@@ -71,6 +71,7 @@ _NAMED_FIELDS = {
     "oifname": Field.OUTPUT_DEVICE,
 }
 _FAMILIES = {"ipv4": "ip", "ipv6": "ip6", "ip": "ip", "ip6": "ip6"}
+_REJECTS = {"icmp": "ip", "icmpv6": "ip6"}
 _NEW_FLAGS = frozenset(("syn",))
 _MOST_SHOWN = 8
 
@@ -180,6 +181,9 @@ class _Reader:
             if name not in _SILENT_TARGETS:
                 yield Rule(conditions, Verb.UNREAD, text)
         elif kind in _VERBS and _VERBS[kind] is not Verb.NOTHING:
+            if kind == "reject" and isinstance(value, dict) and value.get("type") in _REJECTS:
+                # nft leaves a comparison out of its listing that the way of refusing implies.
+                conditions = (*conditions, Named(Field.FAMILY, frozenset((_REJECTS[value["type"]],))))
             yield Rule(conditions, _VERBS[kind], text)
 
     def _translation(self, value: Mapping[str, Any], conditions: tuple[Condition, ...], text: str) -> Iterator[Rule]:
