@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tests.scenarios.parts import netns
 
-from bench import replay, report, report_rules, rules, time_to_block
+from bench import ports, replay, report, report_ports, report_rules, rules, time_to_block
 
-_ALL = ("replay", "rules", "block")
+_ALL = ("replay", "rules", "ports", "block")
 
 
 def _say(text: str) -> None:
@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Vedette and its peers here.")
     parser.add_argument("what", nargs="*", help=f"of {', '.join(_ALL)}; default: all")
     parser.add_argument("--runs", type=int, default=10, help="runs each of the attack (default 10)")
-    parser.add_argument("--replays", type=int, default=5, help="runs each of replay (default 5)")
+    parser.add_argument("--replays", type=int, default=5, help="runs each of replay and of a look at ports (default 5)")
     parser.add_argument("--small", action="store_true", help="without the file of 4,000,000 lines")
     parser.add_argument("--write", type=Path, help="write the tables to this file instead of printing them")
     given = parser.parse_args()
@@ -43,6 +43,8 @@ def main() -> int:
         sections.append(report_rules.rules_section(measured, load))
     elif "rules" in wanted:
         _say("SigmaHQ's rules are not here (VEDETTE_CORPUS names their folder): left out")
+    if "ports" in wanted:
+        sections += _ports(given.replays)
     if "block" in wanted:
         sections += _block(given.runs)
     text = report.whole(sections)
@@ -51,6 +53,14 @@ def main() -> int:
     else:
         print(text, end="")
     return 0
+
+
+def _ports(runs: int) -> list[list[str]]:
+    if (why := netns.available()) is not None:
+        _say(f"looking at ports is left out: {why}")
+        return []
+    load = os.getloadavg()[0]
+    return [report_ports.ports_section(*ports.measure(runs, _say), load)]
 
 
 def _block(runs: int) -> list[list[str]]:

@@ -298,7 +298,7 @@ def test_fields_of_our_own_are_in_the_registry(tmp_path: Path, listener: tuple[s
     (drift,) = check(file, "--output", "json").records
     (explained,) = vedette("ports", "explain", "me", port, "--policy", file, "--output", "json").records
     ours = {name for name in (*drift, *explained) if name.startswith("vedette.")}
-    assert len(ours) == 8
+    assert len(ours) == 9
     for name in ours:
         assert FIELDS[name].given_by == ("ports",)
         assert FIELDS[name].type in (FieldType.KEYWORD, FieldType.TEXT)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from vedette.inventory.yaml import joined
-from vedette.model.clock import Clock
+from vedette.model.clock import SECOND, Clock
 from vedette.model.ports import (
     GATEWAYS,
     LOCAL_VANTAGE,
@@ -95,7 +95,11 @@ def check_ports(
     if services:
         seen = nmap.name_services(seen, vantage.name)
     surveys = (*seen, *nmap.look(by_datagram, vantage.name, Technique.UDP), *apart)
-    return Checked(resolved, surveys, tuple(judge(resolved, surveys, inside)), prober.effort)
+    effort = prober.effort
+    if syn:
+        asked_for, answers = sum(one.connections for one in seen), sum(one.answers for one in seen)
+        effort = Effort(asked_for, answers, (clock.now() - now) / SECOND, 0)
+    return Checked(resolved, surveys, tuple(judge(resolved, surveys, inside)), effort)
 
 
 def here(policy: PortPolicy) -> Vantage:

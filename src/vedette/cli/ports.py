@@ -27,10 +27,18 @@ app = typer.Typer(help="Ports: check, learn, explain, schema.", no_args_is_help=
 Policy = Annotated[Path, typer.Option("--policy", help="the port policy")]
 From = Annotated[str, typer.Option("--vantage", help="which vantage of the policy this machine is")]
 Rate = Annotated[float, typer.Option("--rate", min=0, help="connections a second; 0 = as fast as is answered")]
+Services = Annotated[bool, typer.Option("--services", help="ask open TCP ports what they are; needs nmap")]
 
 
 @app.command("check")
-def check(policy: Policy, vantage: From = "", rate: Rate = 0.0, output: Output = Format.TEXT) -> None:
+def check(
+    policy: Policy,
+    vantage: From = "",
+    rate: Rate = 0.0,
+    services: Services = False,
+    syn: Annotated[bool, typer.Option("--syn", help="half-open instead of by connecting; needs nmap and root")] = False,
+    output: Output = Format.TEXT,
+) -> None:
     """Look at every host of the policy. Exit 0 = as it says, 1 = drift, 2 = could not tell."""
     with errors_said():
         read = read_policy(policy)
@@ -38,7 +46,8 @@ def check(policy: Policy, vantage: From = "", rate: Rate = 0.0, output: Output =
             raise VedetteError("the policy names no host: nothing was looked at", hint="add `hosts`")
         if not read.attention.tcp and not read.attention.udp:
             raise VedetteError("the policy probes no port: nothing was looked at", hint="leave `probe` out for all TCP")
-        checked = check_ports(read, SystemClock(), vantage=_vantage(read, vantage), limits=Limits(rate=rate))
+        place, limits = _vantage(read, vantage), Limits(rate=rate)
+        checked = check_ports(read, SystemClock(), vantage=place, limits=limits, syn=syn, services=services)
         if output is Format.JSON:
             write_json(_record(one) for one in checked.drifts)
         elif checked.drifts:
@@ -84,6 +93,7 @@ def explain(
     port: Annotated[str, typer.Argument(help="443, or 53/udp")],
     policy: Policy,
     vantage: From = "",
+    services: Services = False,
     output: Output = Format.TEXT,
 ) -> None:
     """What policy says of one port, what is seen of it now, and what follows."""
@@ -103,7 +113,7 @@ def explain(
         attention = Attention(only, ()) if protocol is Protocol.TCP else Attention((), only)
         found = replace(found, openings=found.covering(span.first, protocol))
         one_host = replace(read, hosts=(found,), attention=attention)
-        checked = check_ports(one_host, SystemClock(), vantage=place)
+        checked = check_ports(one_host, SystemClock(), vantage=place, services=services)
         records: list[dict[str, Any]] = []
         for survey in checked.surveys:
             seen = survey.observed(span.first)
@@ -119,6 +129,7 @@ def explain(
                     "vedette.ports.expected": want.state.value if want.state else "either",
                     "vedette.ports.seen": seen.state.value if seen else survey.rest.value,
                     "vedette.ports.why": seen.why.value if seen else survey.rest_why.value,
+                    "vedette.ports.service": (seen.service if seen else "") or None,
                     "vedette.ports.sources": list(opening.sources) if opening else [],
                     "vedette.ports.owner": opening.owner if opening else None,
                     "vedette.ports.reason": opening.reason if opening else None,

@@ -125,6 +125,7 @@ FIELDS: dict[str, Field] = {
         Field("vedette.ports.expected", _K, "open, closed or either, as policy says", given_by=("ports",)),
         Field("vedette.ports.seen", _K, "open, closed, filtered or unknown", given_by=("ports",)),
         Field("vedette.ports.why", _K, "what that rests on", given_by=("ports",)),
+        Field("vedette.ports.service", _T, "what a service says it is", attacker_text=True, given_by=("ports",)),
         Field("vedette.ports.sources", _K, "networks that policy lets in", given_by=("ports",)),
         Field("vedette.ports.owner", _K, "who answers for the opening", given_by=("ports",)),
         Field("vedette.ports.reason", _T, "what the opening is for", given_by=("ports",)),

@@ -36,7 +36,7 @@ _UNKNOWN_ADVICE: Mapping[SeenWhy, str] = {
     SeenWhy.LOCAL_LIMIT: "the vantage itself ran short: raise its limits, or ask less of it at once",
     SeenWhy.OUTSIDE_OWN_NETWORKS: "not in own_networks, so it was left alone: correct the name, or own_networks",
     SeenWhy.NO_TOOL: "install nmap where the check runs, or leave these ports out of `probe`",
-    SeenWhy.NOT_PERMITTED: "UDP is looked at by root alone: run the check as root, or leave it out of `probe`",
+    SeenWhy.NOT_PERMITTED: "UDP and `--syn` are for root: run the check as root, or do without them",
     SeenWhy.NO_RESPONSE: "UDP that is silent is open or filtered: ask for a service that answers, or look from inside",
 }
 
@@ -189,7 +189,8 @@ def _open_against_policy(
     seen: Observation, want: Expected, vantage: Vantage, listener: Listener | None, nobody: bool
 ) -> Drift:
     name = f"{seen.port}/{seen.protocol.value}"
-    who = f": {described(listener)}" if listener is not None else ""
+    who = f": it calls itself {seen.service}" if seen.service else ""
+    who = f": {described(listener)}" if listener is not None else who
     who = ": nothing on the host itself listens, something in front of it answers" if nobody else who
     if want.expired is not None:
         advice = (

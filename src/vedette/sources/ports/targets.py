@@ -382,8 +382,8 @@ class Progress:
         if self.vanished:
             meaning[Code.PENDING] = (PortState.UNKNOWN, SeenWhy.NO_ANSWER_AT_ALL)
             # Said on the way there, of a host that is gone.
-            for code in (Code.HOST_UNREACHABLE, Code.NETWORK_UNREACHABLE):
-                meaning[code] = (PortState.UNKNOWN, _MEANING[code][1])
+            for lost in (Code.HOST_UNREACHABLE, Code.NETWORK_UNREACHABLE):
+                meaning[lost] = (PortState.UNKNOWN, _MEANING[lost][1])
         if condition is TargetCondition.DOWN:
             reason = SeenWhy.NO_ANSWER_AT_ALL
             if self._turned_away:
