@@ -61,7 +61,10 @@ class _Packet:
     destination: Spans
     """It goes to one of these."""
     local: bool = True
+    settled: bool = False
+    """A rule has said where it is translated to; no other one is asked."""
     translated: bool = False
+    """And that is another place than where it was sent."""
     leaving: str = ""
 
 
@@ -252,7 +255,7 @@ class _Walk:
             if not sources:
                 return
             assert chain.base is not None
-            if packet.translated and chain.base.type == "nat":
+            if packet.settled and chain.base.type == "nat":
                 continue
             passing = _Passing()
             self._base(table, chain, packet, sources, passing)
@@ -272,16 +275,18 @@ class _Walk:
             self.fate.parts.append(Part(sources, Verb.ACCEPT, "no chain filters it: policy accept"))
 
     def _translated(self, packet: _Packet, rule: Rule) -> _Packet:
+        port = rule.port or packet.port
         if not rule.address:
-            return replace(packet, port=rule.port or packet.port, translated=True)
+            return replace(packet, port=port, settled=True, translated=port != packet.port)
         span = address_span(rule.address)
         own = self.ruleset.place.addresses
         return replace(
             packet,
-            port=rule.port or packet.port,
+            port=port,
             destination=(span[1],) if span is not None else ALL[packet.version],
             local=rule.address in own or (span is not None and ip_address(rule.address).is_loopback),
-            translated=True,
+            settled=True,
+            translated=port != packet.port or span is None or packet.destination != (span[1],),
             leaving=self.ruleset.place.leads_to(rule.address),
         )
 
