@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 from bench.ports import Task, nmap, read, vedette, wrong
+
 from vedette.model.ports import PortState
 
 TASK = Task("small", 100, 2, dropped=range(90, 93))
