@@ -175,6 +175,21 @@ def test_a_target_of_which_not_all_could_be_told_is_no_pass_and_a_few_ports_that
     assert {kind for _, kind, _ in ended} == {"could-not-tell", "could-not-tell-too-long"}
 
 
+def test_a_host_that_whole_looks_never_see_is_no_pass_because_a_few_ports_answer() -> None:
+    watch = Watch()
+    seen_twice(watch, looked(*USUAL))
+    few = looked(*USUAL, asked=(PortRange(80, 80), PortRange(443, 443)))
+    assert told(watch, looked(**DOWN), few) == []
+    assert told(watch, looked(*USUAL)) == []
+    assert told(watch, looked(**DOWN), few) == []
+    assert told(watch, few) == []
+    assert told(watch, looked(**DOWN), few) == [("port-drifted", "could-not-tell", 0)]
+    assert told(watch, few) == []
+    assert told(watch, looked(**DOWN)) == []
+    assert told(watch, few) == []
+    assert told(watch, looked(*USUAL)) == [("port-drift-ended", "could-not-tell", 0)]
+
+
 def test_a_host_that_was_down_is_back_as_soon_as_a_few_ports_answer() -> None:
     watch = Watch()
     seen_twice(watch, looked(**DOWN))

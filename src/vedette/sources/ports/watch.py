@@ -101,6 +101,8 @@ class Watch:
     _open: dict[Place, frozenset[int]] = field(default_factory=dict)
     _changed: dict[tuple[Place, int], int] = field(default_factory=dict)
     """When a port was last said to have changed; looks overlap, so an older one may come after a newer one."""
+    _blind: dict[Key, int] = field(default_factory=dict)
+    """In how many whole looks running nothing could be told of an address that a look at a few ports did see."""
 
     @classmethod
     def restored(cls, cursor: str, too_long: int = HOUR) -> Watch:
@@ -182,6 +184,8 @@ class Watch:
         """The records of one look, `again` being that at what was doubtful of it. now: microseconds UTC."""
         self._set_back(now)
         told, second = _Told(first), _Told(again) if again is not None else None
+        if first.whole:
+            self._blind = {key: times for key, times in self._blind.items() if key in told.drifts}
         drifts = self._confirmed(told, second)
         self._add_too_long(drifts, now)
         records = self._changes(told, second, now)
@@ -204,16 +208,28 @@ class Watch:
         if second is None:
             return drifts
         for key in first.drifts:
+            unsure = key not in self._standing and not _read(key) and not first.partly(key)
             if key in second.drifts:
                 drifts[key] = second.drifts[key]
-            elif key not in self._standing and not _read(key) and not first.partly(key) and second.about(key):
+            elif unsure and second.about(key) and not self._blind_again(key, first):
                 del drifts[key]
         return drifts
+
+    def _blind_again(self, key: Key, first: _Told) -> bool:
+        """Whether nothing of an address was seen in two whole looks running, although a few ports answer one.
+
+        As where a look at everything is too much for something on the way.
+        """
+        if key[3] or not first.looked.whole:
+            return False
+        self._blind[key] = self._blind.get(key, 0) + 1
+        return self._blind[key] > 1
 
     def _seen(self, key: Key, drift: Drift, told: _Told, now: int) -> list[Record]:
         """What is to be said of a drift that is there."""
         standing, level = self._standing.get(key), drift.level.label
-        partly = told.partly((DriftKind.COULD_NOT_TELL, *key[1:]))
+        same = (DriftKind.COULD_NOT_TELL.value, *key[1:])
+        partly = told.partly(same) or self._blind.get(key, 0) > 1 or self._blind.get(same, 0) > 1
         if standing is None:
             self._standing[key] = _Standing(key, now, level, now, partly=partly)
             self._begun.setdefault(key, []).append(now)
