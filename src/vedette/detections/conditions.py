@@ -45,8 +45,7 @@ class _Leaf:
         out = verdicts[codes]
         open_codes = codes[out == UNKNOWN]
         if len(open_codes):
-            for code in dict.fromkeys(open_codes.tolist()):
-                judge.decide(self._number, known, code)
+            judge.decide_all(self._number, known, dict.fromkeys(open_codes.tolist()))
             out = verdicts[codes]
         return out.view(np.bool_)
 

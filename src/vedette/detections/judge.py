@@ -3,7 +3,7 @@ Counterpart: `conditions` ask row by row or for many rows; `match` writes in wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -101,6 +101,27 @@ class Judge:
             verdict = self._refers(leaf, code)
         known.verdicts[code] = verdict
         return verdict
+
+    def decide_all(self, number: int, known: Known, codes: Iterable[int]) -> None:
+        """`decide` for many."""
+        judge, verdicts = self._leaves.judge(number), known.verdicts
+        if not isinstance(judge, Predicate):
+            for code in codes:
+                self.decide(number, known, code)
+            return
+        field, holds, text = judge.test.field, judge.holds, judge.text
+        values = self.table.column(field).values
+        folded = self._folded.setdefault(field, {}) if judge.folds else None
+        for code in codes:
+            value = values[code]
+            if type(value) is not str:
+                verdicts[code] = holds(value)
+                continue
+            if folded is not None:
+                plain, value = value, folded.get(code)
+                if value is None:
+                    value = folded[code] = fold(plain)
+            verdicts[code] = text(value)
 
     def _fold(self, field: str, code: int, value: str) -> str:
         folded = self._folded.setdefault(field, {})

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
+from string import ascii_letters, ascii_lowercase, digits
+from typing import Any
 
 import numpy as np
 
-from vedette.model.batch import Batch, Bool, Int32, Int64, Trust
+from vedette.model.batch import Batch, Bool, Int32, Int64, Trust, UInt8
 from vedette.model.events import Column, Kinds, RecordKind, Table, Texts, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
 from vedette.parsers import audit_values as meaning
-from vedette.parsers.columns import Block, keep, word_of
+from vedette.parsers.columns import Block, distinct, keep, word_of
 from vedette.parsers.frames import encoded, filled, moments_of, recoded
 from vedette.text.addresses import canonical
 from vedette.text.escape import decode, encode
@@ -90,6 +92,7 @@ class Events:
         self._ends = np.minimum(ends, batch.ends[rows]) if n else ends
         self._found: dict[str, tuple[Int64, Int64, Int64]] = {}
         self._columns: dict[str, Column | None] = {}
+        self._peers_of: dict[str, Column | None] = {}
         places, self._type_starts, type_ends = self._spans("type")
         self._type_rows = places
         codes, names = self._block.encode(self._type_starts, type_ends)
@@ -144,16 +147,11 @@ class Events:
         codes, words = self._block.encode(starts, ends)
         values = [made(word) for word in words]
         if len(rows) > 1 and (rows[1:] == rows[:-1]).any():
-            several: dict[int, list[Value]] = {}
-            for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
-                value = values[code]
-                if value is not None and value not in several.setdefault(row, []):
-                    several[row].append(value)
-            kept = [(row, tuple(found) if len(found) > 1 else found[0]) for row, found in several.items() if found]
-            return encoded(self._n, [(np.array([row for row, _ in kept], dtype=np.int64), [v for _, v in kept])], int)
+            rows, codes, runs = together(rows, codes)
+            values = [_one_or_several([values[code] for code in run]) for run in runs]
         everywhere = np.full(self._n, -1, dtype=np.int32)
         everywhere[rows] = codes
-        return recoded(Column(everywhere, words_of(words)), values)
+        return recoded(Column(everywhere, words_of(values)), values)
 
     # ------------------------------------------------------------------------------------------ columns
 
@@ -210,15 +208,11 @@ class Events:
         """The types of each event's records, each once."""
         if not len(self._type_rows):
             return None
-        codes, rows = self._type_codes.tolist(), self._type_rows
-        firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1])).tolist()
-        shapes = [tuple(codes[begin:end]) for begin, end in zip(firsts, [*firsts[1:], len(codes)], strict=True)]
-        names = self._type_names
-        values: dict[tuple[int, ...], Value] = {}
-        for shape in set(shapes):
-            several = tuple(dict.fromkeys(names[code] for code in shape))
-            values[shape] = several if len(several) > 1 else several[0]
-        return encoded(self._n, [(rows[firsts], [values[shape] for shape in shapes])], int)
+        rows, codes, runs = together(self._type_rows, self._type_codes)
+        values = [_one_or_several([self._type_names[code] for code in run]) for run in runs]
+        everywhere = np.full(self._n, -1, dtype=np.int32)
+        everywhere[rows] = codes
+        return recoded(Column(everywhere, words_of(values)), values)
 
     def _argument(self, key: str, rows: Int64, starts: Int64, ends: Int64) -> Column | None:
         """An argument of the program that was run, where there is one, else of the system call."""
@@ -316,7 +310,12 @@ class Events:
 
     def _addresses(self, part: str) -> Column | None:
         """Address or port that a SOCKADDR record names."""
-        return self._column_of(*self._spans("saddr"), lambda word: meaning.socket_address(word)[part])
+        if part not in self._peers_of:
+            made = lru_cache(maxsize=None)(meaning.socket_address)
+            for name in ("ip", "port"):
+                told = partial(_told, made, name)
+                self._peers_of[name] = self._column_of(*self._spans("saddr"), told)
+        return self._peers_of[part]
 
     def _peers(self) -> Column | None:
         """source.ip: who logs in, as user space says; absent where an event names several."""
@@ -372,18 +371,42 @@ class Events:
         for ahead in (6, 5, 4, 3, 2, 1):
             signs = signs[_HEX_DIGIT[raw[signs + ahead]]]
         words = np.searchsorted(self._words_at, signs, side="right") - 1
-        words = words[(np.diff(words, prepend=-2) != 0) & (words >= 0)]
-        rows = self._rows[words]
-        firsts, lasts = self._batch.starts[rows], self._batch.ends[rows]
-        begins = np.maximum(self._words_at[words] - 1, firsts)
-        ends = np.minimum(self._ends[words] + 1, lasts)
-        texts: list[bytes] = []
-        owners: list[int] = []
-        for row, begin, end in zip(rows.tolist(), begins.tolist(), ends.tolist(), strict=True):
-            for text in meaning.hidden_in(block, begin, end):
+        inside = self._ends[words] > signs if len(self._ends) else words >= 0
+        chosen = np.flatnonzero((np.diff(words, prepend=-2) != 0) & (words >= 0) & inside)
+        words, signs = words[chosen], signs[chosen]
+        begins, stops, rows = self._words_at[words], self._ends[words], self._rows[words]
+        # Nearly always a word is a name, the sign and digits alone; what else there may be is read by itself.
+        plain = (signs > begins) & ((stops - signs) % 2 == 1) & (begins > self._batch.starts[rows])
+        plain &= (raw[np.maximum(begins - 1, 0)] == 0x20) & (raw[np.minimum(stops, len(raw) - 1)] != 0x1D)
+        some = np.flatnonzero(plain)
+        good = _FIRST_LETTER[raw[begins[some]]] & _all_of(_NAME_LETTER, raw, begins[some], signs[some])
+        some = some[good & _all_of(_HEX_DIGIT, raw, signs[some] + 1, stops[some])]
+        plain[:] = False
+        plain[some] = True
+        halves = _HEX_VALUE[_gathered(raw, signs[some] + 1, stops[some])].reshape(-1, 2)
+        found = halves[:, 0] << 4 | halves[:, 1]
+        found[found == 0] = 0x20
+        lengths = (stops[some] - signs[some] - 1) >> 1
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        out = np.full(int((lengths + 1).sum()), 0x0A, dtype=np.uint8)
+        out[np.arange(len(found)) + np.repeat(np.arange(len(some)), lengths)] = found
+        texts, owners = [], []
+        # Elsewhere in a word a text begins after a quote, and ends before one or what is a space to an expression.
+        odd = np.flatnonzero(~plain)
+        odd = odd[~_all_of(_NO_MARK, raw, begins[odd], stops[odd])]
+        for word in odd.tolist():
+            begin, end = int(begins[word]), int(stops[word])
+            first, last = int(self._batch.starts[rows[word]]), int(self._batch.ends[rows[word]])
+            for text in meaning.hidden_in(block, max(begin - 1, first), min(end + 1, last)):
                 texts.append(text)
-                owners.append(row)
-        return joined(texts, owners)
+                owners.append(int(rows[word]))
+        rest = joined(texts, owners)
+        return Texts(
+            out.tobytes() + rest.block,
+            np.concatenate((starts, rest.starts + len(out))),
+            np.concatenate((starts + lengths, rest.ends + len(out))),
+            np.concatenate((rows[some], rest.rows)),
+        )
 
     def _original(self) -> Column:
         codes, words = self._block.encode(self._batch.starts, self._batch.ends)
@@ -454,8 +477,64 @@ class Events:
         return Kinds(codes.astype(np.int32), [_kind_of(flag) for flag in used.tolist()])
 
 
-_HEX_DIGIT: Bool = np.zeros(256, dtype=np.bool_)
-_HEX_DIGIT[list(b"0123456789ABCDEF")] = True
+def _letters(letters: str) -> Bool:
+    """bool[256]: which bytes are one of these."""
+    out = np.zeros(256, dtype=np.bool_)
+    out[list(letters.encode())] = True
+    return out
+
+
+_DIGITS = "0123456789ABCDEF"
+_HEX_DIGIT = _letters(_DIGITS)
+_HEX_VALUE: UInt8 = np.zeros(256, dtype=np.uint8)
+_HEX_VALUE[list(_DIGITS.encode())] = range(16)
+_FIRST_LETTER = _letters(f"{ascii_lowercase}_")
+_NAME_LETTER = _letters(f"{ascii_letters}{digits}_")
+
+
+_NO_MARK = ~_letters("'\t\v\f")
+
+
+def _gathered(raw: UInt8, starts: Int64, ends: Int64) -> UInt8:
+    """The bytes of some spans, one after the other."""
+    lengths = ends - starts
+    before = np.cumsum(lengths) - lengths
+    return raw[np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))]
+
+
+def _all_of(letters: Bool, raw: UInt8, starts: Int64, ends: Int64) -> Bool:
+    """Whether all bytes of each span, none of which is empty, are among some."""
+    if not len(starts):
+        return np.empty(0, dtype=np.bool_)
+    lengths = ends - starts
+    good: Bool = np.logical_and.reduceat(letters[_gathered(raw, starts, ends)], np.cumsum(lengths) - lengths)
+    return good
+
+
+def together(rows: Int64, codes: Int32) -> tuple[Int64, Int32, list[tuple[int, ...]]]:
+    """Rows that come several times in a row, once each, with a code for their codes in order; and what these are."""
+    firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1]))
+    counts = np.diff(np.append(firsts, len(rows)))
+    found, runs = distinct(codes[firsts].astype(np.uint64))
+    shapes: list[tuple[int, ...]] = [(code,) for code in runs.tolist()]
+    for place in range(1, int(counts.max(initial=1))):
+        some = np.flatnonzero(counts > place)
+        following = codes[firsts[some] + place].astype(np.uint64)
+        more, pairs = distinct(found[some].astype(np.uint64) << np.uint64(32) | following)
+        found[some] = more + np.int32(len(shapes))
+        shapes += [(*shapes[pair >> 32], pair & 0xFFFFFFFF) for pair in pairs.tolist()]
+    return rows[firsts], found, shapes
+
+
+def _one_or_several(values: Sequence[Any]) -> Value | None:
+    """Several values of one field, each once; None where there is none."""
+    several = tuple(value for value in dict.fromkeys(values) if value is not None)
+    one: Value | None = several[0] if several else None
+    return several if len(several) > 1 else one
+
+
+def _told(made: Callable[[bytes], Mapping[str, Value | None]], name: str, word: bytes) -> Value | None:
+    return made(word)[name]
 
 
 def joined(texts: Sequence[bytes], rows: Sequence[int]) -> Texts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
 
 from vedette.model.events import Value
 from vedette.parsers.syscalls import SYSCALLS
@@ -187,7 +187,7 @@ def socket_address(word: bytes) -> dict[str, Value | None]:
     raw = bytes.fromhex(word.decode())
     family = raw[0] | raw[1] << 8 if len(raw) > 1 else 0
     if family == 2 and len(raw) >= 8:
-        return {"ip": str(IPv4Address(raw[4:8])), "port": int.from_bytes(raw[2:4], "big")}
+        return {"ip": ".".join(map(str, raw[4:8])), "port": int.from_bytes(raw[2:4], "big")}
     if family == 10 and len(raw) >= 24:
         return {"ip": canonical(str(IPv6Address(raw[8:24]))), "port": int.from_bytes(raw[2:4], "big")}
     return nothing
