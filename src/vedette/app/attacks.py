@@ -3,6 +3,7 @@ Counterpart: `sources.attacks` knows the files; `cli.attack` prints outcomes, a 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from vedette.sources.attacks.feature import FILE_LIMIT, Problem, Scenario, Step,
 from vedette.sources.attacks.outcomes import AttackOutcome
 from vedette.sources.attacks.run import SHORT, Bounds, environment_now, run_scenario
 from vedette.sources.attacks.steps import Meant, notes, recognise
+from vedette.text.escape import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,12 @@ def _one(has: Sequence[str], word: str) -> bool:
 
 
 def _read(file: Path) -> tuple[list[Scenario], list[Problem]]:
+    name = decode(os.fsencode(file))
     try:
         if file.is_dir():
-            return [], [Problem(Location(str(file)), "is a folder", "name the files in it")]
+            return [], [Problem(Location(name), "is a folder", "name the files in it")]
         with file.open("rb") as opened:
             raw = opened.read(FILE_LIMIT + 1)
     except OSError as error:
-        return [], [Problem(Location(str(file)), f"cannot be read: {error.strerror}")]
-    return read_feature(raw, str(file))
+        return [], [Problem(Location(name), f"cannot be read: {error.strerror}")]
+    return read_feature(raw, name)

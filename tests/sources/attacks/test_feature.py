@@ -86,6 +86,16 @@ def test_every_scenario_that_is_wrong_is_said():
     assert [one.at.line for one in problems] == [2, 3]
 
 
+def test_cells_of_outlines_are_no_regular_expressions():
+    text = (
+        "Feature: a\n  Scenario Outline: b <p(>\n    Then the output should match /<p(>/\n"
+        "  Examples:\n    | p( |\n    | 80.tcp\\\\s+open\\\\d |\n"
+    )
+    (scenario,), problems = read_feature(text.encode(), "x")
+    assert problems == []
+    assert scenario.steps[0].text == r"the output should match /80.tcp\s+open\d/"
+
+
 def test_no_two_scenarios_of_a_file_are_called_the_same():
     text = "Feature: a\n" + "  Scenario: {}\n    Given c\n" * 5
     scenarios, _ = read_feature(text.format("b", "b", "", "", "b").encode(), "x")

@@ -71,7 +71,6 @@ def read_feature(raw: bytes, file: str) -> tuple[list[Scenario], list[Problem]]:
     # One of the two largest libraries here, and its parser's tables; only who reads attack files pays for it.
     from gherkin.errors import CompositeParserException, ParserException
     from gherkin.parser import Parser
-    from gherkin.pickles.compiler import Compiler
 
     if len(raw) > FILE_LIMIT:
         return [], [Problem(Location(file), f"larger than {FILE_LIMIT} bytes", "split the file")]
@@ -88,7 +87,7 @@ def read_feature(raw: bytes, file: str) -> tuple[list[Scenario], list[Problem]]:
     feature = document.get("feature")
     if not feature:
         return [], [Problem(Location(file, 1), "no feature", "begin with `Feature:` and a name")]
-    problems, nodes, remarks = _looked_over(feature, file, text.splitlines())
+    problems, nodes, remarks = _looked_over(feature, file, text.split("\n"))
     if problems:
         # What a misspelt keyword made of a step is said as well: it may be why a scenario has none.
         return [Scenario(feature["name"], "", (), _at(feature, file), (), tuple(remarks))], problems
@@ -96,7 +95,7 @@ def read_feature(raw: bytes, file: str) -> tuple[list[Scenario], list[Problem]]:
     scenarios = []
     rows: dict[str, int] = {}
     names: dict[str, int] = {}
-    for pickle in Compiler().compile(cast(Any, document)):
+    for pickle in _pickles(document):
         first, *row = pickle["astNodeIds"]
         scenario = nodes[first]
         name = pickle["name"] or UNNAMED
@@ -118,6 +117,20 @@ def read_feature(raw: bytes, file: str) -> tuple[list[Scenario], list[Problem]]:
             )
         )
     return scenarios, []
+
+
+def _pickles(document: dict[str, Any]) -> list[Any]:
+    from gherkin.pickles.compiler import Compiler
+
+    class Literal(Compiler):
+        """Takes names and cells of outlines for what they are; the library's own reads both as regular expressions."""
+
+        def _interpolate(self, name: Any, variable_cells: Any, value_cells: Any) -> Any:
+            for variable, value in zip(variable_cells, value_cells, strict=False):
+                name = name and name.replace(f"<{variable['value']}>", value["value"])
+            return name
+
+    return list(Literal().compile(cast(Any, document)))
 
 
 def _said(error: Any, file: str) -> Problem:
@@ -165,7 +178,7 @@ def _looked_over(feature: Any, file: str, lines: list[str]) -> tuple[list[Proble
 def _remarks(node: Any, file: str, lines: list[str]) -> Iterator[Step]:
     """The lines of a description. Gherkin gives them no place, and leaves comments out of them."""
     number = node["location"]["line"]
-    for text in filter(None, (line.strip() for line in node["description"].splitlines())):
+    for text in filter(None, (line.strip() for line in node["description"].split("\n"))):
         while number < len(lines) and lines[number].strip() != text:
             number += 1
         number += 1
