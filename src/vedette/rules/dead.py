@@ -46,7 +46,13 @@ def _parts(rule: Rule, verdict: Verdict) -> Iterator[Problem]:
 def _single(logsource: LogSource) -> Single:
     def at_most_one(name: str) -> bool:
         known = single(logsource, name)
-        return known if known is not None else name in FIELDS and name not in _SEVERAL
+        if known is not None:
+            return known
+        field = FIELDS.get(name)
+        if field is None or name in _SEVERAL:
+            return False
+        # Any field of an audit event may have several values, and whatever stands in JSON.
+        return logsource.service != "auditd" and "json" not in field.given_by
 
     return at_most_one
 
