@@ -360,7 +360,7 @@ def test_a_record_begins_with_its_message_and_leaves_out_what_is_not_known() -> 
     assert "owner" not in drifted["vedette"]["ports"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sets(st.sampled_from([22, 80, 443, 8080])), st.sampled_from(["up", "down", "short"])), max_size=12
