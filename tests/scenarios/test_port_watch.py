@@ -3,6 +3,7 @@ Counterpart: src/vedette/sources/ports/source.py and rules/packs/ports.yml, run 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from tests.scenarios.conftest import StartVedette
 from tests.scenarios.parts.certificates import Authority
+from tests.scenarios.parts.chef import ChefServer
 from tests.scenarios.parts.hosts import WatchedHost
 from tests.scenarios.parts.job import PATIENCE, ROUTES, receivers
 from tests.scenarios.parts.netns import NetLab, Wire
@@ -25,23 +27,48 @@ version: 1
 own_networks: [192.0.2.0/24]
 only_on_gateways: [22/tcp]
 probe: {{tcp: 1-10000}}
-roles:
-  bastion:
-    gateway: true
-    ports:
-      22/tcp: {{from: world, must_answer: true, owner: operations}}
-  web:
-    ports:
-      80/tcp: {{from: world, must_answer: true, owner: shop}}
-hosts:
-  gw1: {{addresses: [192.0.2.11], roles: [bastion]}}
-  web1:
-    addresses: [192.0.2.12]
-    roles: [web]
-    ports:
-      8443/tcp: {{from: world, until: "{until}", owner: shop, reason: trial}}
-  db1: {{addresses: [192.0.2.13]}}
+inventories:
+  - name: chef
+    stale_after: 4s
+    chef:
+      url: {url}
+      user: vedette
+      key: {{file: {key}}}
+      plain_http: true
+      hosts_bag: {{bag: servers}}
+      attempts: 1
 """
+NEVER = "2100-01-01"
+
+
+@pytest.fixture
+def chef(wire: Wire) -> Iterator[ChefServer]:
+    """Three roles and three hosts, as people wrote them; nodes that say the same of themselves."""
+    with ChefServer(inside=wire.server.inside) as server:
+        server.set_role(
+            "bastion",
+            default_attributes={
+                "vedette": {
+                    "gateway": True,
+                    "ports": {"22/tcp": {"from": "world", "must_answer": True, "owner": "operations"}},
+                }
+            },
+        )
+        set_web_role(server, NEVER)
+        server.set_role("db")
+        for name, role, last in (("gw1", "bastion", 11), ("web1", "web", 12), ("db1", "db", 13)):
+            server.set_item("servers", name, roles=[role], addresses=[f"192.0.2.{last}"])
+            server.set_node(name, run_list=[f"role[{role}]"])
+        yield server
+
+
+def set_web_role(chef: ChefServer, until: str) -> None:
+    """What a web server may do; its trial ends at `until`."""
+    ports = {
+        "80/tcp": {"from": "world", "must_answer": True, "owner": "shop"},
+        "8443/tcp": {"from": "world", "until": until, "owner": "shop", "reason": "trial"},
+    }
+    chef.set_role("web", default_attributes={"vedette": {"ports": ports}})
 
 
 @pytest.fixture
@@ -70,6 +97,7 @@ def port_of(alert: dict[str, Any]) -> str:
 def test_the_port_watch(
     wire: Wire,
     hosts: dict[str, WatchedHost],
+    chef: ChefServer,
     start_vedette: StartVedette,
     smtp_inside: SmtpServer,
     pagerduty_inside: PagerDuty,
@@ -77,7 +105,11 @@ def test_the_port_watch(
     scratch: Path,
 ) -> None:
     policy = scratch / "ports.yml"
-    policy.write_text(POLICY.format(until="2100-01-01"))
+    key = scratch / "chef.pem"
+    key.write_text(chef.key_pem)
+    key.chmod(0o600)
+    said = POLICY.format(url=chef.url, key=key)
+    policy.write_text(said)
     policy.chmod(0o644)
     log = scratch / "auth.log"
     log.touch()
@@ -91,7 +123,8 @@ def test_the_port_watch(
             "notify": {"receivers": receivers(smtp_inside, pagerduty_inside, authority, scratch)},
         }
     )
-    assert "watches: ports of 3 hosts" in vedette.life
+    assert "watches: ports of 0 hosts" in vedette.life
+    assert "and 1 inventories" in vedette.life
     wait_until("a first look", lambda: looked_once(vedette), PATIENCE)
     assert vedette.alerts() == []
 
@@ -118,7 +151,7 @@ def test_the_port_watch(
     wait_until("resolved at the pager", lambda: not pagerduty_inside.open_incidents(), PATIENCE)
 
     # A temporary opening ends while its port goes on answering.
-    policy.write_text(POLICY.format(until=(datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")))
+    set_web_role(chef, (datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ"))
     expired = vedette.wait_for_alert("ports-opening-expired", host__name="web1")
     assert port_of(expired) == "8443"
     hosts["web1"].shut(8443)
@@ -142,16 +175,46 @@ def test_the_port_watch(
     )
     assert vedette.query("select count(*) from findings")[0][0] == before[0][0] + 1
 
-    # A policy that breaks while it is watched is said, and the last one that was right goes on to hold.
-    policy.write_text("version: 1\nhosst: {}\n")
-    broken = vedette.wait_for_alert("ports-could-not-tell-too-long", host__name="policy")
-    assert "the policy cannot be read" in broken["sample"]
+    # A node widens its own policy: told as high, and no pass for what it opened.
+    chef.set_node("db1", run_list=["role[db]", "role[bastion]"])
+    hosts["db1"].listen(22)
+    widened = vedette.wait_for_alert("ports-policy-widened", host__name="db1")
+    assert widened["level"] == "high"
+    assert "chef:node[db1]" in widened["sample"]
+    assert "bastion" in widened["sample"]
+    opened = vedette.wait_for_alert("ports-open-not-allowed", host__name="db1", alert__state="open")
+    assert port_of(opened) == "22"
+    hosts["db1"].shut(22)
+    chef.set_node("db1", run_list=["role[db]"])
+    wait_until("shut again", lambda: not open_alerts(vedette, "ports-open-not-allowed"), PATIENCE)
+    # That it was tried is for a person to close.
+    tried = open_alerts(vedette, "ports-policy-widened")
+    assert {(one["host.name"], port_of(one)) for one in tried} == {("db1", "22"), ("db1", "0")}
+    vedette.command("alerts", "resolve", *(one["alert.id"] for one in tried), "--disposition", "true-positive")
+
+    # The Chef server is down: what it said last holds, and after a while it is told how old that is.
+    chef.fail_with(500)
+    stale = vedette.wait_for_alert("ports-could-not-tell-too-long", host__name="policy")
+    assert "the inventory chef" in stale["sample"]
+    assert "holds" in stale["sample"]
     hosts["db1"].listen(9000)
-    vedette.wait_for_alert("ports-open-not-allowed", host__name="db1")
-    policy.write_text(POLICY.format(until="2100-01-01"))
-    wait_until(
-        "the policy is mended",
-        lambda: not [one for one in vedette.alerts(state="open") if one["host.name"] == "policy"],
-        PATIENCE,
-    )
+    vedette.wait_for_alert("ports-open-not-allowed", host__name="db1", alert__state="open")
+    hosts["db1"].shut(9000)
+    chef.recover()
+    wait_until("the Chef server is back", lambda: not open_alerts(vedette), PATIENCE)
+
+    # A policy file that breaks while it is watched is said, and the last one that was right goes on to hold.
+    policy.write_text("version: 1\nhosst: {}\n")
+    vedette.wait_for_alert("ports-could-not-tell-too-long", host__name="policy", alert__state="open")
+    hosts["db1"].listen(9001)
+    vedette.wait_for_alert("ports-open-not-allowed", host__name="db1", alert__state="open")
+    hosts["db1"].shut(9001)
+    policy.write_text(said)
+    wait_until("the policy is mended", lambda: not open_alerts(vedette), PATIENCE)
+    wait_until("nobody is called any more", lambda: not pagerduty_inside.open_incidents(), PATIENCE)
     assert "Traceback" not in vedette.log
+
+
+def open_alerts(vedette: Vedette, rule: str = "") -> list[dict[str, Any]]:
+    """Alerts that nobody and nothing resolved."""
+    return vedette.alerts(rule, state="open")

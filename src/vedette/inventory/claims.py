@@ -4,7 +4,7 @@ Counterpart: `joining` hands in the joined policy; `chef`, `aws` and `firewall` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vedette.inventory.admission import Places, covers, lets_in, ports_text, read_drift, segments, who
 from vedette.inventory.port_words import joined
@@ -70,6 +70,8 @@ class _Comparing:
     def host(self, host: HostExpectation, claim: HostExpectation) -> Iterator[Drift]:
         """What is claimed of a host, against what policy says of it."""
         valid = [one for one in host.openings if not one.expired(self.now)]
+        # An opening that has ended allows nothing, whoever says so.
+        claim = replace(claim, openings=tuple(one for one in claim.openings if not one.expired(self.now)))
         for protocol in Protocol:
             yield from self._more(host, protocol, claim, valid)
             yield from self._shut(host, protocol, claim, [one for one in valid if one.must_answer])
