@@ -119,8 +119,11 @@ class Events:
         return known
 
     def _lines(self, starts: Int64) -> Int64:
-        """Which of the lines with a type each position is on; -1 before the first."""
+        """Which of the lines with a type each position is on; -1 before the first of its event."""
         lines: Int64 = np.searchsorted(self._type_starts, starts, side="right") - 1
+        if len(self._type_rows):
+            rows = np.searchsorted(self._batch.starts, starts, side="right") - 1
+            lines[self._type_rows[lines] != rows] = -1
         return lines
 
     def _on(self, starts: Int64, wanted: str) -> Bool:
@@ -272,6 +275,7 @@ class Events:
         codes, words = self._block.encode(type_starts, type_ends)
         of_line = np.full(len(self._type_starts) + 1, -1, dtype=np.int64)
         of_line[self._lines(type_starts)] = codes
+        of_line[-1] = -1
         return rows, starts, ends, of_line[self._lines(starts)], [decode(word) for word in words]
 
     def _opened_to_write(self) -> Bool:
