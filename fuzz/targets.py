@@ -32,6 +32,8 @@ from vedette.parsers.parser import SyslogParser
 from vedette.parsers.registry import PatternSet
 from vedette.rules.files import PACKS
 from vedette.rules.loading import load
+from vedette.sources.attacks.feature import read_feature
+from vedette.sources.attacks.steps import notes, recognise
 from vedette.sources.lines import Cut, Lines
 from vedette.sources.settings import LineSettings, MultilineSettings
 from vedette.text.addresses import canonical, contains, parse, parse_network
@@ -241,6 +243,18 @@ def policy(data: bytes) -> None:
     list(policy_lines(read.policy))
 
 
+def attacks(data: bytes) -> None:
+    """Attack files: every scenario understood, or a place for what is wrong."""
+    scenarios, problems = read_feature(data, "shop.attack")
+    for one in scenarios:
+        steps, wrong = recognise(one)
+        notes(steps)
+        problems += wrong
+    assert scenarios or problems
+    for problem in problems:
+        assert str(problem).startswith("shop.attack:")
+
+
 def config(data: bytes) -> None:
     """The configuration: refused with a place, or settings."""
     path = _folder() / "vedette.yml"
@@ -321,6 +335,19 @@ def _address_seeds() -> Iterator[bytes]:
     yield b"2026-11-24T02:53:15.123456Z\n2026-11-24T02:53:15+01:00\n5m\n1h30m\n90s\n2d"
 
 
+def _attack_seeds() -> Iterator[bytes]:
+    yield (
+        b'@slow\nFeature: shop\n  Background:\n    Given "nmap" is installed\n    And the following profile:\n'
+        b'      | name | value |\n      | host | h |\n  Scenario: one\n    When I launch an "nmap-fast" attack\n'
+        b"    Then the output should not match /443.tcp\\s+(?!closed)/\n"
+    )
+    yield (
+        b'Feature: f\n  Scenario Outline: two\n    When I launch a "curl" attack with:\n      """\n'
+        b'      curl "<verb>" -w \'x\'\n      """\n    Then the file "f" should contain XML:\n      | css |\n      | a[b="c"] > d |\n  Examples:\n'
+        b"    | verb |\n    | get |\n"
+    )
+
+
 def _sigma_seeds() -> Iterator[bytes]:
     for file in sorted(PACKS.glob("*.yml")):
         yield from re.split(rb"^---\n", file.read_bytes(), flags=re.MULTILINE)
@@ -342,6 +369,7 @@ TARGETS: dict[str, Target] = {
     "addresses": Target(addresses, _address_seeds, 256),
     "sigma": Target(sigma, _sigma_seeds),
     "policy": Target(policy, lambda: _fenced("ports.md")),
+    "attacks": Target(attacks, _attack_seeds),
     "config": Target(
         config, lambda: _fenced("configuration.md", "alerts.md", "blocking.md", "paging.md", "sources.md")
     ),
