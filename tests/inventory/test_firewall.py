@@ -150,6 +150,19 @@ def test_a_table_that_iptables_wrote_is_read_as_iptables_saw_it(tmp_path: Path):
     assert asked[2:] == ["nft", "iptables-save", "ip6tables-legacy-save"]
 
 
+def test_a_table_with_names_of_iptables_that_nft_wrote_is_read_as_it_is(tmp_path: Path):
+    native = OF_IPTABLES.replace(b'{"xt":{"type":"match","name":"multiport"}},', b"")
+    assert native != OF_IPTABLES
+    asked = []
+
+    def run(program: Sequence[str]) -> bytes:
+        asked.append(program[0])
+        return native
+
+    assert verdict(live_ruleset(proc=tmp_path, run=run), OPEN)[0] is FirewallVerdict.ACCEPTED
+    assert asked == ["nft"]
+
+
 def test_what_could_not_be_read_leaves_nothing_sure(tmp_path: Path):
     def run(program: Sequence[str]) -> bytes:
         if program[0] == "nft":

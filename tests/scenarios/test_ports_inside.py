@@ -226,7 +226,11 @@ def test_what_iptables_wrote_is_understood_too(wire: Wire, variant: str):
     for family, protocol, friend in (("ip", "icmp", f"{LEGITIMATE}/32"), ("ip6", "ipv6-icmp", f"{LEGITIMATE6}/128")):
         rules = IPTABLES.replace("@FRIEND", friend).replace("@ICMP", protocol)
         wire.server.run([f"{family}tables-{variant}-restore"], stdin=rules)
-    said = {(one.dual, one.port): one for one in own(look(wire.server)) if one.port in ports}
+    apart = listen(wire.world, "tcp,0.0.0.0,5001,0")
+    view = look(wire.server)
+    # Every namespace has rules of its own.
+    assert [one.firewall for one in view.listeners if one.pid == apart.pid] == [ACCEPTED]
+    said = {(one.dual, one.port): one for one in own(view) if one.port in ports}
     assert {port: one.firewall for (_, port), one in said.items()} == {
         5000: ACCEPTED, 5001: DROPPED, 5002: DROPPED, 5003: LIMITED, 5004: REJECTED, 5005: ACCEPTED, 5006: DROPPED,
     }  # fmt: skip

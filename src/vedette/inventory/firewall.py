@@ -262,10 +262,8 @@ def _add(
 
 
 def _of_iptables(table: Table) -> bool:
-    """Whether iptables wrote this table of nftables: its names, its base chains."""
-    names = {"filter", "nat", "mangle", "raw", "security"}
-    builtin = {"INPUT", "FORWARD", "OUTPUT", "PREROUTING", "POSTROUTING"}
-    return table.family in SAVE and table.name in names and bool(builtin & set(table.chains))
+    """Whether iptables wrote rules of it in words of its own."""
+    return table.family in SAVE and table.writer != "nft"
 
 
 def _run(program: Sequence[str]) -> bytes:

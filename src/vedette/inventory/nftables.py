@@ -96,12 +96,14 @@ def parse_nftables(raw: bytes, origin: str) -> Ruleset:
 
 @dataclass(slots=True)
 class _Reader:
-    """sets: elements of named sets and maps, by family, table and name. place: where we are, for texts."""
+    """sets: elements of named sets and maps, by family, table and name. family, table: where we are. foreign: tables
+    with rules that iptables wrote."""
 
     sets: dict[tuple[str, str, str], list[Any]] = field(default_factory=dict)
     family: str = ""
     table: str = ""
     marks: bool = False
+    foreign: set[tuple[str, str]] = field(default_factory=set)
 
     def tables(self, objects: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         rules: dict[tuple[str, str, str], list[Rule]] = {}
@@ -125,7 +127,7 @@ class _Reader:
                 chain["name"]: Chain(chain["name"], tuple(rules.get((family, name, chain["name"]), ())), _base(chain))
                 for chain in chains.get((family, name), ())
             }
-            yield Table(family, name, made)
+            yield Table(family, name, made, "iptables" if (family, name) in self.foreign else "nft")
 
     def _rules(self, rule: Mapping[str, Any]) -> Iterator[Rule]:
         """One rule as one or, where it looks verdicts up in a map, as several."""
@@ -139,6 +141,8 @@ class _Reader:
                 said.append(_render(statement))
                 continue
             ((kind, value),) = statement.items()
+            if kind == "xt":
+                self.foreign.add((self.family, self.table))
             if kind in _SILENT:
                 self.marks = self.marks or (kind == "mangle" and _is_mark(value.get("key")))
                 continue

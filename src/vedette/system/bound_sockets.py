@@ -20,6 +20,7 @@ _SOCK_DIAG, _BY_FAMILY = 4, 20
 _REQUEST_DUMP, _ERROR, _DONE = 0x301, 2, 3
 _LISTEN, _UNCONNECTED = 10, 7
 _V6ONLY = 11
+_SHORTEST = 72
 _TRANSPORTS = {"tcp": (socket.IPPROTO_TCP, _LISTEN), "udp": (socket.IPPROTO_UDP, _UNCONNECTED)}
 _LOCAL_ROUTE = re.compile(r"\|-- ([0-9.]+)")
 Network = IPv4Network | IPv6Network
@@ -49,7 +50,7 @@ def ask_kernel() -> list[BoundSocket]:
                 body = struct.pack("=BBBBI", family, protocol, 0, 0, 1 << state) + bytes(48)
                 header = struct.pack("=IHHII", 16 + len(body), _BY_FAMILY, _REQUEST_DUMP, 1, 0)
                 connection.sendto(header + body, (0, 0))
-                found += [_socket(transport, message) for message in _replies(connection)]
+                found += [_socket(transport, one) for one in _replies(connection) if len(one) >= _SHORTEST]
     return found
 
 
@@ -74,7 +75,7 @@ def _socket(transport: str, message: bytes) -> BoundSocket:
     device, *_ = struct.unpack_from("=I", message, 40)
     uid, inode = struct.unpack_from("=II", message, 64)
     only: int | None = None
-    at = 72
+    at = _SHORTEST
     while at + 4 <= len(message):
         length, kind = struct.unpack_from("=HH", message, at)
         if length < 4:
