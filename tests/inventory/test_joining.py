@@ -363,6 +363,33 @@ def test_a_node_is_who_it_is_called_and_a_firewall_is_where_it_is():
     assert kinds(join(base, [listed], NOW, of_nodes=("chef",)).drifts) == [("policy-widened", "web1", 22)]
 
 
+def test_a_firewall_may_name_gateways_by_their_addresses():
+    gateway = host("gw1", at="192.0.2.1", gateway=True)
+    base = join(policy(gateway, host("web1", opening("22", GATEWAYS, must_answer=True))), [], NOW).policy
+    one = NamedNetwork("fw:192.0.2.1-32", (ip_network("192.0.2.1/32"),))
+    fw = said("fw", claims=(host("web1", opening("22", one.name)),), networks=(one,))
+    assert join(base, [fw], NOW).drifts == ()
+    other = replace(fw, networks=(replace(one, prefixes=(ip_network("192.0.2.2/32"),)),))
+    (drift,) = join(base, [other], NOW).drifts
+    assert "opens 22/tcp to fw:192.0.2.1-32" in drift.advice
+    assert "does not open 22/tcp to everybody whom policy wants answered there, gateways" in drift.advice
+    named = replace(gateway, addresses=(), names=("gw.test",))
+    unknown = join(policy(named, host("web1", opening("22", GATEWAYS, must_answer=True))), [], NOW).policy
+    assert join(unknown, [said("fw", claims=(host("web1"),))], NOW).drifts == ()
+
+
+def test_a_firewall_shuts_only_what_could_come():
+    both = NamedNetwork("office", (*OFFICE.prefixes, ip_network("2001:db8::/32")))
+    base = policy(host("web1", opening("22", "office", must_answer=True)), networks={"office": both})
+    four = NamedNetwork("fw:4", OFFICE.prefixes)
+    fw = said("fw", claims=(host("web1", opening("22", "fw:4")),), networks=(four,))
+    assert join(base, [fw], NOW).drifts == ()
+    six = replace(base, hosts=(replace(base.hosts[0], addresses=("192.0.2.10", "2001:db8::10")),))
+    assert kinds(join(replace(six, own_networks=(*OWN, *both.prefixes)), [fw], NOW).drifts) == [
+        ("inventories-disagree", "web1", 22)
+    ]
+
+
 def test_a_host_that_only_a_claim_knows_is_said_and_not_looked_at():
     joined = join(policy(), [said("aws", claims=(host("i-1", opening("80")),))], NOW)
     assert joined.policy.hosts == ()
@@ -421,6 +448,13 @@ def test_narrowing_and_renaming_are_none():
     bureau = {**NETWORKS, "bureau": NamedNetwork("bureau", OFFICE.prefixes)}
     renamed = policy(host("web1", opening("22", "bureau")), networks=bureau)
     assert widened(policy(host("web1", opening("22", "office"))), renamed, NOW) == ()
+
+
+def test_a_host_that_takes_the_address_of_another_is_compared_with_both():
+    before = policy(host("web1", opening("443")), host("db1", opening("5432", "office"), at="192.0.2.20"))
+    taken = replace(before.hosts[0], addresses=("192.0.2.10", "192.0.2.20"))
+    (drift,) = widened(before, policy(taken), NOW)
+    assert (drift.host, drift.port) == ("web1", 443)
 
 
 def test_what_had_ended_and_has_a_new_end_is_a_widening():

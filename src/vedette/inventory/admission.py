@@ -52,7 +52,8 @@ def stands_in(
     """Whether everybody who stands in `source` stands in one of `by` too.
 
     summed: neighbouring prefixes count as what they make together; else each of `source` has to lie within one of
-    `by`, as `PortPolicy.admits` has it. GATEWAYS are known by name alone: their addresses are resolved later.
+    `by`, as `PortPolicy.admits` has it. GATEWAYS stand in nothing but themselves: more of
+    their addresses may be resolved later.
     """
     wide = set(by)
     if source == NOBODY or WORLD in wide:
@@ -60,7 +61,7 @@ def stands_in(
     prefixes = () if source == GATEWAYS else _prefixes(source, networks)
     if source == WORLD or not prefixes:
         return source in wide
-    around: list[Network] = [prefix for name in wide - {GATEWAYS} for prefix in _prefixes(name, by_networks)]
+    around: list[Network] = [prefix for name in wide for prefix in _prefixes(name, by_networks)]
     if summed:
         around = sum_of(around)
     return all(any(within(prefix, one) for one in around) for prefix in prefixes)

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from vedette.inventory.admission import Places, covers, lets_in, ports_text, read_drift, segments, who
 from vedette.inventory.port_words import joined
 from vedette.model.ports import (
     DRIFT_LEVELS,
+    GATEWAYS,
     NOBODY,
     Drift,
     DriftKind,
@@ -22,6 +24,7 @@ from vedette.model.ports import (
     Protocol,
 )
 
+_KNOWN_GATEWAYS = "known gateways"
 _APART = 8
 """So many stretches of ports of one claim are told one by one, the others together."""
 
@@ -131,13 +134,18 @@ class _Comparing:
         if not needed:
             return
         whole = self.said.claims_complete and not self.of_nodes
+        here = self._reaching(host)
+        # Of gateways what is known of their addresses; where nothing is, there is nothing to compare.
+        gateways = (_KNOWN_GATEWAYS,) if here[GATEWAYS].prefixes else ()
         kind = DriftKind.INVENTORIES_DISAGREE
         found: dict[Opening, list[PortRange]] = {}
         for ports, (claimed, wanted) in segments(protocol, claim.openings, needed):
             if not whole and (not claimed or lets_in(claimed)):
                 continue
             for one in wanted:
-                if not covers(claimed, one, self.networks, self.policy.networks, timed=False):
+                sources = tuple(name for name in one.sources if name != GATEWAYS)
+                sources += gateways if GATEWAYS in one.sources else ()
+                if not covers(claimed, replace(one, sources=sources), self.networks, here, timed=False):
                     found.setdefault(one, []).append(ports)
         for one, ranges in found.items():
             what = ports_text(joined(ranges), protocol)
@@ -150,6 +158,16 @@ class _Comparing:
                 kind, DRIFT_LEVELS[kind], host.name, advice, self.now,
                 address=_address(host), port=ranges[0].first, protocol=protocol, opening=one,
             )  # fmt: skip
+
+    def _reaching(self, host: HostExpectation) -> Mapping[str, NamedNetwork]:
+        """Networks of policy less what is of a version of IP in which the host is not known to have an address."""
+        versions = {ip_address(address).version for address in host.addresses} or {4, 6}
+        out = {}
+        for name, network in self.policy.networks.items():
+            prefixes = tuple(one for one in network.prefixes if one.version in versions)
+            out[name] = replace(network, prefixes=prefixes or network.prefixes)
+        out[_KNOWN_GATEWAYS] = out[GATEWAYS]
+        return out
 
     def _of_itself(self, host: HostExpectation, claim: HostExpectation) -> Iterator[Drift]:
         kind = DriftKind.POLICY_WIDENED

@@ -62,18 +62,21 @@ class _Widening:
                 )
                 yield read_drift(_KIND, DRIFT_LEVELS[_KIND], "policy", advice, self.now, address=str(prefix))
         for host in self.after.hosts:
-            old_host = self._old(host)
-            if old_host is None:
+            were = self._old(host)
+            if not were:
                 yield from self._new(host)
                 continue
-            yield from self._of_itself(old_host, host)
-            if host.openings != old_host.openings or self.before.networks != self.after.networks:
-                for protocol in Protocol:
-                    yield from self._openings(old_host, host, protocol)
+            yield from self._of_itself(were[0], host)
+            for was in were:
+                if host.openings != was.openings or self.before.networks != self.after.networks:
+                    for protocol in Protocol:
+                        yield from self._openings(was, host, protocol)
 
-    def _old(self, host: HostExpectation) -> HostExpectation | None:
+    def _old(self, host: HostExpectation) -> list[HostExpectation]:
+        """What the host was, the one called so first; more than one where it has an address that was another's."""
         places = (host.name, *host.addresses, *host.names)
-        return next((found for place in places if (found := self.places.host(place)) is not None), None)
+        found = {old.name: old for place in places if (old := self.places.host(place)) is not None}
+        return list(found.values())
 
     def _new(self, host: HostExpectation) -> Iterator[Drift]:
         opened = [one for one in host.openings if lets_in([one]) and not one.expired(self.now)]
