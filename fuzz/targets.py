@@ -343,7 +343,8 @@ def _attack_seeds() -> Iterator[bytes]:
     )
     yield (
         b'Feature: f\n  Scenario Outline: two\n    When I launch a "curl" attack with:\n      """\n'
-        b'      curl "<verb>" -w \'x\'\n      """\n    Then the file "f" should contain XML:\n      | css |\n      | a[b="c"] > d |\n  Examples:\n'
+        b'      curl "<verb>" -w \'x\'\n      """\n'
+        b'    Then the file "f" should contain XML:\n      | css |\n      | a[b="c"] > d |\n  Examples:\n'
         b"    | verb |\n    | get |\n"
     )
 
