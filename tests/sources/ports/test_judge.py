@@ -177,9 +177,13 @@ def test_a_service_that_does_not_answer_is_told_by_what_is_there_instead():
     )
 
 
-def test_an_old_view_does_not_say_that_nothing_listens():
+def test_an_old_view_says_neither_that_nothing_listens_nor_that_something_does():
     old = InsideView("web", NOW - 3_600_000_000)
     assert advice(80, 443, inside=old) == {}
+    listener = Listener("web", "0.0.0.0", 443, Protocol.TCP, process="nginx", firewall=FirewallVerdict.DROPPED)
+    found = advice(80, inside=replace(old, listeners=(listener,)))[443]
+    assert found[0] is DriftKind.MUST_ANSWER
+    assert "nginx" not in found[2]
     assert {port: one[0] for port, one in advice(80, 443, inside=replace(old, at=NOW)).items()} == {
         80: DriftKind.OPEN_WITHOUT_LISTENER,
         443: DriftKind.OPEN_WITHOUT_LISTENER,
@@ -208,3 +212,16 @@ def test_what_the_inside_knows_of_what_cannot_be_told_from_outside_is_said():
     down = advice(inside=inside, condition=TargetCondition.DOWN, rest=PortState.UNKNOWN)
     assert down[0][0] is DriftKind.COULD_NOT_TELL
     assert down[0][2] == "its own agent says that it is up, 1 listeners: look at the way there"
+
+
+def test_a_firewall_that_tells_vantages_apart_is_named():
+    limited = Listener(
+        "web", "0.0.0.0", 80, Protocol.TCP, firewall=FirewallVerdict.LIMITED_TO_SOURCES, firewall_rule="r"
+    )
+    surveys = [survey(443, 80), survey(443, vantage="world2")]
+    known = (limited, replace(limited, port=443, firewall=FirewallVerdict.ACCEPTED))
+    found = [one for one in judge(POLICY, surveys, [InsideView("web", NOW, known)]) if one.port == 80]
+    only = next(one for one in found if one.kind is DriftKind.ONE_VANTAGE_ONLY)
+    assert only.advice.endswith("tells them apart; the host's own firewall lets only some sources in: r")
+    assert only.listener == limited
+    assert all(one.listener is None for one in judge(POLICY, surveys))

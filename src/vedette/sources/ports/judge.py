@@ -26,7 +26,7 @@ from vedette.model.ports import (
     TargetCondition,
     Vantage,
 )
-from vedette.sources.ports.listeners import FRESH, absent, candidates, described, firewall_said
+from vedette.sources.ports.listeners import absent, candidates, described, firewall_said, recent
 
 _UNKNOWN_ADVICE: Mapping[SeenWhy, str] = {
     SeenWhy.NO_ANSWER_AT_ALL: "the address says nothing at all: is the host up, and may this vantage reach it?",
@@ -71,7 +71,7 @@ def judge(policy: PortPolicy, surveys: Iterable[Survey], inside: Iterable[Inside
         if host is not None:
             vantage = policy.vantage(survey.vantage) or Vantage(survey.vantage, LOCAL_VANTAGE.network)
             out += _of_survey(policy, host, survey, vantage, views.get(host.name))
-    out += _one_vantage_only(policy, all_of)
+    out += _one_vantage_only(policy, all_of, views)
     return sorted(
         out, key=lambda one: (one.host, one.address, one.protocol.value, one.port, one.vantage, one.kind.value)
     )
@@ -88,7 +88,7 @@ def _of_survey(
         return [_whole(DriftKind.ANSWERS_EVERYTHING, survey, SeenWhy.ANSWERS_EVERYTHING, advice)]
     if survey.condition is not TargetCondition.ANSWERS:
         advice = _unknown(survey.rest_why)
-        if view is not None and view.at >= survey.started_at - FRESH and survey.condition is TargetCondition.DOWN:
+        if view is not None and recent(view, survey.started_at) and survey.condition is TargetCondition.DOWN:
             advice = f"its own agent says that it is up, {len(view.listeners)} listeners: look at the way there"
         return [_whole(DriftKind.COULD_NOT_TELL, survey, survey.rest_why, advice)]
     out: list[Drift] = []
@@ -150,6 +150,9 @@ def _of_port(
         case _:
             if want.state is PortState.CLOSED or want.opening is None:
                 return None
+            if not recent(view, survey.started_at):
+                # What listened long ago may have ended: that it does not answer is then all that is known.
+                found, listener = [], None
             if listener is not None:
                 advice = f"{described(listener)} listens, and cannot be reached: {_shut(seen, listener)}"
                 return _port(DriftKind.LISTENING_BUT_FILTERED, seen, want, vantage, advice, listener)
@@ -167,6 +170,11 @@ def _of_port(
                 return _port(DriftKind.MUST_ANSWER, seen, want, vantage, advice, hindered)
             advice = "nothing uses this opening now: take it out of the policy, or say `must_answer: true`"
             return _port(DriftKind.ALLOWED_BUT_CLOSED, seen, want, vantage, advice, None)
+
+
+def _answering(view: InsideView | None, address: str, seen: Observation) -> Listener | None:
+    found = candidates(view, address, seen.port, seen.protocol) if view is not None else []
+    return next((one.listener for one in found if not one.hindrance), None)
 
 
 def _shut(seen: Observation, listener: Listener) -> str:
@@ -202,7 +210,7 @@ def _open_against_policy(
     return _port(DriftKind.OPEN_NOT_ALLOWED, seen, want, vantage, advice, listener)
 
 
-def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey]) -> list[Drift]:
+def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey], views: Mapping[str, InsideView]) -> list[Drift]:
     """Ports open from some vantages of one network and not from others of it, which no policy explains."""
     groups: dict[tuple[str, str, str, str], list[Survey]] = {}
     for one in surveys:
@@ -222,10 +230,13 @@ def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey]) -> list[Dri
                     f"open from {', '.join(open_at)}, {seen.state.value} from {survey.vantage}, which stand alike: "
                     "look for a firewall or a route that tells them apart"
                 )
+                listener = _answering(views.get(survey.host), survey.address, seen)
+                if listener is not None and listener.firewall is FirewallVerdict.LIMITED_TO_SOURCES:
+                    advice += f"; {firewall_said(listener)}"
                 out.append(
                     Drift(
                         kind, DRIFT_LEVELS[kind], survey.host, survey.address, port, survey.protocol,
-                        survey.vantage, PortState.OPEN, seen.state, seen.why, advice, seen.at,
+                        survey.vantage, PortState.OPEN, seen.state, seen.why, advice, seen.at, None, listener,
                     )
                 )  # fmt: skip
     return out

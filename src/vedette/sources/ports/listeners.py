@@ -13,7 +13,7 @@ from vedette.text.addresses import parse
 from vedette.text.times import rfc3339
 
 FRESH = 10 * MINUTE
-"""So much older than a look a view may be, to say that something is not there."""
+"""So much older than a look a view may be, to say what is there and what is not."""
 _EVERYWHERE = frozenset(("0.0.0.0", "::"))
 
 
@@ -43,9 +43,14 @@ def candidates(view: InsideView, address: str, port: int, protocol: Protocol) ->
     )
 
 
+def recent(view: InsideView | None, looked_at: int) -> bool:
+    """Whether `view` may speak of what was seen at `looked_at` (microseconds UTC)."""
+    return view is not None and view.at >= looked_at - FRESH
+
+
 def absent(view: InsideView | None, looked_at: int) -> bool:
     """Whether what `view` does not list was not there at `looked_at` (microseconds UTC)."""
-    return view is not None and view.knows_own_ports and view.at >= looked_at - FRESH
+    return view is not None and view.knows_own_ports and recent(view, looked_at)
 
 
 def described(listener: Listener) -> str:
