@@ -3,6 +3,8 @@ Counterpart: vedette.cli.ports and vedette.app.ports; the targets are sockets of
 
 from __future__ import annotations
 
+import os
+import pwd
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +100,9 @@ def test_what_is_open_and_not_allowed_is_exit_1_with_every_field(tmp_path: Path,
     assert set(found) == {port, shut}
     assert found[port].pop("@timestamp").endswith("Z")
     assert found[port].pop("advice").startswith(f"close {port}/tcp")
+    assert found[port].pop("process.start").endswith("Z")
+    assert found[port].pop("process.name")
+    assert found[port].pop("vedette.ports.firewall_rule")
     assert found[port] == {
         "kind": "open-not-allowed",
         "level": "high",
@@ -111,6 +116,12 @@ def test_what_is_open_and_not_allowed_is_exit_1_with_every_field(tmp_path: Path,
         "vedette.ports.why": "accepted",
         "vedette.ports.owner": None,
         "vedette.ports.origin": None,
+        "process.pid": os.getpid(),
+        "user.name": pwd.getpwuid(os.geteuid()).pw_name,
+        "service.name": None,
+        "package.name": found[port]["package.name"],
+        "vedette.ports.namespace": None,
+        "vedette.ports.firewall": "dropped",
     }
     missing = found[shut]
     assert (missing["kind"], missing["vedette.ports.owner"]) == ("must-answer", "shop")
@@ -227,8 +238,10 @@ def test_explain_and_check_judge_from_the_same_vantage(tmp_path: Path, listener:
     file = policy(tmp_path, at(address), f"{port}/tcp: {{from: office, must_answer: true}}", probe=port, more=OFFICE)
     assert check(file).code == 0
     ran = vedette("ports", "explain", "me", port, "--policy", file, "--output", "json")
-    (record,) = ran.records
+    record, inside = ran.records
     assert ran.code == 0
+    assert (inside["vedette.ports.vantage"], inside["process.pid"]) == ("inside", os.getpid())
+    assert inside["vedette.ports.firewall"] == "dropped"  # nobody else reaches loopback
     assert (record["vedette.ports.vantage"], record["vedette.ports.expected"]) == ("desk", "open")
     assert record["vedette.ports.sources"] == ["office"]
 
@@ -238,7 +251,7 @@ def test_explain_knows_the_gateways_of_the_whole_policy(tmp_path: Path, listener
     more = "networks: {bastions: [127.9.9.9/32]}\nvantage: {gw: {network: bastions}}\n"
     file = policy(tmp_path, at(address), f"{port}/tcp: gateways", probe=port, more=more)
     file.write_text(file.read_text() + "  gw1: {addresses: [127.9.9.9], gateway: true}\n")
-    (record,) = vedette("ports", "explain", "me", port, "--policy", file, "--output", "json").records
+    record, _ = vedette("ports", "explain", "me", port, "--policy", file, "--output", "json").records
     assert (record["vedette.ports.expected"], record["vedette.ports.seen"]) == ("either", "open")
 
 
@@ -296,9 +309,9 @@ def test_fields_of_our_own_are_in_the_registry(tmp_path: Path, listener: tuple[s
     address, port = listener
     file = policy(tmp_path, at(address), "", probe=port)
     (drift,) = check(file, "--output", "json").records
-    (explained,) = vedette("ports", "explain", "me", port, "--policy", file, "--output", "json").records
-    ours = {name for name in (*drift, *explained) if name.startswith("vedette.")}
-    assert len(ours) == 9
+    explained, inside = vedette("ports", "explain", "me", port, "--policy", file, "--output", "json").records
+    ours = {name for name in (*drift, *explained, *inside) if name.startswith("vedette.")}
+    assert len(ours) == 12
     for name in ours:
         assert FIELDS[name].given_by == ("ports",)
         assert FIELDS[name].type in (FieldType.KEYWORD, FieldType.TEXT)

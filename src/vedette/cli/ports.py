@@ -10,15 +10,18 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from vedette.app.inventories import Gathered, gather
+from vedette.app.port_inside import inside_of
 from vedette.app.ports import check_ports, here, learn_policy
 from vedette.cli.options import Output
 from vedette.cli.output import OK, WRONG, Format, errors_said, note, say, table, write_json
-from vedette.inventory.yaml import parse_range, policy_lines, read_policy, schema
-from vedette.model.clock import SystemClock
+from vedette.inventory.yaml import parse_range, policy_lines, schema
+from vedette.model.clock import Clock, SystemClock
 from vedette.model.errors import VedetteError
-from vedette.model.ports import Attention, Drift, PortPolicy, PortRange, Protocol, TargetCondition, Vantage
+from vedette.model.ports import Attention, Drift, Listener, PortPolicy, PortRange, Protocol, TargetCondition, Vantage
 from vedette.sources.ports.judge import exit_code, expected
 from vedette.sources.ports.prober import Limits
+from vedette.sources.ports.records import listener_fields, where
 from vedette.text.addresses import canonical, contains, parse_network
 from vedette.text.times import rfc3339
 
@@ -27,6 +30,10 @@ app = typer.Typer(help="Ports: check, learn, explain, schema.", no_args_is_help=
 Policy = Annotated[Path, typer.Option("--policy", help="the port policy")]
 From = Annotated[str, typer.Option("--vantage", help="which vantage of the policy this machine is")]
 Rate = Annotated[float, typer.Option("--rate", min=0, help="connections a second; 0 = as fast as is answered")]
+Keep = Annotated[
+    Path | None,
+    typer.Option("--keep", help="folder for what inventories said last: holds while one is down, shows what widened"),
+]
 Services = Annotated[bool, typer.Option("--services", help="ask open TCP ports what they are; needs nmap")]
 
 
@@ -37,28 +44,32 @@ def check(
     rate: Rate = 0.0,
     services: Services = False,
     syn: Annotated[bool, typer.Option("--syn", help="half-open instead of by connecting; needs nmap and root")] = False,
+    keep: Keep = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Look at every host of the policy. Exit 0 = as it says, 1 = drift, 2 = could not tell."""
+    """Look at every host of the policy and its inventories. Exit 0 = as they say, 1 = drift, 2 = could not tell."""
     with errors_said():
-        read = read_policy(policy)
-        if not read.hosts:
+        clock = SystemClock()
+        gathered = _gathered(policy, clock, keep)
+        read = gathered.policy
+        if not read.hosts and not gathered.drifts:
             raise VedetteError("the policy names no host: nothing was looked at", hint="add `hosts`")
         if not read.attention.tcp and not read.attention.udp:
             raise VedetteError("the policy probes no port: nothing was looked at", hint="leave `probe` out for all TCP")
-        place, limits = _vantage(read, vantage), Limits(rate=rate)
-        checked = check_ports(read, SystemClock(), vantage=place, limits=limits, syn=syn, services=services)
+        place, limits, inside = _vantage(read, vantage), Limits(rate=rate), inside_of(read, clock)
+        checked = check_ports(read, clock, vantage=place, limits=limits, inside=inside, syn=syn, services=services)
+        drifts = (*gathered.drifts, *checked.drifts)
         if output is Format.JSON:
-            write_json(_record(one) for one in checked.drifts)
-        elif checked.drifts:
-            for one in checked.drifts:
-                say(f"{one.level.label}: {one.host} {_where(one)} {one.kind.value}: {one.advice}{_origin(one)}")
+            write_json(_record(one) for one in drifts)
+        else:
+            for one in drifts:
+                say(f"{one.level.label}: {one.host} {where(one)} {one.kind.value}: {one.advice}{_origin(one)}")
         effort = checked.effort
         note(
             f"{len(read.hosts)} hosts, {len(checked.surveys)} looks, {effort.connections} connections "
-            f"in {effort.seconds:.1f} s, {len(checked.drifts)} drifts"
+            f"in {effort.seconds:.1f} s, {len(drifts)} drifts"
         )
-        raise SystemExit(exit_code(checked.drifts))
+        raise SystemExit(exit_code(drifts))
 
 
 @app.command("learn")
@@ -94,11 +105,14 @@ def explain(
     policy: Policy,
     vantage: From = "",
     services: Services = False,
+    keep: Keep = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """What policy says of one port, what is seen of it now, and what follows."""
+    """What policy says of one port, what is seen of it from here and inside, and what follows."""
     with errors_said():
-        read = read_policy(policy)
+        clock = SystemClock()
+        gathered = _gathered(policy, clock, keep)
+        read = gathered.policy
         found = read.host(host)
         if found is None:
             raise VedetteError(f"the policy names no host {host}", hint=", ".join(one.name for one in read.hosts[:9]))
@@ -113,7 +127,13 @@ def explain(
         attention = Attention(only, ()) if protocol is Protocol.TCP else Attention((), only)
         found = replace(found, openings=found.covering(span.first, protocol))
         one_host = replace(read, hosts=(found,), attention=attention)
-        checked = check_ports(one_host, SystemClock(), vantage=place, services=services)
+        inside = inside_of(one_host, clock)
+        checked = check_ports(one_host, clock, vantage=place, inside=inside, services=services)
+        read_of_it = [one for one in gathered.drifts if one.host == found.name and one.port in (0, span.first)]
+        drifts = (*read_of_it, *checked.drifts)
+        listeners = [
+            one for view in inside for one in view.listeners if (one.port, one.protocol) == (span.first, protocol)
+        ]
         records: list[dict[str, Any]] = []
         for survey in checked.surveys:
             seen = survey.observed(span.first)
@@ -137,13 +157,17 @@ def explain(
                 }
             )
         if output is Format.JSON:
-            write_json(records)
+            write_json([*records, *map(_listener_record, listeners)])
         else:
             keys = list(records[0]) if records else []
             table([key.rpartition(".")[2] for key in keys], [[str(one[key] or "") for key in keys] for one in records])
-            for drift in checked.drifts:
-                say(f"{drift.level.label}: {_where(drift)} {drift.kind.value}: {drift.advice}{_origin(drift)}")
-        raise SystemExit(exit_code(checked.drifts))
+            for one in listeners:
+                say(f"inside: {_listener_words(one)}")
+            if inside and not listeners:
+                say("inside: nothing listens" + ("" if inside[0].complete else ", as far as could be seen"))
+            for drift in drifts:
+                say(f"{drift.level.label}: {where(drift)} {drift.kind.value}: {drift.advice}{_origin(drift)}")
+        raise SystemExit(exit_code(drifts))
 
 
 @app.command("schema")
@@ -152,6 +176,16 @@ def print_schema() -> None:
     with errors_said():
         for line in orjson.dumps(schema(), option=orjson.OPT_INDENT_2).decode().splitlines():
             say(line)
+
+
+def _gathered(policy: Path, clock: Clock, keep: Path | None) -> Gathered:
+    """The policy and its inventories; how each of these was read is noted."""
+    gathered = gather(policy, clock, keep)
+    for one in gathered.inventories:
+        note(f"inventory {one.name}: {f'not read: {one.stale}' if one.stale else 'read'}")
+        for problem in one.problems:
+            note(f"inventory {one.name}: left out: {problem}")
+    return gathered
 
 
 def _vantage(policy: PortPolicy, name: str) -> Vantage | None:
@@ -163,13 +197,28 @@ def _vantage(policy: PortPolicy, name: str) -> Vantage | None:
     return found
 
 
-def _where(drift: Drift) -> str:
-    port = f" {drift.port}/{drift.protocol.value}" if drift.port else ""
-    return f"{drift.address}{port} from {drift.vantage}"
-
-
 def _origin(drift: Drift) -> str:
     return f" [{drift.opening.origin}]" if drift.opening is not None else ""
+
+
+def _listener_words(one: Listener) -> str:
+    """Who listens and what the firewall does with others, for people."""
+    who = ", ".join(filter(None, (one.process or "a process", one.user, one.unit, one.package)))
+    since = f" since {rfc3339(one.since)[:19]}Z" if one.since else ""
+    place = f" in namespace {one.namespace}" if one.namespace else ""
+    rule = f" ({one.firewall_rule})" if one.firewall_rule else ""
+    return f"{who}{since}{place} at {one.address}; the firewall: {one.firewall.value}{rule}"
+
+
+def _listener_record(one: Listener) -> dict[str, Any]:
+    return {
+        "host.name": one.host,
+        "destination.address": one.address,
+        "destination.port": one.port,
+        "network.transport": one.protocol.value,
+        "vedette.ports.vantage": "inside",
+        **listener_fields(one),
+    }
 
 
 def _record(drift: Drift) -> dict[str, Any]:
@@ -188,5 +237,6 @@ def _record(drift: Drift) -> dict[str, Any]:
         "vedette.ports.why": drift.why.value,
         "vedette.ports.owner": opening.owner if opening else None,
         "vedette.ports.origin": str(opening.origin) if opening else None,
+        **(listener_fields(drift.listener) if drift.listener is not None else {}),
         "advice": drift.advice,
     }

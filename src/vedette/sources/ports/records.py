@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from vedette.model.ports import Drift, Observation, PortState
+from vedette.model.ports import Drift, Listener, Observation, PortState
 from vedette.text.addresses import canonical
 from vedette.text.times import rfc3339
 
@@ -81,15 +81,22 @@ def drift_fields(drift: Drift) -> Record:
         "vedette.ports.reason": opening.reason if opening else None,
         "vedette.ports.origin": str(opening.origin) if opening else None,
     }
-    if listener is not None:
-        fields |= {
-            "process.name": listener.process,
-            "process.pid": listener.pid,
-            "user.name": listener.user,
-            "service.name": listener.unit,
-            "package.name": listener.package,
-        }
-    return fields
+    return fields if listener is None else fields | listener_fields(listener)
+
+
+def listener_fields(listener: Listener) -> Record:
+    """Who listens, and what the host's own firewall does with others; null where that is not known."""
+    return {
+        "process.name": listener.process or None,
+        "process.pid": listener.pid or None,
+        "user.name": listener.user or None,
+        "service.name": listener.unit or None,
+        "package.name": listener.package or None,
+        "process.start": rfc3339(listener.since) if listener.since else None,
+        "vedette.ports.namespace": listener.namespace or None,
+        "vedette.ports.firewall": listener.firewall.value,
+        "vedette.ports.firewall_rule": listener.firewall_rule or None,
+    }
 
 
 def _target(host: str, address: str, port: int, transport: str, vantage: str) -> Record:
