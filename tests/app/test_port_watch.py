@@ -37,3 +37,11 @@ def test_a_look_that_the_machine_does_not_allow_is_no_pass_and_no_end(
         assert longer["vedette"]["ports"]["kind"] == "could-not-tell-too-long"
     ended = watch.take(look(None, stop), None, now + HOUR)
     assert [one["event"]["action"] for one in ended] == ["port-drift-ended"] * 2
+
+
+def test_a_look_that_is_ended_says_nothing_of_anybody(tmp_path: Path) -> None:
+    (tmp_path / "ports.yml").write_text(POLICY)
+    look, stop = PortLook(PortsSettings(policy=tmp_path / "ports.yml"), SystemClock()), threading.Event()
+    stop.set()
+    looked = look(None, stop)
+    assert (looked.surveys, looked.drifts, looked.whole) == ((), (), False)

@@ -82,6 +82,7 @@ class PortLook:
             # Out of descriptors, for example; the next look may well succeed.
             return Looked(policy, (), (*drifts, self._blind(vantage, error)), whole=False)
         drifts += checked.drifts
+        whole = whole and not stop.is_set()
         return Looked(checked.policy, checked.surveys, tuple(drifts), whole=whole)
 
     def _read_anew(self, stop: threading.Event) -> tuple[list[Drift], bool]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
@@ -36,6 +37,10 @@ from vedette.sources.ports.nmap import Nmap, NmapLimits, Technique
 from vedette.sources.ports.prober import Effort, Limits, Prober, Target
 from vedette.text.addresses import canonical, contains
 
+_NAMES_AT_ONCE = 16
+_Untold = list[tuple[str, tuple[TargetCondition, SeenWhy]]]
+"""Names and addresses that may not be looked at, or do not resolve, and why."""
+
 Asked = Mapping[tuple[str, Protocol], Iterable[PortRange]]
 """Ports to look at, by name of the host."""
 
@@ -64,7 +69,8 @@ def check_ports(
 ) -> Checked:
     """Look at every address of every host from here, and judge. Blocks; runs in the network namespace of the caller.
 
-    asked: look at these ports alone, of hosts that are in it. stop: set from another thread ends it early. UDP is
+    asked: look at these ports alone, of hosts that are in it. stop: set from another thread ends it early, with nothing
+    said. UDP is
     nmap's; so is TCP with `syn` (half-open, as root), and with `services` what open TCP ports say they are.
     """
     vantage = vantage or here(policy)
@@ -74,8 +80,7 @@ def check_ports(
     by_datagram: list[Target] = []
     apart: list[Survey] = []
     hosts: list[HostExpectation] = []
-    for host in policy.hosts:
-        addresses, untold = addresses_of(host, policy)
+    for host, (addresses, untold) in zip(policy.hosts, _resolved(policy, stop), strict=True):
         hosts.append(replace(host, addresses=tuple(addresses)))
         if asked is None:
             tcp = _asked(host, Protocol.TCP, policy.attention.tcp)
@@ -92,6 +97,9 @@ def check_ports(
     prober = Prober(clock, limits=limits, stop=stop)
     nmap = Nmap(clock, policy.own_networks, limits=NmapLimits(rate=limits.rate), stop=stop)
     seen = nmap.look(targets, vantage.name, Technique.SYN) if syn else prober.look(targets, vantage.name)
+    if stop is not None and stop.is_set():
+        # Nobody waits for what half a look would say of thousands of ports.
+        return Checked(resolved, (), (), prober.effort)
     if services:
         seen = nmap.name_services(seen, vantage.name)
     surveys = (*seen, *nmap.look(by_datagram, vantage.name, Technique.UDP), *apart)
@@ -107,12 +115,24 @@ def here(policy: PortPolicy) -> Vantage:
     return next((one for one in policy.vantages if not one.agent), LOCAL_VANTAGE)
 
 
-def addresses_of(
-    host: HostExpectation, policy: PortPolicy
-) -> tuple[list[str], list[tuple[str, tuple[TargetCondition, SeenWhy]]]]:
+def _resolved(policy: PortPolicy, stop: threading.Event | None) -> list[tuple[list[str], _Untold]]:
+    """`addresses_of` every host, many at once: a name server that is slow must not be waited for name by name."""
+
+    def of(host: HostExpectation) -> tuple[list[str], _Untold]:
+        if stop is not None and stop.is_set():
+            return [], []
+        return addresses_of(host, policy)
+
+    if not any(host.names for host in policy.hosts):
+        return [of(host) for host in policy.hosts]
+    with ThreadPoolExecutor(_NAMES_AT_ONCE, "names") as threads:
+        return list(threads.map(of, policy.hosts))
+
+
+def addresses_of(host: HostExpectation, policy: PortPolicy) -> tuple[list[str], _Untold]:
     """Every address of a host that may be looked at; and names and addresses that may not or do not resolve, why."""
     found = list(host.addresses)
-    untold: list[tuple[str, tuple[TargetCondition, SeenWhy]]] = []
+    untold: _Untold = []
     for name in host.names:
         addresses = resolve(name)
         if not addresses:

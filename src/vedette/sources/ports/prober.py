@@ -101,7 +101,7 @@ _Pending = tuple[_SOCKET, int, float, Progress]  # socket, port, begun, target
 class Prober:
     """Looks at many addresses at once, in the thread (and the network namespace) of the caller.
 
-    stop: set from another thread ends the look early; what was not finished is then unknown.
+    stop: set from another thread ends the look early, and only targets that were finished are told of.
     chance: picks the ports that tell a tarpit, others at every look, so that no target can know them.
     """
 
@@ -125,7 +125,7 @@ class Prober:
         self.effort = Effort(0, 0, 0.0, 0)
 
     def look(self, targets: Sequence[Target], vantage: str) -> list[Survey]:
-        """One survey for each target, in their order. Blocks until all are done."""
+        """One survey for each target, in their order, of those that were finished. Blocks until all are, or `stop`."""
         began, started_at = time.monotonic(), self._clock.now()
         self._room = self._limits.allowed()
         limit = min(self._limits.per_target or self._room, self._room)
@@ -146,7 +146,8 @@ class Prober:
             time.monotonic() - began,
             self._shortages,
         )
-        return [one.survey(vantage, started_at, ended_at) for one in all_of]
+        told = [one for one in all_of if one.done] if self._stop.is_set() else all_of
+        return [one.survey(vantage, started_at, ended_at) for one in told]
 
     def _run(self, turn: deque[Progress]) -> None:
         """Give every target its turn until none has anything left."""
@@ -154,7 +155,9 @@ class Prober:
         burst = max(1.0, rate * _PACE)
         allowed, counted = burst, time.monotonic()
         while turn and not self._stop.is_set():
+            # What was there by now is heard before anything is given up as silent: it may be us who are late.
             now = time.monotonic()
+            self._answers(0.0)
             idle_until = now + _IDLE
             if rate:
                 allowed, counted = min(burst, allowed + (now - counted) * rate), now
@@ -228,14 +231,18 @@ class Prober:
             if timeout > 0:
                 self._stop.wait(timeout)
             return
-        for descriptor, _event in self._poll.poll(timeout, _EVENTS):
-            pending = flying.pop(descriptor, None)
-            if pending is None:
-                continue
-            connection, port, begun, target = pending
-            target.flying -= 1
-            result = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._conclude(connection, port, result, time.monotonic() - begun, target)
+        while events := self._poll.poll(timeout, _EVENTS):
+            for descriptor, _event in events:
+                pending = flying.pop(descriptor, None)
+                if pending is None:
+                    continue
+                connection, port, begun, target = pending
+                target.flying -= 1
+                result = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                self._conclude(connection, port, result, time.monotonic() - begun, target)
+            if len(events) < _EVENTS:
+                return
+            timeout = 0.0
 
     def _conclude(self, connection: _SOCKET, port: int, result: int, took: float, target: Progress) -> None:
         code = _CODES.get(result, Code.LOCAL_LIMIT)
