@@ -175,6 +175,13 @@ def test_what_could_not_be_read_leaves_nothing_sure(tmp_path: Path):
     assert (told.openings, told.unread) == ([], ("iptables-save is not installed",))
 
 
+def test_where_it_cannot_be_told_whether_there_are_more_rules_nothing_is_sure(tmp_path: Path):
+    (tmp_path / "thread-self" / "net" / "ip_tables_names").mkdir(parents=True)  # there, and not to be read
+    found = live_ruleset(proc=tmp_path, run=lambda _: b'{"nftables": []}')
+    assert found.unread == ("whether iptables-legacy has rules: Is a directory",)
+    assert verdict(found, OPEN)[0] is FirewallVerdict.UNKNOWN
+
+
 def test_where_nft_is_not_installed_iptables_is_asked_and_where_neither_is_nothing_is_sure(tmp_path: Path):
     printed = {"iptables-save": PRINTED, "ip6tables-save": b""}
 

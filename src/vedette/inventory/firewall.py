@@ -206,7 +206,8 @@ def _network(sources: tuple[Spans, Spans], name: str, out: Claims) -> str:
 def live_ruleset(place: Place | None = None, *, proc: Path = Path("/proc"), run: Run | None = None) -> Ruleset:
     """What the kernel of this network namespace does: nftables, and the tables that iptables wrote as it saw them.
 
-    Whatever could not be read is in `unread`, and then nothing is sure. Needs CAP_NET_ADMIN.
+    Whatever could not be read is in `unread`, and then nothing is sure. Needs CAP_NET_ADMIN; where iptables-legacy has
+    rules also CAP_NET_RAW and CAP_DAC_READ_SEARCH.
     """
     run = run or _run
     unread: list[str] = []
@@ -226,7 +227,14 @@ def live_ruleset(place: Place | None = None, *, proc: Path = Path("/proc"), run:
             # nft shows matches of iptables by their name alone; iptables-save shows what they say.
             tables, marks = _add(run, SAVE[family], family, tables, marks, unread)
     for family, names in _LEGACY_TABLES.items():
-        if _lines(proc / "thread-self" / "net" / names):
+        try:
+            legacy = (proc / "thread-self" / "net" / names).read_text().split()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unread.append(f"whether {family}tables-legacy has rules: {error.strerror or error}")
+            continue
+        if legacy:
             tables, marks = _add(run, LEGACY[family], family, tables, marks, unread)
     return Ruleset(tuple(tables), " ".join(NFT), place or Place(), marks, unread=tuple(unread))
 
@@ -285,10 +293,3 @@ def _read(path: Path) -> bytes:
     if len(raw) > _LARGEST:
         raise ConfigError("is larger than 64 MiB", location=Location(str(path)))
     return raw
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().split()
-    except OSError:
-        return []
