@@ -51,6 +51,18 @@ def test_the_list_has_what_loads(rules: Path):
     assert text[1].startswith("my-root-login  low")
 
 
+def test_the_list_says_which_pipelines_were_applied(rules: Path):
+    rules.write_text(
+        "title: T\nid: 5f0d2a2e-0000-4000-8000-000000000001\nlogsource: {product: linux, category: process_creation}\n"
+        "detection: {a: {Image: /bin/id}, condition: a}\nlevel: low\n"
+    )
+    assert "PIPELINES" not in vedette("rules", "list", rules).out
+    named = ("rules", "list", rules, "--pipeline", "ecs")
+    (record,) = vedette(*named, "--output", "json").records
+    assert (record["pipelines"], record["fields"][-1]) == (["ecs"], "process.executable")
+    assert "PIPELINES" in vedette(*named).out.splitlines()[0]
+
+
 def test_every_field_a_correlation_counts_is_listed(rules: Path):
     rules.write_text(
         GOOD

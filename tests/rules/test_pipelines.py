@@ -329,3 +329,10 @@ def test_every_rule_of_sigmahq_goes_through_ours(corpus: Path, name: str):
     result = load([corpus / "sigma" / "rules"], keep_going=True, pipelines=[name])
     assert not result.errors
     assert len(result.rules) > 3000
+
+
+def test_a_rule_says_which_pipelines_had_something_to_say_of_it(tmp_path: Path):
+    assert one(tmp_path, linux(PROCESS)).pipelines == ()
+    assert one(tmp_path, linux(PROCESS), "web", "ecs").pipelines == ("ecs",)
+    # Of two that rename the same the first one has the word.
+    assert one(tmp_path, linux(PROCESS), "linux-auditd", "ecs").pipelines == ("linux-auditd", "ecs")

@@ -267,6 +267,7 @@ class Rule:
     key: fields the alert is keyed by (a correlation's is its group_by). clears: id of the condition rule
     whose alert this one's finding resolves. step: how far its alerts may go, whatever the routes say.
     level_from: the field that names the level of a finding, where its record has one; else it is `level`.
+    pipelines: names of the field pipelines that had something to say of it, in order.
     """
 
     id: str
@@ -291,6 +292,7 @@ class Rule:
     description: str = ""
     tags: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    pipelines: tuple[str, ...] = ()
     origin: Location = field(default=Location("<made by hand>"))
 
 

@@ -38,7 +38,7 @@ from vedette.model.rules import (
 )
 from vedette.system import kept as keeping
 
-_NAME, _VERSION = "vedette-rules", 6
+_NAME, _VERSION = "vedette-rules", 7
 _KEPT = 32
 """Files kept in the folder; each is one set of rules somebody ran."""
 
@@ -125,7 +125,7 @@ def _rule(plain: dict[str, Any]) -> Rule:
     return Rule(
         **{
             **plain,
-            **{name: tuple(plain[name]) for name in ("parents", "groups", "key", "tags", "references")},
+            **{name: tuple(plain[name]) for name in ("parents", "groups", "key", "tags", "references", "pipelines")},
             "when": _node(plain["when"]),
             "level": Level(plain["level"]),
             "kind": RuleKind(plain["kind"]),

@@ -35,7 +35,7 @@ __all__ = ["PYSIGMA_ERRORS", "Detection", "FieldSeen", "Parts", "compile_parts",
 class Parts:
     """The named parts of a detection or filter as they are read, and the texts of its conditions.
 
-    path: where the mapping stands in the document. A pipeline may change both.
+    path: where the mapping stands in the document. A pipeline may change both. pipelines: those that did.
     """
 
     path: tuple[str, ...]
@@ -43,6 +43,7 @@ class Parts:
     conditions: list[str]
     listed: bool = False
     """The conditions stand in a list, of which one must hold."""
+    pipelines: tuple[str, ...] = ()
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Call fields otherwise."""

@@ -38,9 +38,11 @@ def load_pipelines(words: Sequence[str]) -> Pipelines | None:
         return None
     read = [_read(file) for file in pipeline_files(words)]
     whole = ProcessingPipeline()
+    names: list[str] = []
     for one in sorted(read, key=lambda pipeline: pipeline.priority):
         whole = whole + one
-    return Pipelines(whole)
+        names += [one.name or "(no name)"] * len(one.items)
+    return Pipelines(whole, tuple(names))
 
 
 def _read(file: Path) -> ProcessingPipeline:
@@ -104,9 +106,10 @@ def _kinds(item: Yaml) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Pipelines:
-    """The pipelines of one run, applied to one rule after the other."""
+    """The pipelines of one run, applied to one rule after the other. names: of which each item of `whole` is."""
 
     whole: ProcessingPipeline
+    names: tuple[str, ...]
     mapped: dict[tuple[LogSource, str], tuple[str, ...]] = field(default_factory=dict)
 
     def change(self, document: Document, logsource: LogSource, about: Mapping[str, Any], parts: Parts) -> LogSource:
@@ -119,6 +122,8 @@ class Pipelines:
             self.whole.apply(rule)
             parts.named = dict(rule.detection.detections)
             parts.conditions = [str(condition.condition) for condition in rule.detection.parsed_condition]
+            applied = zip(self.names, self.whole.applied, strict=True)
+            parts.pipelines = tuple(dict.fromkeys(name for name, did in applied if did))
             return _logsource(rule.logsource)
         except PYSIGMA_ERRORS as error:
             raise failed(document, error) from error

@@ -296,7 +296,9 @@ def _detection_rule(
         key = tuple(pipelines.name_of(compiled.given, name, document.at(*path, at)) for at, name in enumerate(key))
         after = replace(after, group_by=key) if after is not None else None
     _check_key_fields(document, key, path, seen)
-    compiled.rule = replace(compiled.rule, when=detection.when, logsource=logsource, key=key, correlate=after)
+    compiled.rule = replace(
+        compiled.rule, when=detection.when, logsource=logsource, key=key, correlate=after, pipelines=parts.pipelines
+    )
 
 
 def _judge_fields(compiled: Compiled) -> FieldSeen:

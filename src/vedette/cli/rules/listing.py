@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from vedette.app.abilities import atoms_of_rule
-from vedette.cli.options import Config, Output, RulePaths
+from vedette.cli.options import Config, Output, Pipelines, RulePaths
 from vedette.cli.output import OK, WRONG, Format, errors_said, note, table, write_json
 from vedette.config.load import load_settings
 from vedette.model.rules import Raw, Rule, Test, tests_of
@@ -14,21 +14,31 @@ from vedette.rules.coverage import source_words
 from vedette.rules.loading import load
 
 
-def list_rules(paths: RulePaths = None, config: Config = None, output: Output = Format.TEXT) -> None:
+def list_rules(
+    paths: RulePaths = None, pipeline: Pipelines = None, config: Config = None, output: Output = Format.TEXT
+) -> None:
     """The rules that load, with level, kind, step and what they ask for; without PATHS, those of the configuration."""
     with errors_said():
         settings = load_settings(config).rules
         if paths:
-            result = load(paths, keep_going=True, settings=settings)
+            result = load(paths, keep_going=True, settings=settings, pipelines=pipeline or ())
         else:
-            result = load(settings.paths, packs=settings.packs, keep_going=True, settings=settings)
+            result = load(
+                settings.paths, packs=settings.packs, keep_going=True, settings=settings, pipelines=pipeline or ()
+            )
         for problem in result.errors:
             note(str(problem))
         if output is Format.JSON:
             write_json(_record(rule) for rule in result.rules)
         else:
+            # Only who uses pipelines has something to see there.
+            piped = any(rule.pipelines for rule in result.rules)
             table(
-                ("RULE", "LEVEL", "KIND", "STEP", "BLOCKS", "LOOKS AT", "FIELDS", "ATOMS", "NAME"),
+                (
+                    *("RULE", "LEVEL", "KIND", "STEP", "BLOCKS", "LOOKS AT", "FIELDS", "ATOMS"),
+                    *(("PIPELINES",) if piped else ()),
+                    "NAME",
+                ),
                 [
                     (
                         rule.id,
@@ -39,6 +49,7 @@ def list_rules(paths: RulePaths = None, config: Config = None, output: Output = 
                         source_words(rule.logsource),
                         len(fields_of(rule)),
                         len(atoms_of_rule(rule)) or "-",
+                        *((", ".join(rule.pipelines) or "-",) if piped else ()),
                         rule.name,
                     )
                     for rule in result.rules
@@ -78,6 +89,7 @@ def _record(rule: Rule) -> dict[str, Any]:
         "fields": fields_of(rule),
         "keywords": sum(isinstance(leaf, Raw) for leaf in leaves),
         "atoms": list(atoms_of_rule(rule)),
+        "pipelines": list(rule.pipelines),
         "of": list(rule.correlate.of) if rule.correlate else [],
         "response.target": rule.response.target if rule.response else None,
         "tags": list(rule.tags),
