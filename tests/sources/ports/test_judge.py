@@ -225,3 +225,46 @@ def test_a_firewall_that_tells_vantages_apart_is_named():
     assert only.advice.endswith("tells them apart; the host's own firewall lets only some sources in: r")
     assert only.listener == limited
     assert all(one.listener is None for one in judge(POLICY, surveys))
+
+
+UDP = parse_policy(
+    b"""
+version: 1
+own_networks: [192.0.2.0/24]
+hosts:
+  web:
+    addresses: [192.0.2.1]
+    ports:
+      53/udp: {from: world, must_answer: true}
+      5000-5063/udp: {from: world, level: high}
+      6000-6064/udp: {from: world, level: high}
+""",
+    "p.yml",
+)
+
+
+def silent_udp(*, inside: tuple[InsideView, ...] = ()) -> list[tuple[DriftKind, int, Level]]:
+    made = survey(protocol=Protocol.UDP, rest=PortState.UNKNOWN, rest_why=SeenWhy.NO_RESPONSE)
+    return [(one.kind, one.port, one.level) for one in judge(UDP, (made,), inside)]
+
+
+def test_silent_udp_is_told_as_one_and_the_service_that_must_answer_by_itself() -> None:
+    assert silent_udp() == [
+        (DriftKind.COULD_NOT_TELL, 0, Level.LOW),
+        (DriftKind.COULD_NOT_TELL, 53, Level.LOW),
+    ]
+
+
+def test_from_inside_it_is_known_that_nothing_listens_to_silent_udp() -> None:
+    nothing = InsideView("web", NOW, (), True, frozenset({"192.0.2.1"}))
+    assert (DriftKind.MUST_ANSWER, 53, Level.HIGH) in silent_udp(inside=(nothing,))
+
+
+def test_a_hole_nobody_uses_is_informational_whatever_level_its_drifts_have_and_a_wide_one_is_not_told_by_port() -> (
+    None
+):
+    closed = survey(protocol=Protocol.UDP)
+    found = [(one.kind, one.port, one.level) for one in judge(UDP, (closed,))]
+    assert [one for one in found if one[1] >= 5000] == [
+        (DriftKind.ALLOWED_BUT_CLOSED, port, Level.INFORMATIONAL) for port in range(5000, 5064)
+    ]

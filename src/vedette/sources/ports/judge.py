@@ -40,6 +40,9 @@ _UNKNOWN_ADVICE: Mapping[SeenWhy, str] = {
     SeenWhy.NO_RESPONSE: "UDP that is silent is open or filtered: ask for a service that answers, or look from inside",
 }
 
+_WIDE = 64
+"""An opening of more ports is one hole where nobody uses it, and not as many drifts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -100,7 +103,9 @@ def _of_survey(
         why = survey.rest_why
         if survey.rest is not PortState.UNKNOWN:
             why = next(one.why for one in survey.observations if one.state is PortState.UNKNOWN)
-        out = [one for one in out if one.kind is not DriftKind.COULD_NOT_TELL]
+        # A service that must be up is asked after by itself, whatever else is silent.
+        alone = [one for one in out if one.why is SeenWhy.NO_RESPONSE and one.expected is PortState.OPEN]
+        out = [one for one in out if one.kind is not DriftKind.COULD_NOT_TELL or one in alone]
         out.append(_whole(DriftKind.COULD_NOT_TELL, survey, why, _unknown(why)))
     return out
 
@@ -109,9 +114,8 @@ def _of_interest(host: HostExpectation, survey: Survey) -> list[Observation]:
     """What was seen apart, and what policy speaks of; ports that look like the rest and are in no opening are not."""
     found = {one.port: one for one in survey.observations}
     for opening in host.openings:
-        wide = len(opening.ports) > 1_024 and not opening.must_answer
+        wide = len(opening.ports) > _WIDE and not opening.must_answer
         if opening.protocol is not survey.protocol or (wide and survey.rest is not PortState.OPEN):
-            # Thousands of ports nobody uses are one hole, not thousands of drifts.
             continue
         for port in range(opening.ports.first, opening.ports.last + 1):
             if port not in found and any(port in asked for asked in survey.asked):
@@ -136,6 +140,12 @@ def _of_port(
     found = candidates(view, survey.address, seen.port, seen.protocol) if view is not None else []
     listener = next((one.listener for one in found if not one.hindrance), None)
     match seen.state:
+        case PortState.UNKNOWN if seen.why is SeenWhy.NO_RESPONSE and not found and absent(view, survey.started_at):
+            # Silent from outside, and nothing there to answer: as good as closed.
+            if want.state is not PortState.OPEN:
+                return None
+            advice = "nothing listens on the host: start the service"
+            return _port(DriftKind.MUST_ANSWER, seen, want, vantage, advice, None)
         case PortState.UNKNOWN:
             inside = f"; from inside: {described(listener)} listens, {firewall_said(listener)}" if listener else ""
             return _port(DriftKind.COULD_NOT_TELL, seen, want, vantage, _unknown(seen.why) + inside, listener)
@@ -252,7 +262,7 @@ def _port(
     if kind is DriftKind.LISTENING_BUT_FILTERED and want.state is PortState.OPEN:
         # The reason is known, and the service that must be up is no less away for it.
         level = DRIFT_LEVELS[DriftKind.MUST_ANSWER]
-    if opening is not None and opening.level is not None:
+    if opening is not None and opening.level is not None and kind is not DriftKind.ALLOWED_BUT_CLOSED:
         level = opening.level
     return Drift(
         kind, level, seen.host, seen.address, seen.port, seen.protocol, seen.vantage, want.state, seen.state, seen.why,

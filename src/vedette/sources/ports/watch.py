@@ -21,6 +21,7 @@ from vedette.model.ports import (
     PortRange,
     PortState,
     Protocol,
+    SeenWhy,
     Survey,
     TargetCondition,
 )
@@ -269,6 +270,9 @@ class Watch:
         kind = DriftKind.COULD_NOT_TELL_TOO_LONG
         for drift in list(drifts.values()):
             standing = self._standing.get(drift.key)
+            if drift.why is SeenWhy.NO_RESPONSE and drift.expected is not PortState.OPEN:
+                # UDP that a firewall drops is silent for good: what cannot be known from outside is no news.
+                continue
             if drift.kind is DriftKind.COULD_NOT_TELL and standing and now - standing.since >= self.too_long:
                 minutes = (now - standing.since) // MINUTE
                 advice = f"nothing is known of it for {minutes} minutes: {drift.advice}"
