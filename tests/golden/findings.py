@@ -35,7 +35,11 @@ def logs(corpus: Path, log: str, rules: tuple[str, ...] = (), *, workers: int = 
     correlator = Correlator(matcher.rules, counter=counters, evidence=evidence)
     files = open_files([corpus / "logs" / log], year=YEAR)
     run = Replay(files, matcher, correlator, counter=counters, workers=workers, chunk=chunk)
-    return [line_of(finding) for finding in run.run()]
+    found = [line_of(finding) for finding in run.run()]
+    # Every line of these logs has a header that can be read.
+    assert run.progress.records > 0
+    assert run.progress.unreadable == 0, log
+    return found
 
 
 def _samples(corpus: Path) -> list[str]:
@@ -52,6 +56,7 @@ GOLDEN_FILES: dict[str, Callable[[Path], list[str]]] = {
     "loghub-openssh": lambda corpus: logs(corpus, "loghub/OpenSSH/OpenSSH_2k.log"),
     "loghub-linux": lambda corpus: logs(corpus, "loghub/Linux/Linux_2k.log"),
     "elastic-auth": lambda corpus: logs(corpus, "elastic-examples/auth.log"),
+    "elastic-apache": lambda corpus: logs(corpus, "elastic-examples/apache_logs", ("rules/web",)),
     "sigmahq-samples": _samples,
 }
 
