@@ -3,6 +3,7 @@ Counterpart: `sources.ports.inside` lists sockets, `inventory.verdicts` walks ru
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -52,15 +53,25 @@ def inside_of(policy: PortPolicy, clock: Clock) -> tuple[InsideView, ...]:
     return () if host is None else (inside_view(host.name, clock),)
 
 
-def own_host(policy: PortPolicy, own: frozenset[str]) -> HostExpectation | None:
-    """The host of `policy` that has one of these addresses; one of loopback only where no other fits."""
-    by_loopback = None
-    for host in policy.hosts:
-        for address in own.intersection(host.addresses):
-            if not ip_address(address).is_loopback:
-                return host
-            by_loopback = by_loopback or host
-    return by_loopback
+def own_host(policy: PortPolicy, own: frozenset[str], name: str | None = None) -> HostExpectation | None:
+    """The host of `policy` that this machine is: by an address of its own, by its name, by loopback alone; or none.
+
+    own: its addresses. name: what it calls itself; None = ask. A host behind the translation of addresses has none
+    of those in the policy, and is told by its name.
+    """
+    called = socket.gethostname() if name is None else name
+    by_address = [host for host in policy.hosts if own & set(host.addresses)]
+    beyond = [host for host in by_address if any(not _is_loopback(one) for one in own & set(host.addresses))]
+    by_name = [host for host in policy.hosts if called and _is_called(host, called)]
+    return next(iter((*beyond, *by_name, *by_address)), None)
+
+
+def _is_called(host: HostExpectation, name: str) -> bool:
+    return any(one == name or one.startswith(f"{name}.") for one in (host.name, *host.names))
+
+
+def _is_loopback(address: str) -> bool:
+    return ip_address(address).is_loopback
 
 
 def _ruleset(found: Inside, space: Space) -> Ruleset:
@@ -140,5 +151,5 @@ def _takes(one: Listener, target: str, entry: Published) -> bool:
     if (one.port, one.protocol) != (entry.target_port, entry.protocol):
         return False
     if not entry.target:
-        return one.device != "lo" and not ip_address(one.address).is_loopback
+        return one.device != "lo" and not _is_loopback(one.address)
     return one.address in (target, _ANY[entry.version]) or (one.dual and one.address == "::")
