@@ -179,6 +179,7 @@ def test_what_programs_write_cannot_act_on_the_terminal(folder: Path):
         assert not set(ran.out + ran.err) & set(HARMFUL)
 
 
+@pytest.mark.slow
 def test_whoever_ends_it_ends_what_it_runs(folder: Path):
     (folder / "show").write_text(f"#!/bin/sh\necho $$ > {folder}/pid\nexec sleep 600\n")
     command = [sys.executable, "-m", "vedette", "attack", "run", folder / "shop.attack", "--timeout", "600"]

@@ -114,7 +114,7 @@ def test_bytes_that_are_no_text_and_what_is_too_large(monkeypatch: pytest.Monkey
         st.sampled_from([*TEXT.splitlines(), '  """', "  | a |", "# x", "  Rule: r", "\x00\x1b", "* x"]), max_size=25
     )
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_any_text_gives_scenarios_or_problems_with_a_place(lines: list[str]):
     scenarios, problems = read_feature("\n".join(lines).encode(), "x")
     assert bool([one for one in scenarios if one.steps]) != bool(problems)

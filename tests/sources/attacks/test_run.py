@@ -186,6 +186,9 @@ VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
     ("nmap", UP, [NO_22], PASS, Reason.AS_EXPECTED),
     ("nmap", DOWN, [NO_22], VACUOUS, Reason.TARGET_DOWN),
     ("nmap", UP, [NO_23], VACUOUS, Reason.NOT_LOOKED_AT),
+    ("nmap", UP, ["the output should not match /(23.tcp|24.tcp)/"], VACUOUS, Reason.NOT_LOOKED_AT),
+    ("nmap", UP, ["the output should not match /(23.tcp|22.tcp)/"], PASS, Reason.AS_EXPECTED),
+    ("nmap", UP, ["the output should not match /[^8]0.tcp/"], PASS, Reason.AS_EXPECTED),
     ("nmap", "echo done", [NO_22], VACUOUS, Reason.PROGRAM_FAILED),
 ]
 

@@ -267,7 +267,10 @@ def lone_lines(expectation: Expectation, seen: Seen) -> str | None:
     return None
 
 
-_PORT = re.compile(r"""(?P<port>\d{1,5})(?:/|\\/|\.)(?P<protocol>tcp|udp|sctp)|portid=["']?(?P<id>\d{1,5})""")
+# A port that is a port and no piece of a pattern (`[^8]0/tcp`).
+_PORT = re.compile(
+    r"""(?<![^\s"'^(|])(?P<port>\d{1,5})(?:/|\\/|\.)(?P<protocol>tcp|udp|sctp)|portid=["']?(?P<id>\d{1,5})"""
+)
 
 
 def never_looked_at(expectation: Expectation, looked_at: Mapping[str, frozenset[int]] | None) -> list[str]:
