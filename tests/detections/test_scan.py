@@ -68,7 +68,7 @@ def test_what_is_found_is_what_occurs_and_odd_values_may_have_more(batches: list
 def test_a_kept_automaton_is_taken_and_a_damaged_one_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vedette.detections.scan._WORTH_KEEPING", 1)
+    monkeypatch.setattr("vedette.detections.automata._WORTH_KEEPING", 1)
     folder = tmp_path / "kept"
     values = ["C:\\windows\\cmd.exe", "cab"]
 

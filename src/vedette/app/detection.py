@@ -48,6 +48,18 @@ def load_rules(
 
     RuleError for the first broken one, unless `keep_going` says them all.
     """
+    return _load(paths, packs, keep_going, settings, pipelines, say)[0]
+
+
+def _load(
+    paths: Sequence[Path],
+    packs: bool,
+    keep_going: bool,
+    settings: RulesSettings | None,
+    pipelines: Sequence[str],
+    say: Callable[[str], None],
+) -> tuple[list[Rule], str]:
+    """The rules, and the key of them and no others; "" where there is none."""
     where, key = kept.folder(), ""
     try:
         chain = [*(settings.pipelines if settings else ()), *pipelines]
@@ -61,7 +73,7 @@ def load_rules(
             rules, left_out = known
             for words in left_out:
                 say(words)
-            return rules
+            return rules, key
     # What compiles rules takes longer to import than a short replay lasts.
     from vedette.rules.loading import load
 
@@ -71,7 +83,7 @@ def load_rules(
         say(words)
     if key:
         cache.keep(key, result.rules, left_out, where)
-    return list(result.rules)
+    return list(result.rules), key
 
 
 def load_matcher(
@@ -86,13 +98,13 @@ def load_matcher(
     say: Callable[[str], None] = lambda _: None,
 ) -> Matcher:
     """A matcher over our packs and the rules in `paths`."""
-    rules = load_rules(paths, packs=packs, keep_going=keep_going, settings=settings, pipelines=pipelines, say=say)
-    return matcher_of(rules, counter=counter, skew_limit=skew_limit)
+    rules, key = _load(paths, packs, keep_going, settings, pipelines, say)
+    return matcher_of(rules, counter=counter, skew_limit=skew_limit, key=key)
 
 
-def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0) -> Matcher:
-    """A matcher over `rules` that parses what they look at."""
-    return Matcher(rules, routed_parser(rules, counter), skew_limit=skew_limit, cache=kept.folder())
+def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0, key: str = "") -> Matcher:
+    """A matcher over `rules` that parses what they look at. key: of these rules and no others, if there is one."""
+    return Matcher(rules, routed_parser(rules, counter), skew_limit=skew_limit, cache=kept.folder(), key=key)
 
 
 def routed_parser(rules: Sequence[Rule], counter: Counter) -> RoutingParser:

@@ -31,12 +31,12 @@ class Matcher:
     """Compiled rules over parsed batches; pure, so that workers may each have one.
 
     skew_limit: microseconds by which event time and `event.created` may differ before windows use the
-    latter; 0 switches the check off (replay). cache: a folder to keep automata in. RuleError names the
-    rule's place where a test cannot be used.
+    latter; 0 switches the check off (replay). cache: a folder to keep automata in, and what is looked for if there
+    is a `key` of these rules alone. RuleError names the rule's place where a test cannot be used.
     """
 
     def __init__(
-        self, rules: Sequence[Rule], parser: Parser, *, skew_limit: int = 0, cache: Path | None = None
+        self, rules: Sequence[Rule], parser: Parser, *, skew_limit: int = 0, cache: Path | None = None, key: str = ""
     ) -> None:
         self.rules = list(rules)
         self._parser = parser
@@ -46,7 +46,7 @@ class Matcher:
         self._conditions: list[Condition | None] = [self._compiled(rule) for rule in self.rules]
         self._children = children_of(self.rules)
         roots = [index for index, rule in enumerate(self.rules) if looks_at_records(rule) and not rule.parents]
-        self._search = Search(self.rules, roots, self.leaves, cache)
+        self._search = Search(self.rules, roots, self.leaves, cache, key)
         self._users = needed_fields(self.rules)
         self.logsources = log_sources(self.rules)
 

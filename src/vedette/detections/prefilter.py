@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache as remembered
+from pathlib import Path
 
 import hyperscan
 import numpy as np
 
 from vedette.detections.atoms import Atom
+from vedette.detections.automata import automaton
 from vedette.model.batch import Batch, Int64
 
 # Shorter literals hit nearly every record, so that scanning for them only costs.
@@ -21,10 +23,12 @@ class Prefilter:
     """The atoms of keywords in one automaton. Not safe for use by two threads at once (one scratch).
 
     keywords: by a number of the caller's each keyword with its atoms, of which one must occur in the folded text.
-    json: the block holds text as JSON writes it.
+    json: the block holds text as JSON writes it. cache: a folder to keep the automaton in.
     """
 
-    def __init__(self, keywords: Mapping[int, Sequence[Atom]], *, json: bool = False) -> None:
+    def __init__(
+        self, keywords: Mapping[int, Sequence[Atom]], *, json: bool = False, cache: Path | None = None
+    ) -> None:
         self.without_atom: list[int] = []
         self._owners: list[int] = []
         expressions: list[bytes] = []
@@ -42,8 +46,8 @@ class Prefilter:
             if json:
                 expressions.append(_NUMBERED)
                 flags.append(hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_DOTALL)
-            self._database = hyperscan.Database()
-            self._database.compile(expressions=expressions, ids=list(range(len(expressions))), flags=flags)
+            written = expressions, range(len(expressions)), flags
+            self._database = automaton(lambda: written, len(expressions), (expressions, flags), cache)
 
     def candidates(self, batch: Batch) -> tuple[dict[int, Int64], Int64]:
         """Per keyword the sorted rows that may hold it, and the rows that hold text this scan cannot read.
@@ -97,7 +101,7 @@ def places_of_folding(block: bytes) -> list[int]:
     return ends
 
 
-@cache
+@remembered
 def _folding() -> hyperscan.Database:
     found = (chr(code) for code in range(0x80, 0x20000) if not 0xD800 <= code < 0xE000)
     letters = [one for one in found if one.casefold() != one and any(map(str.isascii, one.casefold()))]

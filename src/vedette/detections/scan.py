@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 import hyperscan
 import numpy as np
 
 from vedette.detections.atoms import AFTER, BEFORE, PATTERN_FLAGS, Atom
+from vedette.detections.automata import Written, automaton
 from vedette.detections.predicates import as_text, fold
 from vedette.detections.prefilter import places_of_folding
 from vedette.model.events import Texts, Value
-from vedette.system import kept
 
 _SEPARATOR = AFTER + BEFORE
 
@@ -27,11 +24,6 @@ _KEPT = 4_096
 _KEPT_LENGTH = 256
 # ... unless, after so many, fewer than one in four was seen before.
 _TRIAL = 4_096
-
-# Automata of at least so many atoms are kept between runs: compiling fewer takes no time.
-_WORTH_KEEPING = 100
-_KEPT_AUTOMATA = 64
-_NAME, _VERSION = "vedette-automaton", 2
 
 Found = dict[int, list[int]]
 """Per atom (its place among the atoms given) the places of the values that hold it."""
@@ -63,22 +55,12 @@ class FieldScan:
         """Make the automaton, or take the one kept in the folder `where`; once, later calls do nothing."""
         if not self._scanned or self._database is not None:
             return
-        atoms = [self.atoms[place] for place in self._scanned]
-        if where is None or len(atoms) < _WORTH_KEEPING:
-            self._database = _compiled(atoms, self._scanned)
-            return
         about = [(place, atom.text, atom.at_start, atom.at_end, atom.pattern) for place, atom in enumerate(self.atoms)]
-        name = f"{kept.key_of((), _NAME, _VERSION, _library_version(), about)}.automaton"
-        head = f"{_NAME} {_VERSION}\n".encode()
-        data = kept.read(name, where) or b""
-        if data.startswith(head):
-            # The library refuses what was made for another processor or by another version of its own.
-            with suppress(hyperscan.HyperscanError, ValueError):
-                self._database = hyperscan.loadb(data[len(head) :], hyperscan.HS_MODE_BLOCK)
-                self._database.scratch = hyperscan.Scratch(self._database)
-                return
-        self._database = _compiled(atoms, self._scanned)
-        kept.write(name, head + hyperscan.dumpb(self._database), where, most=_KEPT_AUTOMATA)
+        self._database = automaton(self._written, len(self._scanned), about, where)
+
+    def _written(self) -> Written:
+        atoms = [self.atoms[place] for place in self._scanned]
+        return list(map(_expression, atoms)), self._scanned, [PATTERN_FLAGS if atom.pattern else 0 for atom in atoms]
 
     def find(self, values: Sequence[Value]) -> tuple[Found, set[int]]:
         """Which atoms are found in which of `values`, and the places of the odd ones."""
@@ -252,18 +234,6 @@ def folded(text: str) -> bytes:
         for letter in letters:
             text = text.replace(letter, fold(letter))
     return text.encode("utf-8", "surrogatepass").lower()
-
-
-@cache
-def _library_version() -> str:
-    return metadata.version("hyperscan")
-
-
-def _compiled(atoms: Sequence[Atom], numbers: list[int]) -> hyperscan.Database:
-    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    flags = [PATTERN_FLAGS if atom.pattern else 0 for atom in atoms]
-    database.compile(expressions=list(map(_expression, atoms)), ids=numbers, flags=flags)
-    return database
 
 
 # Each byte as an expression: one that is no letter or digit is written in hex.

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import field as attribute
 from pathlib import Path
 
 import numpy as np
 
-from vedette.detections.atoms import Atom
-from vedette.detections.clauses import Clause, beside, clause_of, demanded
+from vedette.detections.chosen import chosen
+from vedette.detections.clauses import Clause
 from vedette.detections.judge import UNKNOWN, Judge
 from vedette.detections.leaves import Leaves
 from vedette.detections.prefilter import Prefilter
@@ -22,25 +21,6 @@ from vedette.model.rules import LogSource, Raw, Rule, Test
 
 # How many combinations of kinds are remembered with what is to be done for them.
 _PLANS = 512
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """The atoms looked for in one field, and whose they are. postings: per atom (leaf, whether it decides)."""
-
-    atoms: list[Atom] = attribute(default_factory=list)
-    places: dict[tuple[str, bool, bool, bool], int] = attribute(default_factory=dict)
-    postings: list[list[tuple[int, bool]]] = attribute(default_factory=list)
-
-    def add(self, atom: Atom, leaf: int) -> None:
-        """Look for `atom` on behalf of `leaf`."""
-        key = (atom.text, atom.at_start, atom.at_end, atom.pattern)
-        place = self.places.get(key)
-        if place is None:
-            place = self.places[key] = len(self.atoms)
-            self.atoms.append(atom)
-            self.postings.append([])
-        self.postings[place].append((leaf, atom.decides))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +39,38 @@ class _Plan:
 class Search:
     """The search of the rules at `roots` (indexes of those that judge records and have no parents).
 
-    found: numbers of the leaves that are looked for; cache: a folder to keep automata in.
+    found: numbers of the leaves that are looked for; cache: a folder to keep automata in, and what is looked for
+    under `key`, if that is of these rules and no others.
     """
 
-    def __init__(self, rules: Sequence[Rule], roots: Sequence[int], leaves: Leaves, cache: Path | None = None) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], roots: Sequence[int], leaves: Leaves, cache: Path | None = None, key: str = ""
+    ) -> None:
         self._rules = rules
         self._leaves = leaves
         self._cache = cache
-        self.clauses: dict[int, Clause | None] = {index: clause_of(rules[index].when, leaves) for index in roots}
-        self.found: set[int] = set()
-        self._wanted: dict[str, _Wanted] = {}
+        choice = chosen(rules, roots, leaves, cache, key)
+        self.clauses: dict[int, Clause | None] = {
+            index: clause and Clause(*clause) for index, clause in zip(roots, choice.clauses, strict=True)
+        }
+        self.found = set(choice.found)
+        self._wanted = choice.fields
+        self._keywords = choice.keywords
+        self._keyword_leaves = {number for number in choice.found if isinstance(leaves.leaves[number], Raw)}
+        self._keyword_rules = set(choice.keyword_rules)
         self._fields_of: dict[int, frozenset[str]] = {}
         self._rules_of: dict[int, list[int]] = {}
-        self._keywords = _Wanted()
-        self._keyword_leaves: set[int] = set()
-        self._keyword_rules: set[int] = set()
         self._by_source: dict[LogSource, list[int]] = {}
         # Hashing a log source costs more than all else that is done for a rule of which nothing is found.
         self._source_of: dict[int, int] = {}
         numbers: dict[LogSource, int] = {}
         for index in roots:
-            self._look_for(index, self.clauses[index])
+            clause = self.clauses[index]
+            own = clause.leaves if clause else ()
+            for number in own:
+                self._rules_of.setdefault(number, []).append(index)
+            told = [leaves.leaves[number] for number in own]
+            self._fields_of[index] = frozenset(leaf.field for leaf in told if isinstance(leaf, Test))
             source = rules[index].logsource
             self._by_source.setdefault(source, []).append(index)
             self._source_of[index] = numbers.setdefault(source, len(numbers))
@@ -118,38 +109,6 @@ class Search:
                 rows = rows[covered[rows]]
             if len(rows):
                 yield index, rows
-
-    def _look_for(self, index: int, clause: Clause | None) -> None:
-        fields = set()
-        for number in clause.leaves if clause else ():
-            self._find(number)
-            self._rules_of.setdefault(number, []).append(index)
-            if isinstance(leaf := self._leaves.leaves[number], Test):
-                fields.add(leaf.field)
-        for number in beside(self._rules[index].when, clause, self._leaves) if clause else ():
-            # In a field nothing else asks for, finding costs more than asking.
-            if isinstance(leaf := self._leaves.leaves[number], Test) and leaf.field in self._wanted:
-                self._find(number)
-        for number in demanded(self._rules[index].when, self._leaves):
-            # All keywords are looked for in one scan of the record; asking for each by itself is what costs.
-            if isinstance(self._leaves.leaves[number], Raw) and self._leaves.atoms(number) is not None:
-                self._find(number)
-                self._keyword_rules.add(index)
-        self._fields_of[index] = frozenset(fields)
-
-    def _find(self, number: int) -> None:
-        """Have a leaf looked for."""
-        if number in self.found:
-            return
-        self.found.add(number)
-        leaf = self._leaves.leaves[number]
-        if isinstance(leaf, Raw):
-            wanted = self._keywords
-            self._keyword_leaves.add(number)
-        else:
-            wanted = self._wanted.setdefault(leaf.field, _Wanted())
-        for atom in self._leaves.atoms(number) or ():
-            wanted.add(atom, number)
 
     def _plan(self, kinds: Sequence[RecordKind]) -> _Plan:
         key = frozenset(kinds)
@@ -274,5 +233,5 @@ class Search:
         prefilter = self._prefilters.get(json)
         if prefilter is None:
             keywords = {leaf: self._leaves.atoms(leaf) or () for leaf in self._needed_keywords}
-            prefilter = self._prefilters[json] = Prefilter(keywords, json=json)
+            prefilter = self._prefilters[json] = Prefilter(keywords, json=json, cache=self._cache)
         return prefilter
