@@ -13,6 +13,7 @@ from vedette.inventory import kinds
 from vedette.inventory.kinds import Kind
 from vedette.model.clock import HOUR, MINUTE, Clock
 from vedette.model.errors import ConfigError, InventoryError, Location, StateError
+from vedette.model.levels import Level
 from vedette.model.ports import (
     WORLD,
     DriftKind,
@@ -47,6 +48,7 @@ class Server:
     def __init__(self) -> None:
         self.ports = [443]
         self.claims: list[int] = []
+        self.problems: tuple[InventoryProblem, ...] = ()
         self.down = False
         self.asked = 0
 
@@ -55,9 +57,8 @@ class Server:
         if self.down:
             raise InventoryError(InventoryReason.UNREACHABLE, "no answer", location=Location(words.url))
         web = HostExpectation("web1", ("192.0.2.10",), openings=tuple(map(opening, self.ports)))
-        problem = InventoryProblem(InventoryReason.UNKNOWN_NAME, "node web1 has a role that does not exist")
         claim = replace(web, openings=tuple(map(opening, self.claims)))
-        return Expectations(name, (web,), claims=(claim,), read_at=clock.now(), problems=(problem,))
+        return Expectations(name, (web,), claims=(claim,), read_at=clock.now(), problems=self.problems)
 
 
 def opening(port: int) -> Opening:
@@ -96,7 +97,19 @@ def test_the_file_and_its_inventories_are_one_policy(file: Path, server: Server)
     assert gathered.drifts == ()
     (heard,) = gathered.inventories
     assert (heard.name, heard.kind, heard.read_at, heard.stale) == ("shop", "chef", clock.now(), "")
-    assert heard.problems[0].reason is InventoryReason.UNKNOWN_NAME
+
+
+def test_what_was_left_out_of_an_inventory_is_said_and_no_drift_from_policy(file: Path, server: Server):
+    place = Location("shop:node[web1]")
+    problem = InventoryProblem(InventoryReason.UNKNOWN_NAME, "has a role that does not exist", place, 2)
+    server.problems = (problem, *(replace(problem, message=f"x{at}", times=1) for at in range(5)))
+    gathered = gather(file, FakeClock())
+    assert gathered.inventories[0].problems == server.problems
+    (drift,) = gathered.drifts
+    assert (drift.host, drift.address, drift.level) == ("policy", "shop", Level.INFORMATIONAL)
+    assert "7 things were left out, unknown-name: has a role that does not exist (shop:node[web1]); x0" in drift.advice
+    assert drift.advice.endswith("; and more")
+    assert exit_code(gathered.drifts) == 0
 
 
 def test_what_is_down_is_what_it_was_and_alarms_when_that_is_too_old(file: Path, server: Server, tmp_path: Path):

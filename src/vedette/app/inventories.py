@@ -19,11 +19,14 @@ from vedette.inventory.kinds import KINDS
 from vedette.inventory.yaml import Inventory, read_policy_file
 from vedette.model.clock import Clock
 from vedette.model.errors import StateError, VedetteError
+from vedette.model.levels import Level
 from vedette.model.ports import DRIFT_LEVELS, Drift, DriftKind, Expectations, InventoryProblem, PortPolicy
 from vedette.system.files import write_atomic
 from vedette.text.times import duration_text, rfc3339
 
 T = TypeVar("T")
+_SHOWN = 3
+"""So many of the things that were left out of an inventory are written out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def gather(path: Path, clock: Clock, keep: Path | None = None, *, settle: bool =
             continue
         heard.append(Heard(one.name, one.kind, found.read_at, found.stale, found.problems))
         said.append(found)
+        drifts += _left_out(one, found, now)
         if found.stale and now - found.read_at > one.stale_after:
             drifts.append(_too_old(one, found, now))
     now = clock.now()
@@ -136,6 +140,19 @@ def _never(one: Inventory, why: str, now: int) -> Drift:
     what = "so nothing was looked at" if KINDS[one.kind].policy else "so policy was not compared with it"
     advice = f"the inventory {one.name} ({one.origin}) was never read, {what}: {why}"
     return read_drift(kind, DRIFT_LEVELS[kind], POLICY, advice, now, address=one.name)
+
+
+def _left_out(one: Inventory, found: Expectations, now: int) -> Iterator[Drift]:
+    """That an inventory was not understood whole: for people to know, and no drift from policy by itself."""
+    if not found.problems:
+        return
+    kinds = sorted({problem.reason.value for problem in found.problems})
+    first = [f"{problem.message} ({problem.location})" for problem in found.problems[:_SHOWN]]
+    more = sum(problem.times for problem in found.problems)
+    advice = f"of the inventory {one.name} ({one.origin}) {more} things were left out, {', '.join(kinds)}: "
+    advice += "; ".join(first) + ("; and more" if len(found.problems) > _SHOWN else "")
+    kind = DriftKind.INVENTORIES_DISAGREE
+    yield read_drift(kind, Level.INFORMATIONAL, POLICY, advice, now, address=one.name)
 
 
 def _too_old(one: Inventory, found: Expectations, now: int) -> Drift:
