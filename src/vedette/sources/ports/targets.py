@@ -177,6 +177,8 @@ class Progress:
         if code <= Code.REFUSED:
             self._measure(took)
             self._heard += 1
+            # What answered to the kernel's own retransmission is an attempt that got lost, too.
+            self._lost += took >= _RETRANSMITTED
             if port & PING:
                 self._ping_answered()
                 return
@@ -209,8 +211,8 @@ class Progress:
             return
         self.tries[port] = min(self.tries[port] + 1, 255)
         self._unanswered.append(port)
-        # Of a target that never says anything silence is no sign of congestion.
-        if self._width < min(self._limit, self._tuning.most_silent):
+        # Silence is no sign of congestion, unless what does answer is silent too.
+        if not self._pings_missed and self._width < min(self._limit, self._tuning.most_silent):
             self._width += 1.0
 
     def _measure(self, took: float) -> None:
@@ -234,6 +236,7 @@ class Progress:
     def _ping_lost(self, now: float) -> None:
         """What does answer did not: narrower, slower; and after many of them in a row no further for now."""
         self._pings_missed += 1
+        self._lost += 1
         if now - self._narrowed > self.patience:
             self._narrowed = now
             self._width = max(8.0, self._width / 2)
@@ -286,7 +289,7 @@ class Progress:
             # What was silent in the greeting is asked in this round, as its second attempt.
         elif any(not self.tries[port] for port in left):
             ask = left  # the round before was cut short
-        elif self._enough(len(left), self.loss()):
+        elif self._enough(min((self.tries[port] for port in left), default=0), self.loss()):
             wanted = self._tuning.expected_rounds
             ask = [port for port in left if port in self.expected and self.tries[port] < wanted]
             # Silence is judged only of a host that is known to live when the last attempt was made.
@@ -347,12 +350,13 @@ class Progress:
         """The share of attempts that got lost, among those to ports that do answer."""
         return self._lost / (self._lost + self._heard) if self._heard else 0.0
 
-    def _enough(self, left: int, loss: float) -> bool:
-        if not left or self.round >= self._tuning.most_rounds:
+    def _enough(self, attempts: int, loss: float) -> bool:
+        """Whether so many attempts at what is silent tell a filter from loss."""
+        if not attempts or attempts >= self._tuning.most_rounds or self.round >= 4 * self._tuning.most_rounds:
             return True
-        if self.round < self._tuning.rounds:
+        if attempts < self._tuning.rounds:
             return False
-        return bool(self._heard * loss**self.round <= self._tuning.missed)
+        return bool(self._heard * loss**attempts <= self._tuning.missed)
 
     def _slow_down(self, elapsed: float) -> None:
         """Where many answers came late: no faster than it did answer."""
