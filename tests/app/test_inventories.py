@@ -148,6 +148,17 @@ def test_what_was_never_read_is_no_policy_and_no_pass(file: Path, server: Server
     assert gather(file, FakeClock(), tmp_path / "keep").drifts == ()
 
 
+def test_inventories_that_name_nobody_are_no_pass(tmp_path: Path):
+    (tmp_path / "hosts.ini").write_text("# web1\n[db:children]\n[web]\n")
+    file = tmp_path / "ports.yml"
+    file.write_text(
+        "version: 1\nown_networks: [192.0.2.0/24]\ninventories: [{name: site, ansible: {inventory: hosts.ini}}]\n"
+    )
+    gathered = gather(file, FakeClock(), tmp_path / "keep")
+    assert kinds_of(gathered) == [("could-not-tell", "policy", 0)]
+    assert exit_code(gathered.drifts) == 2
+
+
 def test_every_widening_is_said_once(file: Path, server: Server, tmp_path: Path):
     clock, keep = FakeClock(), tmp_path / "keep"
     gather(file, clock, keep)

@@ -95,6 +95,8 @@ def gather(path: Path, clock: Clock, keep: Path | None = None, *, settle: bool =
     joined = join(file.policy, said, now, of_nodes=of_nodes)
     policy = joined.policy if whole else replace(joined.policy, hosts=())
     drifts += joined.drifts if whole else ()
+    if whole and file.inventories and not policy.hosts:
+        drifts.append(_nobody(path, now))
     if keeper is not None and whole:
         drifts += _widened(keeper, policy, now)
     gathered = Gathered(policy, told_once(drifts), tuple(heard), whole, keeper)
@@ -153,6 +155,12 @@ def _left_out(one: Inventory, found: Expectations, now: int) -> Iterator[Drift]:
     advice += "; ".join(first) + ("; and more" if len(found.problems) > _SHOWN else "")
     kind = DriftKind.INVENTORIES_DISAGREE
     yield read_drift(kind, Level.INFORMATIONAL, POLICY, advice, now, address=one.name)
+
+
+def _nobody(path: Path, now: int) -> Drift:
+    kind = DriftKind.COULD_NOT_TELL
+    advice = f"neither {path} nor an inventory it asks names a host that may be looked at: nothing was looked at"
+    return read_drift(kind, DRIFT_LEVELS[kind], POLICY, advice, now)
 
 
 def _too_old(one: Inventory, found: Expectations, now: int) -> Drift:
