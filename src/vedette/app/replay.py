@@ -172,6 +172,8 @@ class Replay:
         self._chunk = chunk
         self._report = progress
         self._raws: list[BinaryIO] = []
+        # One for all files: stretches of several are merged, and where they are cut must not show.
+        self.read_at = max((file.read_at for file in files), default=0)
         self.progress = Progress()
 
     def run(self) -> Iterator[Finding]:
@@ -301,7 +303,7 @@ class _Reader:
             self._lines += 0 if job.spans else matches.n
             self.high = max(self.high, matches.batch_high)
             raw = self._raw_of(job, answer.starts, answer.ends)
-            yield stretch_of(_nameplate(self.file), matches, raw, samples=self._replay.samples)
+            yield stretch_of(_nameplate(self.file, self._replay.read_at), matches, raw, samples=self._replay.samples)
         if self._damage is not None:
             raise VedetteError(f"{self.file.path} is damaged: {self._damage}", hint="what came before was judged")
 
@@ -378,10 +380,10 @@ class _Reader:
             return b""
 
 
-def _nameplate(file: ReplayFile) -> Batch:
+def _nameplate(file: ReplayFile, read_at: int) -> Batch:
     """Stands for a batch whose bytes stayed with the worker."""
     nothing = np.empty(0, dtype=np.int64)
-    return Batch(file.origin, 0, b"", nothing, nothing, nothing, file.read_at)
+    return Batch(file.origin, 0, b"", nothing, nothing, nothing, read_at)
 
 
 def _shorten(block: bytes, starts: Int64, ends: Int64) -> int:
