@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from vedette.inventory.nftables_text import rendered
 from vedette.inventory.rulesets import (
     ALL,
     AnyOf,
@@ -73,7 +74,6 @@ _NAMED_FIELDS = {
 _FAMILIES = {"ipv4": "ip", "ipv6": "ip6", "ip": "ip", "ip6": "ip6"}
 _REJECTS = {"icmp": "ip", "icmpv6": "ip6"}
 _NEW_FLAGS = frozenset(("syn",))
-_MOST_SHOWN = 8
 
 
 def parse_nftables(raw: bytes, origin: str) -> Ruleset:
@@ -137,8 +137,8 @@ class _Reader:
         said: list[str] = []
         for statement in rule.get("expr", ()):
             if not isinstance(statement, dict) or len(statement) != 1:
-                conditions.append(Unread(_render(statement)))
-                said.append(_render(statement))
+                conditions.append(Unread(rendered(statement)))
+                said.append(rendered(statement))
                 continue
             ((kind, value),) = statement.items()
             if kind == "xt":
@@ -151,7 +151,7 @@ class _Reader:
                     text = start + " ".join([*said, shown]) + comment
                     yield from self._verdict(verdict, (*conditions, *condition), text)
                 continue
-            said.append(_render(statement))
+            said.append(rendered(statement))
             found = list(self._verdict(statement, tuple(conditions), start + " ".join(said) + comment))
             if found:
                 yield from found
@@ -161,7 +161,7 @@ class _Reader:
     def _looked_up(self, vmap: Mapping[str, Any]) -> Iterator[tuple[list[Condition], Mapping[str, Any], str]]:
         entries = self._elements(vmap["data"])
         if entries is None:
-            yield [Unread(_render(vmap["data"]))], {"queue": None}, _render({"vmap": vmap})
+            yield [Unread(rendered(vmap["data"]))], {"queue": None}, rendered({"vmap": vmap})
             return
         for entry in entries:
             key, verdict = entry
@@ -170,7 +170,7 @@ class _Reader:
             yield (
                 self._match(vmap["key"], "==", key),
                 verdict,
-                f"{_render(vmap['key'])} {_render(key)} {_render(verdict)}",
+                f"{rendered(vmap['key'])} {rendered(key)} {rendered(verdict)}",
             )
 
     def _verdict(self, statement: Mapping[str, Any], conditions: tuple[Condition, ...], text: str) -> Iterator[Rule]:
@@ -228,11 +228,11 @@ class _Reader:
             case "xt" if isinstance(value, dict) and value.get("name") == "comment":
                 return []
             case _:
-                return [] if kind in _VERBS else [Unread(_render({kind: value}))]
+                return [] if kind in _VERBS else [Unread(rendered({kind: value}))]
 
     def _match(self, left: Any, operator: str, right: Any) -> list[Condition]:
         """A comparison as conditions that must all hold."""
-        unread: list[Condition] = [Unread(f"{_render(left)} {operator} {_render(right)}")]
+        unread: list[Condition] = [Unread(f"{rendered(left)} {operator} {rendered(right)}")]
         if not isinstance(left, dict) or len(left) != 1:
             return unread
         if "&" in left:
@@ -448,62 +448,3 @@ def _addresses(elements: Iterable[Any], version: int) -> Spans | None:
             return None
         out.append(found[1])
     return spans(out)
-
-
-def _render(value: Any) -> str:
-    """Much as nft itself would write it; for people, never read again."""
-    if value is None or isinstance(value, str | int | float):
-        return "" if value is None else str(value)
-    if isinstance(value, list):
-        shown = [_render(one) for one in value[:_MOST_SHOWN]] + (["…"] if len(value) > _MOST_SHOWN else [])
-        return ",".join(shown)
-    if not isinstance(value, dict) or not value:
-        return ""
-    kind, inner = next(iter(value.items()))
-    match kind:
-        case "match":
-            operator = "" if inner.get("op") in ("==", "in") else f" {inner.get('op')}"
-            return f"{_render(inner.get('left'))}{operator} {_render(inner.get('right'))}"
-        case "payload" if isinstance(inner, dict):
-            return f"{inner.get('protocol', 'raw')} {inner.get('field', '')}".strip()
-        case "meta" if isinstance(inner, dict):
-            key = str(inner.get("key"))
-            return key if key.startswith(("iif", "oif")) else f"meta {key}"
-        case "ct" if isinstance(inner, dict):
-            return " ".join(str(one) for one in ("ct", inner.get("dir"), inner.get("key")) if one)
-        case "fib" if isinstance(inner, dict):
-            return f"fib {_render(inner.get('flags'))} {inner.get('result')}"
-        case "set" if isinstance(inner, list):
-            return (
-                "{ "
-                + ", ".join(_render([one]) for one in inner[:_MOST_SHOWN])
-                + (", … }" if len(inner) > _MOST_SHOWN else " }")
-            )
-        case "range" if isinstance(inner, list):
-            return "-".join(str(one) for one in inner)
-        case "prefix" if isinstance(inner, dict):
-            return f"{inner.get('addr')}/{inner.get('len')}"
-        case "concat" if isinstance(inner, list):
-            return " . ".join(_render(one) for one in inner)
-        case "&" | "|" if isinstance(inner, list):
-            return f" {kind} ".join(f"({_render(one)})" if isinstance(one, list) else _render(one) for one in inner)
-        case "elem" if isinstance(inner, dict):
-            return _render(inner.get("val"))
-        case "jump" | "goto" if isinstance(inner, dict):
-            return f"{kind} {inner.get('target')}"
-        case "reject":
-            words = [inner.get("type"), inner.get("expr")] if isinstance(inner, dict) else []
-            named = " ".join(str(one) for one in words if one)
-            return f"reject with {named}" if named else "reject"
-        case "dnat" | "redirect":
-            inner = inner if isinstance(inner, dict) else {}
-            port = f":{_render(inner['port'])}" if inner.get("port") else ""
-            return f"{kind} to {_render(inner.get('addr'))}{port}"
-        case "vmap" | "map" if isinstance(inner, dict):
-            return f"{_render(inner.get('key'))} {kind} {_render(inner.get('data'))}"
-        case "limit" if isinstance(inner, dict):
-            return f"limit rate {'over ' if inner.get('inv') else ''}{inner.get('rate')}/{inner.get('per')}"
-        case "xt" if isinstance(inner, dict):
-            return f"xt {inner.get('type')} {inner.get('name')}"
-        case _:
-            return str(kind)
