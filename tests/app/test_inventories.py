@@ -107,7 +107,7 @@ def test_what_was_left_out_of_an_inventory_is_said_and_no_drift_from_policy(file
     assert gathered.inventories[0].problems == server.problems
     (drift,) = gathered.drifts
     assert (drift.host, drift.address, drift.level) == ("policy", "shop", Level.INFORMATIONAL)
-    assert "7 things were left out, unknown-name: has a role that does not exist (shop:node[web1]); x0" in drift.advice
+    assert "left out: 7 (unknown-name): shop:node[web1]: has a role that does not exist (2 times); " in drift.advice
     assert drift.advice.endswith("; and more")
     assert exit_code(gathered.drifts) == 0
 

@@ -149,10 +149,12 @@ def _left_out(one: Inventory, found: Expectations, now: int) -> Iterator[Drift]:
     if not found.problems:
         return
     kinds = sorted({problem.reason.value for problem in found.problems})
-    first = [f"{problem.message} ({problem.location})" for problem in found.problems[:_SHOWN]]
-    more = sum(problem.times for problem in found.problems)
-    advice = f"of the inventory {one.name} ({one.origin}) {more} things were left out, {', '.join(kinds)}: "
-    advice += "; ".join(first) + ("; and more" if len(found.problems) > _SHOWN else "")
+    first = "; ".join(str(problem) for problem in found.problems[:_SHOWN])
+    count = sum(problem.times for problem in found.problems)
+    advice = (
+        f"the inventory {one.name} ({one.origin}) was not taken whole, left out: {count} ({', '.join(kinds)}): {first}"
+        f"{'; and more' if len(found.problems) > _SHOWN else ''}"
+    )
     kind = DriftKind.INVENTORIES_DISAGREE
     yield read_drift(kind, Level.INFORMATIONAL, POLICY, advice, now, address=one.name)
 

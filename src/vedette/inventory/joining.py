@@ -164,6 +164,8 @@ class _Joining:
             if host.addresses or host.names:
                 continue
             del self.hosts[name]
+            if any(one.host == name for one in self.drifts if one.kind is DriftKind.COULD_NOT_TELL):
+                continue  # said already: where it is, is not ours
             advice = f"nobody says where {name} is ({host.origin}), so it was not looked at: give it an address"
             self._untold(name, advice, SeenWhy.NAME_UNRESOLVED)
 

@@ -284,6 +284,10 @@ class InventoryProblem:
     location: Location = NOWHERE
     times: int = 1
 
+    def __str__(self) -> str:
+        text = f"{self.location}: {self.message}" if self.location.file else self.message
+        return f"{text} ({self.times} times)" if self.times > 1 else text
+
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
