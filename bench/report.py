@@ -32,6 +32,7 @@ def machine() -> list[tuple[str, str]]:
         ("system", _system()),
         ("Python", platform.python_version()),
         ("commit", _said("git", "rev-parse", "--short=12", "HEAD") or "not known"),
+        ("nmap", _version("nmap")),
         ("sshguard", _version("sshguard")),
         ("OpenSSH server", _version("openssh-server")),
         ("rsyslog", _version("rsyslog")),

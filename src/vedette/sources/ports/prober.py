@@ -25,6 +25,8 @@ _KEPT_DESCRIPTORS = 64
 _EVENTS = 512
 _BURST = 64
 """Connections begun between two looks at what came back."""
+_ROUND = 1_024
+"""Connections begun until every target had its turn, more or less."""
 _IDLE = 0.25
 _PACE = 0.01
 """Seconds' worth of a rate that may be begun at once: whoever sleeps wakes later than it asked to."""
@@ -162,13 +164,15 @@ class Prober:
             if rate:
                 allowed, counted = min(burst, allowed + (now - counted) * rate), now
             started = 0
+            # With many targets few each, so that all come round before the first one's patience is over.
+            most = max(4, min(_BURST, _ROUND // len(turn)))
             for _ in range(len(turn)):
                 target = turn.popleft()
                 idle_until = min(idle_until, self._timeouts(target, now))
                 if not target.todo and not target.flying and not target.next_round(now):
                     continue
                 turn.append(target)
-                room = min(self._room - len(self._flying), _BURST)
+                room = min(self._room - len(self._flying), most)
                 if rate:
                     room = min(room, int(allowed))
                 room = target.window(now, target_rate, room)
