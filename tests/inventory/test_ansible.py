@@ -238,7 +238,7 @@ def test_variables_may_be_called_otherwise(tmp_path: Path):
         ("hosts", "web1 vedette_gateway=perhaps", "vedette_gateway is true or false"),
         ("hosts", "web1 vedette_ports=22", "hosts:1: vedette_ports is not a mapping"),
         ("hosts", "web1 vedette_ports='{22: world'", "hosts:1: vedette_ports: no valid YAML"),
-        ("hosts", "web1 vedette_ports='{22: world}'", "hosts:1: '22' is not a port (hint: write 22/tcp"),
+        ("hosts", "web1 vedette_ports='{22: world}'", "hosts:1: vedette_ports.22: '22' is not a port (hint: write"),
         ("hosts", "#!/bin/sh\necho", "is a program, and programs are not run"),
         ("hosts", "$ANSIBLE_VAULT;1.1;AES256", "is encrypted"),
         ("hosts.yml", "plugin: amazon.aws.aws_ec2", "is for a plug-in"),

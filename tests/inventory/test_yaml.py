@@ -127,7 +127,7 @@ def test_ports_to_look_at_are_sorted_and_apart():
         ("version: 1", "version: 2", "ports.yml:1:1: version: Input should be 1"),
         ("version: 1\n", "", "version is missing"),
         ("owner: operations}", "ovner: operations}", "did you mean owner?"),
-        ("80/tcp: world", "80: world", "ports.yml:20:7"),
+        ("80/tcp: world", "80: world", "ports.yml:20:7: roles.web.ports.80: '80' is not a port (hint: write 22/tcp"),
         ("80/tcp: world", "80/tcp: wolrd", "there is no network wolrd (hint: did you mean world?)"),
         ("80/tcp: world", "90-80/tcp: world", "the lower first"),
         ("80/tcp: world", "80/tcp: {from: [nobody, office]}", "nobody, and others too"),

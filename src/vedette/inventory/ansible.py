@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from vedette.inventory.ansible_files import ENCRYPTED, AnsibleFiles, Said, read_files
-from vedette.inventory.port_words import HOST_NAME, WORDS, Ports, parse_port_key, read_openings
+from vedette.inventory.port_words import HOST_NAME, WORDS, Ports, read_openings
 from vedette.model.clock import Clock
 from vedette.model.errors import ConfigError, Location
 from vedette.model.ports import Expectations, HostExpectation, InventoryProblem, Opening
@@ -147,12 +147,6 @@ class _Reading:
         value = {
             key: one for key, one in said.value.items() if not self.left_out(Said(one, said.place, (*said.path, key)))
         }
-        for key in value:
-            try:
-                parse_port_key(str(key))
-            except ValueError as error:
-                message, _, hint = str(error).partition(" (hint: ")
-                raise ConfigError(message, location=said.at(key), hint=hint.removesuffix(")")) from None
         try:
             ports = _PORTS.validate_python(value)
         except ValidationError as error:

@@ -63,7 +63,11 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0
 Word = Annotated[str, StringConstraints(max_length=500)]
 PortKey = Annotated[
     str,
-    Field(description="22/tcp or 8000-8100/udp", pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp)$"),
+    Field(
+        description="22/tcp or 8000-8100/udp",
+        # For editors; to a person the validator says more than that a pattern does not match.
+        json_schema_extra={"pattern": r"^[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp)$"},
+    ),
     AfterValidator(_port_key),
 ]
 PortsOf = Annotated[str | int, AfterValidator(_ranges), Field(description="22 or 1-1024")]
