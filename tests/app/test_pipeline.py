@@ -20,6 +20,7 @@ from vedette.model.levels import Level
 from vedette.model.notifications import NotificationKind, OutboxState
 from vedette.model.reasons import RefusalReason
 from vedette.model.retention import Kept
+from vedette.model.rules import Op, Rule, Test
 from vedette.respond.allowlist import Entry
 from vedette.respond.policy import Policy
 from vedette.respond.settings import RespondSettings
@@ -499,6 +500,18 @@ def test_a_skewed_source_is_said_once_an_hour():
         rig.wait(MINUTE)
     alerts = {alert.labels["vedette.source"]: alert.finding_count for alert in rig.alerts_of("vedette-clock-skewed")}
     assert alerts == {"journal": 2, "file:other": 1}
+
+
+def test_a_pattern_that_cannot_decide_is_said_of_its_rule_once_an_hour():
+    slow = Rule("slow", "Slow", Level.LOW, when=Test("user.name", Op.REGEX, (r"^(?=a)(a+)+$",)), key=("host.name",))
+    rig = Rig(rules=(*RULES, slow))
+    for minute in range(61):
+        rig.take(rig.line("failed", more=f"user.name={'a' * (40 + minute)}b"))
+        rig.wait(MINUTE)
+    (alert,) = rig.alerts_of("vedette-pattern-undecided")
+    assert (alert.labels["vedette.rule"], alert.finding_count, alert.level) == ("slow", 2, Level.LOW)
+    assert rig.alerts_of("slow") == []
+    assert rig.counters.value("values_undecided") == 61
 
 
 def test_times_within_the_limit_are_no_skew():

@@ -40,6 +40,14 @@ CLOCK_SKEWED = Rule(
     key=("vedette.source",),
     advice="Windows use the time of reading meanwhile. Set the clock (NTP), or the source's `timezone`.",
 )
+PATTERN_UNDECIDED = Rule(
+    id="vedette-pattern-undecided",
+    name="A rule's pattern could not decide what it was shown",
+    level=Level.LOW,
+    key=("vedette.rule",),
+    advice="Its steps are limited, lest one record stop everything; what takes more counts as no match, so the rule "
+    "may have missed something. `vedette rules lint` names the pattern: write it so that it runs in linear time.",
+)
 PAGE_BUDGET_SPENT = Rule(
     id="vedette-page-budget-spent",
     name="A rule paged too often and goes by mail now",
@@ -66,7 +74,15 @@ LOGIN = Rule(
     silent=True,
 )
 """What `app.knowing` looks for; silent, and no rule counts it."""
-RULES = (FUSE_BLOWN, ENFORCER_FAILED, ENFORCER_MENDED, CLOCK_SKEWED, PAGE_BUDGET_SPENT, STATE_REMOVED)
+RULES = (
+    FUSE_BLOWN,
+    ENFORCER_FAILED,
+    ENFORCER_MENDED,
+    CLOCK_SKEWED,
+    PATTERN_UNDECIDED,
+    PAGE_BUDGET_SPENT,
+    STATE_REMOVED,
+)
 
 
 @dataclass(frozen=True, slots=True)

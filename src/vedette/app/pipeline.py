@@ -50,7 +50,7 @@ AHEAD = 5 * MINUTE
 """How far a record's time may be ahead of ours before it is our clock that was set back."""
 WAITING_LIMIT = 10_000
 """Findings kept while the disk refuses them; cursors do not pass them, so more would only cost memory."""
-_SKEW_SAID_EVERY = 60 * MINUTE
+_SAID_EVERY = 60 * MINUTE
 
 
 class _WarmError(Exception):
@@ -119,7 +119,7 @@ class Pipeline:
         self._taken_at = clock.now()
         self._broken: dict[str, str] = {}
         self._failed_before = _failed_enforcers(state)
-        self._skew_said: dict[str, int] = {}
+        self._said: dict[str, int] = {}
         self._latest = clock.now()
         self._prune_at = self._latest + PRUNE_AFTER
         # Nothing was decided, told or seen in our future: the clock was set back while we were down.
@@ -167,6 +167,8 @@ class Pipeline:
         self._oldest = self._oldest or now
         if outcome.skewed:
             self._note_skew(batch, outcome.skewed, now)
+        for rule_id in outcome.undecided:
+            self._note_undecided(rule_id, batch, now)
         if self._known is not None:
             self._again += self._known.ripe(now)
         if self._findings or self._again or self._bytes >= COMMIT_BYTES or now - self._oldest >= COMMIT_AFTER:
@@ -183,7 +185,7 @@ class Pipeline:
             self._taken_at = min(self._taken_at, now)
             self._prune_at = now + PRUNE_AFTER
             self._oldest, self._not_before = min(self._oldest, now), min(self._not_before, now)
-            self._skew_said = {source: min(at, now) for source, at in self._skew_said.items()}
+            self._said = {about: min(at, now) for about, at in self._said.items()}
         elif now > self._latest + PRUNE_AFTER:
             self._prune_at = now + PRUNE_AFTER
         self._latest = now
@@ -425,10 +427,21 @@ class Pipeline:
     # ------------------------------------------------------------------------------------------ ourselves
 
     def _note_skew(self, batch: Batch, skewed: int, now: int) -> None:
-        if now - self._skew_said.get(batch.origin.source, -_SKEW_SAID_EVERY) >= _SKEW_SAID_EVERY:
-            self._skew_said[batch.origin.source] = now
+        if self._is_time_to_say(batch.origin.source, now):
             words = f"{skewed} of {len(batch)} records of {batch.origin.source} differ from the time of reading"
             self._say(own.CLOCK_SKEWED, {"vedette.source": batch.origin.source}, now, words)
+
+    def _note_undecided(self, rule_id: str, batch: Batch, now: int) -> None:
+        if self._is_time_to_say(f"{own.PATTERN_UNDECIDED.id} {rule_id}", now):
+            words = f"a pattern of {rule_id} could not decide a value of {batch.origin.source} within its limit"
+            self._say(own.PATTERN_UNDECIDED, {"vedette.rule": rule_id}, now, words)
+
+    def _is_time_to_say(self, about: str, now: int) -> bool:
+        """Whether nothing was said about it lately; from now on it was."""
+        if now - self._said.get(about, -_SAID_EVERY) < _SAID_EVERY:
+            return False
+        self._said[about] = now
+        return True
 
     def _say(self, rule: Rule, key: dict[str, str], now: int, words: str) -> None:
         self._findings.append(self._me.finding(rule, dict(key), now, words))

@@ -15,6 +15,7 @@ from vedette.detections.stretch import Outcome, Stretch
 from vedette.model.batch import Batch
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
+from vedette.model.rules import tests_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,16 @@ class Engine:
         outcome.skewed = matches.skewed
         if matches.undecided:
             self.counter.add("values_undecided", n=matches.undecided)
+            outcome.undecided = self._undecided()
         if matches.skewed:
             self.counter.add("records_skewed", n=matches.skewed)
         return outcome
+
+    def _undecided(self) -> tuple[str, ...]:
+        """Ids of the rules that ask what could not be decided."""
+        leaves = self.matcher.leaves.undecided_since()
+        rules = self.matcher.rules
+        return tuple(rule.id for rule in rules if any(leaf in leaves for leaf in tests_of(rule.when)))
 
 
 def stretch_of(

@@ -31,6 +31,7 @@ class Leaves:
         self._atoms: dict[int, tuple[Atom, ...] | None] = {}
         self._costs: dict[int, float] = {}
         self._limited: list[Predicate | Backtracking] = []
+        self._undecided_before: dict[int, int] = {}
 
     def add(self, leaf: Leaf) -> int:
         """The number of `leaf`; RuleError where it cannot be used."""
@@ -81,3 +82,12 @@ class Leaves:
     def undecided(self) -> int:
         """How many values could not be decided within the match limit."""
         return sum(judge.undecided for judge in self._limited)
+
+    def undecided_since(self) -> list[Leaf]:
+        """Whose values could not be decided since this was last asked."""
+        found = []
+        for number, judge in self._judges.items():
+            if isinstance(judge, Predicate | Backtracking) and judge.undecided > self._undecided_before.get(number, 0):
+                self._undecided_before[number] = judge.undecided
+                found.append(self.leaves[number])
+        return found

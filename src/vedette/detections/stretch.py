@@ -54,12 +54,14 @@ class Stretch:
 class Outcome:
     """Findings in the order of the records that made them (then rule order), and what only counts on.
 
-    skewed: matched records whose time is so far from the time of reading that windows used the latter.
+    skewed: matched records whose time is so far from the time of reading that windows used the latter. undecided: ids
+    of rules with a pattern that could not decide some value within its limit, and took it not to match.
     """
 
     findings: list[Finding] = field(default_factory=list)
     continuations: list[Continuation] = field(default_factory=list)
     skewed: int = 0
+    undecided: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
