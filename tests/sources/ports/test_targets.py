@@ -142,9 +142,31 @@ def test_a_target_that_rejects_by_itself_lives_and_is_asked_for_everything():
     assert len(survey.ports_in(PortState.FILTERED)) == 1_999
 
 
-def test_an_answer_to_the_kernels_own_retransmission_measures_nothing():
+def test_an_answer_to_the_kernels_own_retransmission_is_loss_and_measures_no_round_trip():
     progress = Progress(TARGET, Tuning(), 500, 1)
     progress.note(22, Code.OPEN, 1.01)
     assert progress.patience == Tuning().first_patience
+    assert progress.loss() == 0.5
     progress.note(80, Code.OPEN, 0.1)
     assert progress.patience == pytest.approx(0.3)
+
+
+def test_answers_of_a_known_port_that_stay_out_are_loss_and_cut_a_round_short():
+    progress = Progress(TARGET, Tuning(), 500, 1)
+    while progress.round < 1:
+        if not progress.todo:
+            progress.next_round(0.0)
+            continue
+        progress.note(progress.todo.pop(), Code.REFUSED, 0.001)
+    heard, wide = progress.answers, progress.window(0.0, 0.0, 500)
+    for lost in range(1, 13):
+        assert progress.todo
+        progress.silent(80 | PING, lost * 1.0)
+        assert progress.loss() == pytest.approx(lost / (lost + heard))
+    assert progress.todo == []
+    # What the round did not come to is asked in a later one, after a pause and signs of life.
+    assert progress.next_round(13.0)
+    assert set(progress.todo) == {progress.todo[0]}
+    assert progress.todo[0] & PING
+    assert progress.window(13.5, 0.0, 500) == 0
+    assert 0 < progress.window(14.1, 0.0, 500) < wide
