@@ -82,7 +82,7 @@ def test_a_kept_automaton_is_taken_and_a_damaged_one_is_made_anew(
     (file,) = folder.iterdir()
     whole = file.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("vedette.detections.scan._compiled", lambda *_: pytest.fail("compiled though one is kept"))
+        patched.setattr("vedette.detections.automata._compiled", lambda *_: pytest.fail("compiled though one is kept"))
         assert found() == expected
     for damaged in (b"", whole[:-9], whole[:70] + bytes([whole[70] ^ 1]) + whole[71:], b"other 9\n" + whole):
         file.write_bytes(damaged)

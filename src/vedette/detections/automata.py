@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 import hyperscan
@@ -29,7 +27,9 @@ def automaton(write: Callable[[], Written], size: int, about: object, where: Pat
     """
     if where is None or size < _WORTH_KEEPING:
         return _compiled(*write())
-    name = f"{kept.key_of((), _NAME, _VERSION, _library_version(), about)}.automaton"
+    # Not by way of importlib.metadata, which takes longer to import than all automata take to be read.
+    version = hyperscan.__version__  # type: ignore[attr-defined]
+    name = f"{kept.key_of((), _NAME, _VERSION, version, about)}.automaton"
     head = f"{_NAME} {_VERSION}\n".encode()
     data = kept.read(name, where) or b""
     if data.startswith(head):
@@ -47,8 +47,3 @@ def _compiled(expressions: Sequence[bytes], numbers: Sequence[int], flags: Seque
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(expressions=list(expressions), ids=list(numbers), flags=list(flags))
     return database
-
-
-@cache
-def _library_version() -> str:
-    return metadata.version("hyperscan")
