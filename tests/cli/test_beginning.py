@@ -104,6 +104,34 @@ def test_hostile_samples_are_left_out_of_cases():
     assert "x1b" not in ran.out
 
 
+def audit_event(serial: int, *words: str, folder: str = "/srv") -> str:
+    head = f"msg=audit(1795132800.005:{serial}):"
+    arguments = " ".join(f'a{n}="{word}"' for n, word in enumerate(words))
+    return (
+        f'type=SYSCALL {head} arch=c000003e syscall=59 success=yes exit=0 pid=9 uid=0 comm="nc" exe="/usr/bin/nc"\n'
+        f'type=EXECVE {head} argc={len(words)} {arguments}\ntype=CWD {head} cwd="{folder}"\n'
+        f"type=PROCTITLE {head} proctitle=6E63\n"
+    )
+
+
+def test_events_of_audit_are_samples_of_several_lines(tmp_path: Path):
+    wanted, made = tmp_path / "audit.log", tmp_path / "made.yml"
+    wanted.write_text(audit_event(1, "nc", "-e", "/bin/sh") + audit_event(2, "nc", "-e", "/bin/bash"))
+    unwanted = audit_event(3, "nc", "-l", "80")
+    ran = vedette("rules", "new", "--from", wanted, "--not", unwanted, "--write", made)
+    assert ran.code == 0, ran.err
+    passes(made)
+    (document,) = yaml.safe_load_all(made.read_text())
+    assert document["detection"]["selection"] == {"CommandLine|startswith": "nc -e /bin/"}
+    cases = document["vedette"]["cases"]
+    assert [len(case["lines"]) for case in cases] == [4, 4, 4]
+    assert cases[2]["lines"] == unwanted.splitlines()
+    # Where events lie in one another, too.
+    lines = wanted.read_text().splitlines(keepends=True)
+    wanted.write_text("".join([lines[0], lines[4], *lines[1:4], *lines[5:]]))
+    assert vedette("rules", "new", "--from", wanted, "--not", unwanted).out == made.read_text()
+
+
 def test_a_json_event_with_hostile_text_is_written_in_ascii(tmp_path: Path):
     samples, file = tmp_path / "evil.jsonl", tmp_path / "rule.yml"
     hostile = {**EVENT, "CommandLine": "evil \u202e \x9b"}

@@ -30,6 +30,7 @@ from vedette.parsers.syslog import span_of_file
 from vedette.rules import cache
 from vedette.rules.files import PACKS, iter_files, pipeline_files
 from vedette.system import kept
+from vedette.text.audit_lines import arrange
 
 if TYPE_CHECKING:
     from vedette.rules.settings import RulesSettings
@@ -182,21 +183,28 @@ _LOOKED_AT = 20
 def batch_of_lines(lines: Sequence[bytes], *, year: int, timezone: str = "UTC", read_at: int = 0) -> Batch:
     """Lines at hand, of the format they look like, as one attested batch; positions are line numbers.
 
-    read_at: where `year` is 0.
+    Those of Linux audit are joined by event, unless they are whole events. read_at: where `year` is 0.
     """
     first, last = (lines[0], lines[-1]) if lines else (b"", b"")
     year, read_at = span_of_file(first, last, year=year, mtime=read_at, timezone=timezone)
     lengths = np.asarray([len(line) for line in lines], dtype=np.int64)
     starts = np.cumsum(lengths + 1) - lengths - 1
+    ends = starts + lengths
+    block = b"".join(line + b"\n" for line in lines)
+    positions = np.arange(1, len(lines) + 1, dtype=np.int64)
+    record_format = format_of(b"\n".join(lines[:_LOOKED_AT]))
+    if record_format is RecordFormat.AUDIT and not any(b"\n" in line for line in lines):
+        events = arrange(block, starts, ends)
+        block, starts, ends, positions = events.block, events.starts, events.ends, positions[events.firsts]
     return Batch(
         origin=Origin(REPLAY_HOST_ID, "lines"),
         number=0,
-        block=b"".join(line + b"\n" for line in lines),
+        block=block,
         starts=starts,
-        ends=starts + lengths,
-        positions=np.arange(1, len(lines) + 1, dtype=np.int64),
+        ends=ends,
+        positions=positions,
         read_at=read_at,
-        format=format_of(b"\n".join(lines[:_LOOKED_AT])),
+        format=record_format,
         trust=Trust.ATTESTED,
         timezone=timezone,
         year=year,

@@ -15,8 +15,9 @@ import orjson
 from vedette.app.abilities import abilities
 from vedette.app.counters import Counters
 from vedette.app.detection import CaseEngine, batch_of_lines, routed_parser
+from vedette.app.formats import format_of
 from vedette.app.records import Records
-from vedette.model.batch import RecordFormat
+from vedette.model.batch import RecordFormat, split_lines
 from vedette.model.errors import VedetteError
 from vedette.model.events import Scalar
 from vedette.model.findings import Finding
@@ -27,6 +28,7 @@ from vedette.rules.lint import lint
 from vedette.rules.loading import load
 from vedette.rules.problems import Severity
 from vedette.rules.scaffold import Draft, Sample, ScaffoldError, document, draft, writable
+from vedette.text.audit_lines import arrange
 
 SAMPLES_LIMIT = 10_000
 YEAR = 2026
@@ -51,17 +53,29 @@ def read_samples(given: Sequence[str], option: str = "") -> list[tuple[bytes, st
         except (OSError, ValueError):
             is_file = False
         if not is_file:
-            found.append((one.encode("utf-8", "surrogateescape"), f"{option} {number}".strip()))
+            raw = one.encode("utf-8", "surrogateescape")
+            records = _audit_events(raw) if b"\n" in raw else None
+            place = f"{option} {number}".strip()
+            found += [(record, place) for record, _ in records] if records else [(raw, place)]
             continue
         try:
             data = path.read_bytes()
         except OSError as error:
             raise VedetteError(f"cannot read {path}: {error.strerror}") from None
-        lines = data.splitlines()
-        found += [(line, f"{path}:{at}") for at, line in enumerate(lines, 1) if line.strip()]
+        lines = _audit_events(data) or [(line, at) for at, line in enumerate(data.splitlines(), 1)]
+        found += [(line, f"{path}:{at}") for line, at in lines if line.strip()]
     if len(found) > SAMPLES_LIMIT:
         raise ScaffoldError(f"more than {SAMPLES_LIMIT} samples", hint="a few of each kind say as much")
     return found
+
+
+def _audit_events(data: bytes) -> list[tuple[bytes, int]]:
+    """The events of Linux audit in `data`, each with its line; none where it is of another format."""
+    if format_of(data) is not RecordFormat.AUDIT:
+        return []
+    events = arrange(data, *split_lines(data))
+    spans = zip(events.starts.tolist(), events.ends.tolist(), events.firsts.tolist(), strict=True)
+    return [(events.block[start:end].replace(b"\r\n", b"\n"), first + 1) for start, end, first in spans]
 
 
 def begin(
@@ -90,6 +104,11 @@ def _samples(given: Sequence[tuple[bytes, str]]) -> list[Sample]:
     by_format: dict[RecordFormat, list[tuple[bytes, str]]] = {}
     for raw, place in given:
         form = batch_of_lines([raw], year=YEAR).format
+        if form is RecordFormat.AUDIT:
+            # By itself: two samples may be of one event.
+            read = Records(parser, batch_of_lines([raw], year=YEAR))
+            out.append(Sample(raw, read.fields(0), read.kind(0), place))
+            continue
         by_format.setdefault(form, []).append((_plain(raw) if form is RecordFormat.JSON else raw, place))
     for records in by_format.values():
         read = Records(parser, batch_of_lines([raw for raw, _ in records], year=YEAR))
