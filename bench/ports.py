@@ -49,8 +49,9 @@ class Task:
 
     def truth(self) -> Said:
         """What there is to see."""
-        one: dict[int, PortState] = dict.fromkeys(self.dropped, PortState.FILTERED)
+        one: dict[int, PortState] = {}
         one.update((port, PortState.OPEN) for port in LISTENING if port <= self.last)
+        one.update((port, PortState.FILTERED) for port in self.dropped)
         return {address: dict(one) for address in HOSTS[: self.hosts]}
 
 

@@ -9,12 +9,13 @@ from bench.ports import Task, nmap, read, vedette, wrong
 
 from vedette.model.ports import PortState
 
-TASK = Task("small", 100, 2, dropped=range(90, 93))
+TASK = Task("small", 100, 2, dropped=range(80, 93))
 
 
 def test_every_wrong_verdict_counts_and_an_address_that_is_not_spoken_of_counts_whole():
     said = TASK.truth()
     assert said["192.0.2.1"][22] is PortState.OPEN
+    assert said["192.0.2.1"][80] is PortState.FILTERED
     assert wrong(TASK, said) == 0
     del said["192.0.2.1"][22]
     said["192.0.2.2"] |= {5: PortState.FILTERED, 22: PortState.FILTERED, 50_123: PortState.OPEN}
@@ -24,14 +25,14 @@ def test_every_wrong_verdict_counts_and_an_address_that_is_not_spoken_of_counts_
 
 
 def test_both_programs_are_read_into_one_form():
-    ours = json.dumps({"192.0.2.1": {"open": [22, 80], "filtered": [90]}}).encode()
+    ours = json.dumps({"192.0.2.1": {"open": [22], "filtered": [80, 90]}}).encode()
     theirs = (
         '<nmaprun><host><status state="up"/><address addr="192.0.2.1" addrtype="ipv4"/><ports>'
         '<extraports state="closed" count="97"><extrareasons reason="conn-refused" proto="tcp" ports="1-21"/>'
         "</extraports>"
         + "".join(
             f'<port protocol="tcp" portid="{port}"><state state="{state}" reason="x"/></port>'
-            for port, state in ((22, "open"), (80, "open"), (90, "filtered"))
+            for port, state in ((22, "open"), (80, "filtered"), (90, "filtered"))
         )
         + "</ports></host></nmaprun>"
     ).encode()
