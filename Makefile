@@ -21,7 +21,7 @@ test: packages check ## set up and run everything: style, types, import contract
 	$(BIN)/python -m pytest
 
 test-fast: $(STAMP)-dev $(STAMP)-project ## only the tests that need neither root nor corpus and are quick
-	$(BIN)/python -m pytest -m "not root and not corpus and not slow"
+	$(BIN)/python -m pytest -n auto -m "not root and not corpus and not slow"
 
 check: $(STAMP)-dev $(STAMP)-project ## style, types and import contracts, without tests
 	$(BIN)/ruff check
