@@ -3,7 +3,9 @@ Counterpart: `fuzz.__main__` feeds them; what a reader may do is in its docstrin
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -213,7 +215,9 @@ def addresses(data: bytes) -> None:
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="vedette-fuzz-"))
+    made = tempfile.mkdtemp(prefix="vedette-fuzz-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 def sigma(data: bytes) -> None:

@@ -14,6 +14,7 @@ from tests.sources.collecting import Collected, Counts, running
 from vedette.model.batch import Trust
 from vedette.model.clock import SystemClock
 from vedette.model.reasons import DropReason
+from vedette.sources import lines
 from vedette.sources.settings import StdinSettings
 from vedette.sources.stdin import StdinSource
 
@@ -75,6 +76,19 @@ async def test_held_lines_go_when_nothing_follows(pipe: tuple[int, int]):
     async with running(source(pipe[0], multiline={"flush": "10ms"})) as got:
         os.write(pipe[1], b"a\n b\n")
         assert await got.count(1) == [b"a\n b"]
+
+
+async def test_records_of_an_audit_event_come_together(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lines, "AUDIT_WAIT", 0.05)
+    kinds = [b"type=%s msg=audit(1795132800.005:1): x" % kind for kind in (b"SYSCALL", b"CWD", b"PROCTITLE")]
+    other = b"type=LOGIN msg=audit(1795132800.005:2): x"
+    async with running(source(pipe[0], format="audit")) as got:
+        for kind in kinds:
+            os.write(pipe[1], kind + b"\n")
+            await asyncio.sleep(0)
+        assert await got.count(1) == [b"\n".join(kinds)]
+        os.write(pipe[1], other + b"\n")
+        assert await got.count(2) == [b"\n".join(kinds), other]
 
 
 async def test_a_line_too_long_is_counted(pipe: tuple[int, int]):
