@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vedette.app.attacks import recognise_files, run_recognised
-from vedette.inventory.yaml import read_policy
+from vedette.inventory.yaml import read_policy_file
 from vedette.model.clock import Clock
 from vedette.model.errors import Location, VedetteError
 from vedette.model.ports import Network
@@ -71,7 +71,7 @@ class AttackRun:
         return [one for one in out if one.reason is not Reason.STOPPED]
 
     def _own_networks(self) -> tuple[Network, ...] | None:
-        return None if self.policy is None else read_policy(self.policy).own_networks
+        return None if self.policy is None else read_policy_file(self.policy).policy.own_networks
 
     def _readable(self, file: Path, scenarios: int) -> AttackOutcome:
         """Of the file as a whole: what ends an alert that it could not be read."""

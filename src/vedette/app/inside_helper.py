@@ -18,7 +18,14 @@ from vedette.app.port_inside import inside_view, own_host
 from vedette.model.clock import SystemClock
 from vedette.model.ports import InsideView, PortPolicy
 from vedette.system.bound_sockets import addresses
-from vedette.system.privileges import CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE, keep_only
+from vedette.system.privileges import (
+    CAP_DAC_READ_SEARCH,
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    CAP_SYS_ADMIN,
+    CAP_SYS_PTRACE,
+    keep_only,
+)
 
 log = structlog.get_logger()
 
@@ -29,8 +36,9 @@ _PATIENCE = 30.0
 """Seconds for one answer; a host with a thousand containers takes some."""
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 """All the helper gets of ours: secrets may stand in the environment."""
-_CAPABILITIES = (CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN)
-"""To read who holds a socket, to ask the kernel for its firewall, and to enter network namespaces."""
+_CAPABILITIES = (CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_SYS_ADMIN)
+"""To read who holds a socket, to ask the kernel for its firewall (iptables-legacy through a raw socket), and to enter
+network namespaces."""
 
 
 class InsideHelper:

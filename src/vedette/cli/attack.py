@@ -14,7 +14,7 @@ import typer
 from vedette.app.attacks import Recognised, recognise_files, run_recognised
 from vedette.cli.options import Output
 from vedette.cli.output import OK, WRONG, Format, errors_said, note, say, write_json
-from vedette.inventory.yaml import read_policy
+from vedette.inventory.yaml import read_policy_file
 from vedette.model.clock import SystemClock
 from vedette.model.errors import VedetteError
 from vedette.sources.attacks.outcomes import AttackOutcome, Verdict, exit_code, outcome_fields, outcome_record
@@ -39,7 +39,7 @@ def run(
         if recognised.problems:
             _say_problems(recognised, Format.TEXT)
             raise SystemExit(WRONG)
-        own = read_policy(policy).own_networks if policy is not None else None
+        own = read_policy_file(policy).policy.own_networks if policy is not None else None
         with _ended_whole():
             outcomes = run_recognised(
                 recognised,

@@ -20,6 +20,7 @@ from vedette.model.clock import Clock, SystemClock
 from vedette.model.errors import VedetteError
 from vedette.model.ports import Attention, Drift, Listener, PortPolicy, PortRange, Protocol, TargetCondition, Vantage
 from vedette.sources.ports.judge import exit_code, expected
+from vedette.sources.ports.listeners import story
 from vedette.sources.ports.prober import Limits
 from vedette.sources.ports.records import listener_fields, where
 from vedette.text.addresses import canonical, contains, parse_network
@@ -161,10 +162,10 @@ def explain(
         else:
             keys = list(records[0]) if records else []
             table([key.rpartition(".")[2] for key in keys], [[str(one[key] or "") for key in keys] for one in records])
-            for one in listeners:
-                say(f"inside: {_listener_words(one)}")
-            if inside and not listeners:
-                say("inside: nothing listens" + ("" if inside[0].complete else ", as far as could be seen"))
+            view = inside[0] if inside else None
+            for address in dict.fromkeys(one.address for one in checked.surveys):
+                for line in story(view, address, span.first, protocol):
+                    say(line)
             for drift in drifts:
                 say(f"{drift.level.label}: {where(drift)} {drift.kind.value}: {drift.advice}{_origin(drift)}")
         raise SystemExit(exit_code(drifts))
@@ -199,15 +200,6 @@ def _vantage(policy: PortPolicy, name: str) -> Vantage | None:
 
 def _origin(drift: Drift) -> str:
     return f" [{drift.opening.origin}]" if drift.opening is not None else ""
-
-
-def _listener_words(one: Listener) -> str:
-    """Who listens and what the firewall does with others, for people."""
-    who = ", ".join(filter(None, (one.process or "a process", one.user, one.unit, one.package)))
-    since = f" since {rfc3339(one.since)[:19]}Z" if one.since else ""
-    place = f" in namespace {one.namespace}" if one.namespace else ""
-    rule = f" ({one.firewall_rule})" if one.firewall_rule else ""
-    return f"{who}{since}{place} at {one.address}; the firewall: {one.firewall.value}{rule}"
 
 
 def _listener_record(one: Listener) -> dict[str, Any]:
