@@ -304,3 +304,16 @@ def test_strangers_come_in_where_the_default_routes_lead():
     assert [place.leads_to(one) for one in ("172.17.0.2", "8.8.8.8", "::1", "x")] == ["docker0", "eth0", "wan0", ""]
     assert Place.of([], [inner]).arriving == {"docker0"}
     assert Place().leads_to("8.8.8.8") == ""
+
+
+def test_a_block_list_of_prefixes_as_our_own_is_leaves_the_port_open_to_the_rest() -> None:
+    masked = {"&": [payload("ip6", "saddr"), "ffff:ffff:ffff:ffff::"]}
+    for elements in ([], ["2001:db8:1::"], [{"elem": {"val": "2001:db8:2::", "timeout": 3600}}]):
+        blocked = {"set": {"family": "inet", "table": "filter", "name": "v6_64", "type": "ipv6_addr", "elem": elements}}
+        rules = ruleset([match(masked, "@v6_64"), DROP], [TCP22, ACCEPT], more=(blocked,))
+        assert of(rules) is ACCEPTED
+        assert of(rules, address="::") is ACCEPTED
+    everybody = ruleset([match({"&": [payload("ip6", "saddr"), "::"]}, "::"), DROP], [TCP22, ACCEPT])
+    assert of(everybody, address="::") is DROPPED
+    crooked = ruleset([match({"&": [payload("ip6", "saddr"), "ff00:ffff::"]}, "2001:db8::"), DROP], [TCP22, ACCEPT])
+    assert of(crooked, address="::") is UNKNOWN

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 import orjson
@@ -33,6 +34,7 @@ from vedette.inventory.rulesets import (
 )
 from vedette.model.errors import ConfigError, Location
 
+_ADDRESSES = frozenset((family, which) for family in ("ip", "ip6") for which in ("saddr", "daddr"))
 HINT = "write the file with `nft -j list ruleset`"
 _HOOKS = {
     "ingress": Hook.INGRESS,
@@ -265,10 +267,20 @@ class _Reader:
         return unread if read is None else [*_implied(left), read]
 
     def _masked(self, parts: Any, operator: str, right: Any) -> list[Condition] | None:
-        """`tcp flags & (fin|syn|rst|ack) == syn`: a first packet has syn alone; no mark is none under any mask."""
+        """`tcp flags & (fin|syn|rst|ack) == syn`: a first packet has syn alone; no mark is none under any mask.
+
+        `ip6 saddr & ffff:ffff:ffff:ffff:: == @set`: a prefix in place of each address of the set.
+        """
         if not isinstance(parts, list) or len(parts) != 2:
             return None
         left, mask = parts
+        if _kind(left) in _ADDRESSES:
+            length, elements = _length(mask), self._elements(right)
+            if length is None or elements is None or not all(isinstance(one, str) for one in elements):
+                return None
+            # As hash sets of prefixes are asked, our own among them.
+            prefixes = [{"prefix": {"addr": one, "len": length}} for one in elements]
+            return self._match(left, operator, {"set": prefixes})
         if _is_mark(left):
             values = _numbers(self._elements(right) or ["?"])
             return None if values is None else [Numbered(Field.MARK, values, operator == "!=")]
@@ -324,6 +336,16 @@ def _base(chain: Mapping[str, Any]) -> Base | None:
 def _kind(left: Any) -> tuple[str, str]:
     payload = left.get("payload") if isinstance(left, dict) else None
     return (payload.get("protocol", ""), payload.get("field", "")) if isinstance(payload, dict) else ("", "")
+
+
+def _length(mask: Any) -> int | None:
+    """The length of the prefix that a mask stands for, None where it stands for none."""
+    try:
+        address = ip_address(mask)
+    except ValueError:
+        return None
+    inverted = int(address) ^ ((1 << address.max_prefixlen) - 1)
+    return None if inverted & (inverted + 1) else address.max_prefixlen - inverted.bit_length()
 
 
 def _is_mark(left: Any) -> bool:
