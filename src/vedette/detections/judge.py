@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from vedette.model.events import Column, Table, Value
 from vedette.model.rules import LogSource, Op, Raw, Test
 from vedette.text.escape import decode
 
+_TEXT = {str}
 UNKNOWN = 2
 """Beside 0 and 1 the verdict nobody has asked for yet."""
 
@@ -109,13 +111,17 @@ class Judge:
             for code in codes:
                 self.decide(number, known, code)
             return
-        field, holds, text = judge.test.field, judge.holds, judge.text
+        field, holds, text, plainly = judge.test.field, judge.holds, judge.text, judge.plainly
         values = self.table.column(field).values
         folded = self._folded.setdefault(field, {}) if judge.folds else None
         for code in codes:
             value = values[code]
             if type(value) is not str:
-                verdicts[code] = holds(value)
+                if plainly and type(value) is tuple and set(map(type, value)) == _TEXT:
+                    parts = cast("tuple[str, ...]", value)
+                    verdicts[code] = any(map(text, map(fold, parts) if judge.folds else parts))
+                else:
+                    verdicts[code] = holds(value)
                 continue
             if folded is not None:
                 plain, value = value, folded.get(code)

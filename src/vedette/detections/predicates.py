@@ -186,6 +186,12 @@ class Predicate:
             self.text = lambda text: combine(judge(text) for judge in self._scalars)
 
     @property
+    def plainly(self) -> bool:
+        """Whether several texts satisfy the test when `text` says so of one of them."""
+        test = self.test
+        return test.op not in (Op.NULL, Op.EXISTS) and not (test.all and len(test.values) > 1)
+
+    @property
     def limited(self) -> bool:
         """Whether some of its values may be left undecided."""
         return bool(self._limited)

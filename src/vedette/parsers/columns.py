@@ -61,6 +61,11 @@ def first_byte(flags: UInt64) -> Int64:
     return (zeros >> 3).astype(np.int64)
 
 
+def first_of(words: UInt64, byte: bytes) -> Int64:
+    """Index of the first byte of each word that is this one, 8 where none is."""
+    return first_byte(_hits(words, [np.uint64(byte[0] * _EVERY)]))
+
+
 def number_of(values: UInt64) -> UInt64:
     """Eight digits 0..9, most significant in the lowest byte, as a number."""
     pairs = (values * np.uint64(10) + (values >> _8)) & np.uint64(0x00FF00FF00FF00FF)

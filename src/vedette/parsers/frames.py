@@ -221,6 +221,7 @@ def _scalars(values: Sequence[Any]) -> Iterator[Scalar]:
 
 
 _NUMBERS = {int, float, bool}
+_TEXT_OR_NONE = {str, type(None)}
 _NESTED = {list, dict, tuple}
 
 
@@ -293,6 +294,13 @@ def filled(base: Column | None, more: Column | None) -> Column | None:
 
 def recoded(column: Column, found: Sequence[Value | None]) -> Column:
     """A column whose distinct values became others; None = absent."""
+    if set(map(type, found)) <= _TEXT_OR_NONE:
+        # Nearly always: no text equals anything but itself.
+        texts = dict.fromkeys(found)
+        texts.pop(None, None)
+        places: dict[Any, int] = dict(zip(texts, range(len(texts)), strict=True))
+        renumber = np.array([places.get(value, -1) for value in found] + [-1], dtype=np.int32)
+        return Column(renumber[column.codes], list(texts))
     number: dict[object, int] = {}
     values: list[Value] = []
     meaning = [-1] * (len(found) + 1)

@@ -28,7 +28,7 @@ def decode(raw: bytes) -> str:
     except UnicodeDecodeError:
         text = ""
     else:
-        if not _RAW_CHARACTERS.search(text):
+        if text.isascii() or not _RAW_CHARACTERS.search(text):
             return text
     out, position = [], 0
     for reserved in _RAW_ENCODED.finditer(raw):
