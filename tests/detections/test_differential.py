@@ -290,6 +290,7 @@ def test_trees_of_rules_mean_what_the_reference_says(rules: list[Rule], rows: li
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @many
 @_given_conditions
 def test_conditions_mean_what_the_reference_says_at_length(
@@ -299,6 +300,7 @@ def test_conditions_mean_what_the_reference_says_at_length(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @many
 @_given_trees
 def test_trees_of_rules_mean_what_the_reference_says_at_length(
@@ -432,6 +434,7 @@ def test_many_rules_over_many_records() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(2, 42))
 def test_many_rules_over_many_records_at_length(seed: int) -> None:
     assert _crowd(seed, rules=120, rows=120) > 400
