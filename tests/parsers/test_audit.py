@@ -3,6 +3,8 @@ Counterpart: src/vedette/parsers/{audit,audit_values,syscalls}.py and text/audit
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +13,9 @@ from vedette.app.formats import audit_in
 from vedette.model.batch import Batch, Origin, RecordFormat, split_lines
 from vedette.model.events import Table, Value
 from vedette.model.reasons import DropReason
+from vedette.parsers import audit_spans
 from vedette.parsers.audit import AuditParser
+from vedette.parsers.audit_spans import together
 from vedette.text.audit_lines import arrange
 from vedette.text.escape import decode
 
@@ -192,3 +196,18 @@ def test_texts_before_they_are_decoded_are_those_after(records: list[list[str]])
         for begin, end, row in zip(texts.starts.tolist(), texts.ends.tolist(), texts.rows.tolist(), strict=True):
             told[row].add(decode(texts.block[begin:end]))
     assert told == [set(texts) - {""} for texts in table.strings(range(len(table)))]
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=1, max_size=6))
+def test_what_comes_several_times_in_a_row_is_told_once(runs: list[list[int]]) -> None:
+    rows = np.repeat(np.arange(len(runs)) * 2, [len(run) for run in runs])
+    codes = np.array([code for run in runs for code in run], dtype=np.int32)
+    once, found, shapes = together(rows, codes)
+    assert once.tolist() == [2 * at for at in range(len(runs))]
+    assert [shapes[code] for code in found.tolist()] == [tuple(run) for run in runs]
+
+
+def test_words_of_many_beginnings_are_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = first(table_of(*EXECVE), "type", "CommandLine", "success", "nametype", "exe", "none")
+    monkeypatch.setattr(audit_spans, "_BEGINNINGS", 1)
+    assert first(table_of(*EXECVE), "type", "CommandLine", "success", "nametype", "exe", "none") == expected

@@ -6,18 +6,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import pairwise
-from string import ascii_letters, ascii_lowercase, digits
 from typing import Any
 
 import numpy as np
 
-from vedette.model.batch import Batch, Bool, Int32, Int64, Trust, UInt8
+from vedette.model.batch import Batch, Bool, Int32, Int64, Trust
 from vedette.model.events import Column, Kinds, RecordKind, Table, Texts, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
 from vedette.parsers import audit_values as meaning
-from vedette.parsers.columns import Block, UInt64, distinct, first_of, keep, kept_bytes, word_of
+from vedette.parsers.audit_spans import by_beginning, hidden_texts, joined, together
+from vedette.parsers.columns import Block, keep, word_of
 from vedette.parsers.frames import encoded, filled, moments_of, recoded
 from vedette.text.addresses import canonical
 from vedette.text.escape import decode, encode
@@ -92,7 +91,7 @@ class Events:
         self._words_at = begun
         self._ends = np.minimum(ends, batch.ends[rows]) if n else ends
         self._found: dict[str, tuple[Int64, Int64, Int64]] = {}
-        self._order, self._bounds = _by_beginning(words)
+        self._ordered = by_beginning(words)
         self._columns: dict[str, Column | None] = {}
         self._peers_of: dict[str, Column | None] = {}
         places, self._type_starts, type_ends = self._spans("type")
@@ -110,7 +109,11 @@ class Events:
         known = self._found.get(key)
         if known is None:
             name = key.encode("utf-8", "replace") + b"="
-            places = self._order[slice(*self._bounds.get(int(word_of(name)), (0, 0)))]
+            if self._ordered is None:
+                places = np.flatnonzero((self._words & keep(len(name))) == word_of(name))
+            else:
+                order, bounds = self._ordered
+                places = order[slice(*bounds.get(int(word_of(name)), (0, 0)))]
             if len(name) > 8:
                 places = places[self._block.matches(self._starts[places], name)]
             begin = self._starts[places] + len(name)
@@ -358,7 +361,8 @@ class Events:
     def _written(self) -> list[Texts]:
         """The same for all events: as they stand, what is hexadecimal in them, and command lines."""
         batch = self._batch
-        found = [Texts(batch.block, batch.starts, batch.ends, np.arange(self._n, dtype=np.int64)), self._hidden()]
+        found = [Texts(batch.block, batch.starts, batch.ends, np.arange(self._n, dtype=np.int64))]
+        found.append(hidden_texts(batch, self._words_at, self._ends, self._rows))
         command = self.find("CommandLine")
         if command is not None:
             told = [line if isinstance(line, str) else None for line in command.values]
@@ -367,51 +371,6 @@ class Events:
             rows = [row for row, code in enumerate(codes) if code >= 0 and lines[code]]
             found.append(joined([lines[codes[row]] or b"" for row in rows], rows))
         return found
-
-    def _hidden(self) -> Texts:
-        """What `meaning.hidden` finds: looked for only in words with so many digits after an equals sign."""
-        block, raw = self._batch.block, np.frombuffer(self._batch.block, dtype=np.uint8)
-        signs = np.flatnonzero(raw == 0x3D)
-        signs = signs[signs + 6 < len(raw)]
-        for ahead in (6, 5, 4, 3, 2, 1):
-            signs = signs[_HEX_DIGIT[raw[signs + ahead]]]
-        words = np.searchsorted(self._words_at, signs, side="right") - 1
-        inside = self._ends[words] > signs if len(self._ends) else words >= 0
-        chosen = np.flatnonzero((np.diff(words, prepend=-2) != 0) & (words >= 0) & inside)
-        words, signs = words[chosen], signs[chosen]
-        begins, stops, rows = self._words_at[words], self._ends[words], self._rows[words]
-        # Nearly always a word is a name, the sign and digits alone; what else there may be is read by itself.
-        plain = (signs > begins) & ((stops - signs) % 2 == 1) & (begins > self._batch.starts[rows])
-        plain &= (raw[np.maximum(begins - 1, 0)] == 0x20) & (raw[np.minimum(stops, len(raw) - 1)] != 0x1D)
-        some = np.flatnonzero(plain)
-        good = _FIRST_LETTER[raw[begins[some]]] & _all_of(_NAME_LETTER, raw, begins[some], signs[some])
-        some = some[good & _all_of(_HEX_DIGIT, raw, signs[some] + 1, stops[some])]
-        plain[:] = False
-        plain[some] = True
-        halves = _HEX_VALUE[_gathered(raw, signs[some] + 1, stops[some])].reshape(-1, 2)
-        found = halves[:, 0] << 4 | halves[:, 1]
-        found[found == 0] = 0x20
-        lengths = (stops[some] - signs[some] - 1) >> 1
-        starts = np.cumsum(lengths + 1) - lengths - 1
-        out = np.full(int((lengths + 1).sum()), 0x0A, dtype=np.uint8)
-        out[np.arange(len(found)) + np.repeat(np.arange(len(some)), lengths)] = found
-        texts, owners = [], []
-        # Elsewhere in a word a text begins after a quote, and ends before one or what is a space to an expression.
-        odd = np.flatnonzero(~plain)
-        odd = odd[~_all_of(_NO_MARK, raw, begins[odd], stops[odd])]
-        for word in odd.tolist():
-            begin, end = int(begins[word]), int(stops[word])
-            first, last = int(self._batch.starts[rows[word]]), int(self._batch.ends[rows[word]])
-            for text in meaning.hidden_in(block, max(begin - 1, first), min(end + 1, last)):
-                texts.append(text)
-                owners.append(int(rows[word]))
-        rest = joined(texts, owners)
-        return Texts(
-            out.tobytes() + rest.block,
-            np.concatenate((starts, rest.starts + len(out))),
-            np.concatenate((starts + lengths, rest.ends + len(out))),
-            np.concatenate((rows[some], rest.rows)),
-        )
 
     def _original(self) -> Column:
         codes, words = self._block.encode(self._batch.starts, self._batch.ends)
@@ -482,55 +441,6 @@ class Events:
         return Kinds(codes.astype(np.int32), [_kind_of(flag) for flag in used.tolist()])
 
 
-def _letters(letters: str) -> Bool:
-    """bool[256]: which bytes are one of these."""
-    out = np.zeros(256, dtype=np.bool_)
-    out[list(letters.encode())] = True
-    return out
-
-
-_DIGITS = "0123456789ABCDEF"
-_HEX_DIGIT = _letters(_DIGITS)
-_HEX_VALUE: UInt8 = np.zeros(256, dtype=np.uint8)
-_HEX_VALUE[list(_DIGITS.encode())] = range(16)
-_FIRST_LETTER = _letters(f"{ascii_lowercase}_")
-_NAME_LETTER = _letters(f"{ascii_letters}{digits}_")
-
-
-_NO_MARK = ~_letters("'\t\v\f")
-
-
-def _gathered(raw: UInt8, starts: Int64, ends: Int64) -> UInt8:
-    """The bytes of some spans, one after the other."""
-    lengths = ends - starts
-    before = np.cumsum(lengths) - lengths
-    return raw[np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))]
-
-
-def _all_of(letters: Bool, raw: UInt8, starts: Int64, ends: Int64) -> Bool:
-    """Whether all bytes of each span, none of which is empty, are among some."""
-    if not len(starts):
-        return np.empty(0, dtype=np.bool_)
-    lengths = ends - starts
-    good: Bool = np.logical_and.reduceat(letters[_gathered(raw, starts, ends)], np.cumsum(lengths) - lengths)
-    return good
-
-
-def together(rows: Int64, codes: Int32) -> tuple[Int64, Int32, list[tuple[int, ...]]]:
-    """Rows that come several times in a row, once each, with a code for their codes in order; and what these are."""
-    firsts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1]))
-    counts = np.diff(np.append(firsts, len(rows)))
-    found, runs = distinct(codes[firsts].astype(np.uint64))
-    shapes: list[tuple[int, ...]] = [(code,) for code in runs.tolist()]
-    for place in range(1, int(counts.max(initial=1))):
-        some = np.flatnonzero(counts > place)
-        following = codes[firsts[some] + place].astype(np.uint64)
-        more, pairs = distinct(found[some].astype(np.uint64) << np.uint64(32) | following)
-        found[some] = more + np.int32(len(shapes))
-        shapes += [(*shapes[pair >> 32], pair & 0xFFFFFFFF) for pair in pairs.tolist()]
-    return rows[firsts], found, shapes
-
-
 def _one_or_several(values: Sequence[Any]) -> Value | None:
     """Several values of one field, each once; None where there is none."""
     several = tuple(value for value in dict.fromkeys(values) if value is not None)
@@ -540,22 +450,6 @@ def _one_or_several(values: Sequence[Any]) -> Value | None:
 
 def _told(made: Callable[[bytes], Mapping[str, Value | None]], name: str, word: bytes) -> Value | None:
     return made(word)[name]
-
-
-def _by_beginning(words: UInt64) -> tuple[Int64, dict[int, tuple[int, int]]]:
-    """Places in order of what stands there up to an equals sign (in eight bytes); where each of these begins, ends."""
-    codes, beginnings = distinct(words & kept_bytes(first_of(words, b"=") + 1))
-    # Sorting 16 bits is a radix sort.
-    order = np.argsort(codes.astype(np.int16) if len(beginnings) < 32_000 else codes, kind="stable")
-    bounds = np.append(0, np.cumsum(np.bincount(codes, minlength=len(beginnings)))).tolist()
-    return order, dict(zip(beginnings.tolist(), pairwise(bounds), strict=True))
-
-
-def joined(texts: Sequence[bytes], rows: Sequence[int]) -> Texts:
-    """Texts of these rows, a line end between them."""
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    starts = np.cumsum(lengths + 1) - lengths - 1
-    return Texts(b"\n".join(texts), starts, starts + lengths, np.array(rows, dtype=np.int64))
 
 
 def words_of(words: Sequence[object]) -> list[Value]:
