@@ -124,7 +124,7 @@ async def live(path: Path, data: bytes, cuts: list[int], restarts: set[int], mat
     return [finding for batch in got.batches for finding in engine.process(batch).findings]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_live_finds_what_replay_finds(
     tmp_path: Path, matcher: Matcher, seed: int, monkeypatch: pytest.MonkeyPatch
 ):
