@@ -45,6 +45,11 @@ def nmap_xml(*hosts: str, total: int | None = None, exit_: str = "success") -> s
         (nmap_xml(host("conn-refused")), "nmap h", None),
         (nmap_xml(host("arp-response"), total=256), "nmap 192.0.2.0/24", None),
         (nmap_xml(host(), total=20), "nmap 192.0.2.1-20", None),
+        (nmap_xml(host(), total=256), "nmap -T4 192.0.2.0/24", None),
+        (nmap_xml(host(), total=256), "nmap -p22,80 192.0.2.0/24", None),
+        (nmap_xml(host(), total=256), "nmap -p 22 --open 192.0.2.0/24", None),
+        (nmap_xml(host(), total=256), "nmap --top-ports 10 192.0.2.0/24", None),
+        (nmap_xml(host(), total=2), "nmap --exclude-ports 1-9 h1 h2", Reason.TARGET_DOWN),
         (nmap_xml(host("user-set", inner=port(80, "open", "syn-ack"))), "nmap -Pn h", None),
         (nmap_xml(host("user-set", inner=port(80, "closed", "reset"))), "nmap -Pn h", None),
         (nmap_xml(host("user-set", inner=extra("closed", "resets"))), "nmap -Pn h", None),
@@ -79,6 +84,13 @@ def test_nmap(xml: str, argv: str, reason: Reason | None):
         assert found.looked_at == {"tcp": {80, 443, 444, 445}, "udp": {53}}
 
 
+@pytest.mark.parametrize("argv", ["nmap -sn h", "nmap -sL h"])
+def test_nmap_that_asks_no_port_looked_at_none(argv: str):
+    named = host().replace("<hostnames>", '<hostnames><hostname name="x"/>')
+    without = nmap_xml(named).replace("<scaninfo", "<other")
+    assert proof(ran("nmap", evidence=without, argv=f"{argv} -oX {EVIDENCE}")) == Proof(looked_at={})
+
+
 def test_nmap_that_writes_xml_to_its_output():
     assert proof(ran("nmap", nmap_xml(host()), argv="nmap -oX - h")).reason is None
     assert proof(ran("nmap", nmap_xml(total=1), argv="nmap -oX - h")).reason is Reason.TARGET_DOWN
@@ -103,6 +115,26 @@ def test_curl(status: int, headers: str, reason: Reason | None, liftable: bool):
     assert (found.reason, found.liftable) == (reason, liftable)
 
 
+def test_curl_that_writes_headers_to_its_output_or_tells_of_itself():
+    busy = "HTTP/1.1 503 x\r\n\r\n"
+    assert proof(ran("curl", busy, argv="curl -sD - h")).reason is Reason.TARGET_DOWN
+    assert proof(ran("curl", busy, evidence="HTTP/1.1 200 x", argv=f"curl h --dump-header {EVIDENCE}")).reason is None
+    assert proof(ran("curl", "curl 8.14", argv="curl --version")).reason is Reason.UNPROVEN
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("curl: (7) Failed to connect to h port 9\n", Reason.TARGET_DOWN),
+        ("curl: (22) The requested URL returned error: 404\n", None),
+        ("Nmap done: 1 IP address (0 hosts up) scanned in 1 seconds\n", Reason.TARGET_DOWN),
+        ("Nmap done: 1 IP address (1 host up) scanned in 1 seconds\n", None),
+    ],
+)
+def test_a_program_we_do_not_know_may_have_run_one_that_we_do(output: str, reason: Reason | None):
+    assert proof(ran("", output)).reason is reason
+
+
 @pytest.mark.parametrize(
     ("name", "output", "reason"),
     [
@@ -113,6 +145,11 @@ def test_curl(status: int, headers: str, reason: Reason | None, liftable: bool):
             "GENERATED WORDS: 3\n(!) FATAL: Too many errors connecting to host\n    (Possible cause: COULDNT CONNECT)\n"
             "DOWNLOADED: 0 - FOUND: 0\n",
             Reason.TARGET_DOWN,
+        ),
+        (
+            "sslyze",
+            "h:443  => WARNING: Server REQUESTED optional client authentication\nSCAN RESULTS FOR h:443\n",
+            None,
         ),
         ("dirb", "(!) FATAL: Error opening wordlist file: w.txt\n", Reason.NOTHING_TESTED),
         ("dirb", "GENERATED WORDS: 30\n(!) WARNING: x\nDOWNLOADED: 7 - FOUND: 0\n", Reason.NOTHING_TESTED),
@@ -171,7 +208,11 @@ def test_a_failing_program_may_still_be_one_that_was_expected_to(name: str):
         ("sudo -n nmap h", "generic", "nmap"),
         ("python3 /opt/sslyze.py h", "sslyze", "sslyze"),
         ("python3 /opt/x.py h", "sslyze", "sslyze"),
+        ("timeout -k 5 60 nmap h", "generic", "nmap"),
+        ("env -i A=b curl h", "generic", "curl"),
+        ("sudo -u nobody nmap h", "generic", "nmap"),
         ("which nmap", "generic", ""),
+        ("sudo -n which nmap", "generic", ""),
         ("Heartbleed h", "Heartbleed", "heartbleed"),
         ("curl h", "nmap", "curl"),
         ("ls -a", "generic", ""),
@@ -189,8 +230,14 @@ def test_whose_words_they_are(argv: str, adapter: str, name: str):
         ("nmap -oA base h", "nmap -oA base h", "base.xml"),
         ("nmap -oX - h", "nmap -oX - h", "-"),
         ("curl -s h", f"curl -s h --fail-early --dump-header {EVIDENCE}", EVIDENCE),
-        ("curl -D - h", "curl -D - h --fail-early", ""),
-        ("curl --fail-early -D x h", "curl --fail-early -D x h", ""),
+        ("curl -D - h", "curl -D - h --fail-early", "-"),
+        ("curl --fail-early -D x h", "curl --fail-early -D x h", "x"),
+        ("curl -sSD - -o f h", "curl -sSD - -o f h --fail-early", "-"),
+        ("curl -sDx h", "curl -sDx h --fail-early", "x"),
+        ("curl -HD: h", f"curl -HD: h --fail-early --dump-header {EVIDENCE}", EVIDENCE),
+        ("curl -s -- h", f"curl -s --fail-early --dump-header {EVIDENCE} -- h", EVIDENCE),
+        ("nmap -F -- h", f"nmap -F -oX {EVIDENCE} -- h", EVIDENCE),
+        ("nmap --oX=foo.xml h", "nmap --oX=foo.xml h", "foo.xml"),
         ("dirb h", "dirb h", ""),
     ],
 )

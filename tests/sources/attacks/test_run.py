@@ -132,6 +132,7 @@ UP, DOWN = (f"echo '{xml}' > .vedette-evidence; echo done" for xml in (NMAP_UP, 
 BUSY = "echo 'HTTP/1.1 503 x' > .vedette-evidence; echo sorry"
 NO_22, NO_23 = (rf"the output should not match /{port}.tcp\s+open/" for port in (22, 23))
 NO_X, NOT_0 = 'the output should not contain "x"', "the exit status should not be 0"
+IS_0 = "the exit status should be 0"
 PASS, FAIL, VACUOUS, UNTOLD = Verdict.PASSED, Verdict.FAILED, Verdict.VACUOUS, Verdict.COULD_NOT_TELL
 VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
     # a program nothing is known of
@@ -147,7 +148,10 @@ VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
     ("tool", "echo a >&2", ['the stdout should not contain "b"'], VACUOUS, Reason.NO_OUTPUT),
     ("tool", "exit 0", ['the output should contain ""'], VACUOUS, Reason.NO_OUTPUT),
     ("tool", "exit 0", [NO_X, "the exit status should be 0"], PASS, Reason.AS_EXPECTED),
-    ("tool", "exit 1", ["the stderr should not contain anything"], PASS, Reason.AS_EXPECTED),
+    ("tool", "exit 0", ["the stderr should not contain anything"], PASS, Reason.AS_EXPECTED),
+    ("tool", "exit 1", ["the stderr should not contain anything"], VACUOUS, Reason.PROGRAM_FAILED),
+    ("tool", "echo a", ['the stdout from "other" should not contain "x"', IS_0], FAIL, Reason.NOT_AS_EXPECTED),
+    ("tool", "echo a", ['the stdout from "tool" should not contain "x"'], PASS, Reason.AS_EXPECTED),
     ("tool", "echo a >&2", ["the stderr should not contain anything"], FAIL, Reason.NOT_AS_EXPECTED),
     ("tool", "echo x", [], VACUOUS, Reason.NOTHING_EXPECTED),
     ("tool", "echo x", [doc("it should pass with:", "x")], PASS, Reason.AS_EXPECTED),
@@ -163,6 +167,8 @@ VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
     ("tool", "echo hello > f", ['a file "f" should contain "ell"'], PASS, Reason.AS_EXPECTED),
     ("tool", "echo hello > f", ['the file "f" should not contain "x"'], PASS, Reason.AS_EXPECTED),
     ("tool", "exit 0", ['the file "f" should not contain "x"'], FAIL, Reason.NOT_AS_EXPECTED),
+    ("tool", ": > f", ['the file "f" should not contain "x"'], VACUOUS, Reason.NO_OUTPUT),
+    ("tool", ": > f", ['the file "f" should not contain "x"', IS_0], PASS, Reason.AS_EXPECTED),
     ("tool", "exit 0", ['the file "f" should not exist'], PASS, Reason.AS_EXPECTED),
     ("tool", "exit 4", ['the file "f" should not exist'], VACUOUS, Reason.PROGRAM_FAILED),
     ("tool", "echo '<a><b/></a>' > f", [XML.format("contain")], PASS, Reason.AS_EXPECTED),
@@ -186,6 +192,7 @@ VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
     ("nmap", UP, [NO_22], PASS, Reason.AS_EXPECTED),
     ("nmap", DOWN, [NO_22], VACUOUS, Reason.TARGET_DOWN),
     ("nmap", UP, [NO_23], VACUOUS, Reason.NOT_LOOKED_AT),
+    ("nmap", UP.replace("<scaninfo", "<other"), [NO_22], VACUOUS, Reason.NOT_LOOKED_AT),
     ("nmap", UP, ["the output should not match /(23.tcp|24.tcp)/"], VACUOUS, Reason.NOT_LOOKED_AT),
     ("nmap", UP, ["the output should not match /(23.tcp|22.tcp)/"], PASS, Reason.AS_EXPECTED),
     ("nmap", UP, ["the output should not match /[^8]0.tcp/"], PASS, Reason.AS_EXPECTED),

@@ -74,21 +74,34 @@ def _failed(ran: Ran) -> Proof:
 
 _ANSWERED = frozenset({"syn-ack", "reset", "conn-refused", "udp-response", "port-unreach", "init-ack", "abort"})
 _PORT_LIST = re.compile(r"(\d+)(?:-(\d+))?")
+_NMAP_TAKING = re.compile(
+    r"-[pTSegDbm]|-i[LR]|-sI|--?o[NXGASM]"
+    r"|--(?!(?:open|reason|traceroute|privileged|unprivileged|packet-trace|badsum|system-dns|unique|adler32|iflist"
+    r"|append-output|no-stylesheet|webxml|osscan-\w+|version-(?:light|all|trace)|allports|defeat-\S+|resolve-all"
+    r"|send-(?:eth|ip)|script-trace|script-updatedb|disable-arp-ping|discovery-ignore-rst|randomize-hosts|noninteractive"
+    r"|log-errors|nsock-\S+|vv|fuzzy|release-memory|deprecated-xml-osclass)$)[^=]+"
+)
+"""Options of nmap whose value is the next word."""
+
+
+def _before_operands(argv: Sequence[str], *options: str) -> list[str]:
+    """`argv` with options at its end: before `--`, after which words are no options."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return [*argv[:end], *options, *argv[end:]]
 
 
 def _nmap_options(argv: Sequence[str]) -> tuple[list[str], str]:
     """Ask for XML too, unless it is written already; where it will be."""
     for number, word in enumerate(argv):
-        following = argv[number + 1] if number + 1 < len(argv) else ""
-        if word == "-oX":
-            return list(argv), following
-        if word == "-oA":
-            return list(argv), f"{following}.xml"
-    return [*argv, "-oX", EVIDENCE], EVIDENCE
+        asked = re.fullmatch(r"--?o([XA])(?:=(.*))?", word)
+        if asked:
+            file = asked[2] if asked[2] is not None else "".join(argv[number + 1 : number + 2])
+            return list(argv), file if asked[1] == "X" else f"{file}.xml"
+    return _before_operands(argv, "-oX", EVIDENCE), EVIDENCE
 
 
 def _nmap(ran: Ran) -> Proof:
-    raw = ran.stdout.encode() if ran.argv[-1:] != (EVIDENCE,) and not ran.evidence else ran.evidence
+    raw = ran.stdout.encode() if EVIDENCE not in ran.argv and not ran.evidence else ran.evidence
     try:
         root = parse_xml(raw)
     except ValueError:
@@ -100,7 +113,7 @@ def _nmap(ran: Ran) -> Proof:
     hosts = root.findall("host")
     if "-sL" in ran.argv:
         named = any(one.find("hostnames/hostname") is not None for one in hosts)
-        return WORKED if named else _untested("nmap -sL sends nothing to its targets, and found no name")
+        return Proof(looked_at={}) if named else _untested("nmap -sL sends nothing to its targets, and found no name")
     total = int(counts.get("total", "0"))
     if total == 0:
         return _down("nmap had no target: the name does not resolve, or every address was left out")
@@ -125,8 +138,9 @@ def _nmap(ran: Ran) -> Proof:
 def _nmap_words(argv: Sequence[str]) -> list[str]:
     """What may name targets: no option, and not what stands behind one that takes a value."""
     before = ("", *argv)
-    taking = ("-p", "-o", "--", "-T", "-S", "-e", "-g", "-D")
-    return [word for word, last in zip(argv, before, strict=False) if word[:1] != "-" and not last.startswith(taking)]
+    return [
+        word for word, last in zip(argv, before, strict=False) if word[:1] != "-" and not _NMAP_TAKING.fullmatch(last)
+    ]
 
 
 def _alive(host: object) -> bool:
@@ -164,12 +178,19 @@ _STATUS = re.compile(rb"(?m)^HTTP/[\d.]+ (\d{3})")
 _UPSTREAM_DOWN = {b"502", b"503", b"504"}
 
 
+_CURL_DUMPS = re.compile(r"-[^-AbcCdeDEFhHKmoPQrtTuUwxXyYz]*D(.*)|--dump.*")
+"""curl told where headers go; flags may stand before in one word (`-sSD -`), and a second such option would win."""
+_CURL_SHOWS_ITSELF = frozenset({"-V", "--version", "-h", "--help", "-M", "--manual"})
+
+
 def _curl_options(argv: Sequence[str]) -> tuple[list[str], str]:
     """Ask for the headers too, and end at the first address that cannot be had, so that the status tells of it."""
     more = [] if any(word == "--fail-early" for word in argv) else ["--fail-early"]
-    if any(word.startswith(("-D", "--dump-header")) for word in argv):
-        return [*argv, *more], ""
-    return [*argv, *more, "--dump-header", EVIDENCE], EVIDENCE
+    for number, word in enumerate(argv[1:], 1):
+        dumps = _CURL_DUMPS.fullmatch(word)
+        if dumps:
+            return _before_operands(argv, *more), dumps[1] or "".join(argv[number + 1 : number + 2])
+    return _before_operands(argv, *more, "--dump-header", EVIDENCE), EVIDENCE
 
 
 def _curl(ran: Ran) -> Proof:
@@ -177,7 +198,10 @@ def _curl(ran: Ran) -> Proof:
         return _down(f"curl did not reach the target: {_CURL_UNREACHED[ran.status]} (exit status {ran.status})")
     if ran.status != 0:
         return _failed(ran)
-    statuses = _STATUS.findall(ran.evidence)
+    if not _CURL_SHOWS_ITSELF.isdisjoint(ran.argv):
+        return Proof(Reason.UNPROVEN, "curl was asked about itself")
+    # Told to write headers to its output it writes them there alone.
+    statuses = _STATUS.findall(ran.evidence or (b"" if EVIDENCE in ran.argv else ran.stdout.encode()))
     if statuses and statuses[-1] in _UPSTREAM_DOWN:
         code = statuses[-1].decode()
         return Proof(Reason.TARGET_DOWN, f"what stands in front answered {code}: the service is down", liftable=True)
@@ -204,7 +228,10 @@ def _dirb(ran: Ran) -> Proof:
 
 def _sslyze(ran: Ran) -> Proof:
     reached = re.search(r"SCAN RESULTS FOR ", ran.output, re.IGNORECASE)
-    refused = re.search(r"ERROR: (Could not.*|Connection.*|.*resolve.*)|=> (?:WARNING|ERROR): (.*)", ran.output)
+    # That a server asks for a certificate of ours is a server that was reached.
+    refused = re.search(
+        r"ERROR: (Could not.*|Connection.*|.*resolve.*)|=> (?:WARNING|ERROR): (?!.*client auth)(.*)", ran.output
+    )
     if refused is not None:
         return _down(f"sslyze did not reach the target: {(refused[1] or refused[2]).strip()}")
     if reached is None:
@@ -256,7 +283,17 @@ def _zap(ran: Ran) -> Proof:
     return Proof(Reason.UNPROVEN, "zap does not say what it looked at")
 
 
+_SAID_DOWN = re.compile(
+    r"^curl: \((?:5|6|7|28|97)\) .*|^Note: Host seems down.*|Nmap done: \d+ IP address(?:es)? \(0 hosts up\)",
+    re.MULTILINE,
+)
+"""What nmap and curl say of a target that is gone, whoever started them: `sh -c`, a container, a script."""
+
+
 def _any_program(ran: Ran) -> Proof:
+    down = _SAID_DOWN.search(ran.output)
+    if down is not None:
+        return _down(f"the target was not reached: {down[0].strip()}")
     return WORKED if ran.status == 0 else _failed(ran)
 
 
@@ -276,17 +313,25 @@ _OPTIONS: Mapping[str, Callable[[Sequence[str]], tuple[list[str], str]]] = {
     "nmap": _nmap_options,
     "curl": _curl_options,
 }
-_BEFORE = re.compile(r"(?:sudo|nice|ionice|python[\d.]*|ruby)$")
+_BEFORE = re.compile(
+    r"(?:sudo|nice|ionice|timeout|time|env|nohup|setsid|stdbuf|unbuffer|proxychains4?|python[\d.]*|ruby)$"
+)
+"""Programs that run the one their words name."""
+_BEFORE_TAKING = frozenset({"-u", "-g", "-k", "-s"})
+_BEFORE_WORD = re.compile(r"[\d.]+[smhd]?|\w+=.*", re.DOTALL)
 
 
 def known_as(argv: Sequence[str], adapter: str) -> str:
     """Whose evidence is asked for: that of the program itself where we know it, else of the adapter it was run by."""
+    last = ""
     for word in argv:
         name = PurePath(word).name.lower().removesuffix(".py").removesuffix(".rb")
         if name in _JUDGES:
             return name
-        if not _BEFORE.match(name) and word[:1] != "-":
+        theirs = word[:1] == "-" or (word is not argv[0] and (last in _BEFORE_TAKING or _BEFORE_WORD.fullmatch(word)))
+        if not _BEFORE.match(name) and not theirs:
             break
+        last = word
     return adapter.lower() if adapter.lower() in _JUDGES else ""
 
 

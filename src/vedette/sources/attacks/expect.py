@@ -58,7 +58,7 @@ class Seen:
 
     def text(self, stream: Stream, of: str | None = None) -> str:
         """What was written so far, or by the command `of` alone."""
-        chosen = [one for one in self.runs if of is None or of in (one.template.strip(), one.command)]
+        chosen = self.runs if of is None else self.of(of)
         parts = []
         if stream in (Stream.OUTPUT, Stream.STDOUT):
             parts += [one.stdout for one in chosen]
@@ -66,6 +66,10 @@ class Seen:
             parts += [one.stderr for one in chosen]
         text = "".join(parts)
         return text if self.ansi else _ANSI.sub("", text)
+
+    def of(self, command: str) -> list[Ran]:
+        """The runs of a command, as it was written or with its values filled in."""
+        return [one for one in self.runs if command in (one.template.strip(), one.command)]
 
     @property
     def cut(self) -> bool:
@@ -93,6 +97,8 @@ def holds(expectation: Expectation, seen: Seen) -> tuple[Held, str]:
     """Whether it holds, and in words why not."""
     match expectation:
         case Output():
+            if expectation.of is not None and not seen.of(expectation.of):
+                return Held.NO, "no such command was run"
             text = seen.text(expectation.stream, expectation.of)
             held = _compare(expectation.how, expectation.wanted, text, seen.cut)
             if held in (Held.YES, Held.NO) and expectation.negative:
@@ -241,6 +247,8 @@ def is_negative(expectation: Expectation) -> bool:
 
 def observed_nothing(expectation: Expectation, seen: Seen) -> bool:
     """Whether a negative expectation holds because there is nothing at all to look at."""
+    if isinstance(expectation, FileText) and expectation.negative:
+        return not _read(seen, expectation.path)[1].strip()
     return (
         isinstance(expectation, Output)
         and is_negative(expectation)
@@ -274,8 +282,11 @@ _PORT = re.compile(
 
 
 def never_looked_at(expectation: Expectation, looked_at: Mapping[str, frozenset[int]] | None) -> list[str]:
-    """The ports that must not be seen and were not among those asked; empty also where some of them were."""
-    if not looked_at or not is_negative(expectation):
+    """The ports that must not be seen and were not among those asked; empty also where some of them were.
+
+    looked_at: of each protocol; None where nothing is known of it.
+    """
+    if looked_at is None or not is_negative(expectation):
         return []
     texts: Sequence[str] = ()
     if isinstance(expectation, Output):

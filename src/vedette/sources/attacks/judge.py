@@ -60,17 +60,18 @@ def _lifted(index: int, met: Sequence[Met]) -> bool:
     """Whether something must be seen, or the end of the program is spelt out, for the program at `index`."""
     until = min((one.after for one in met if one.after > index), default=index)
     own = [one for one in met if one.after == index] or [one for one in met if one.after == until]
-    return any(not is_negative(one.expectation) for one in own)
+    return any(not is_negative(one.expectation) and not _wants_silence(one.expectation) for one in own)
+
+
+def _wants_silence(expectation: Expectation) -> bool:
+    return isinstance(expectation, Output) and expectation.how is How.EMPTY
 
 
 def _says_how_it_ends(held: Met, met: Sequence[Met]) -> bool:
     """Whether the same program's end, or its having written nothing, is an expectation of its own."""
     return any(
         one.after == held.after
-        and (
-            isinstance(one.expectation, ExitStatus | Ends | Cookies)
-            or (isinstance(one.expectation, Output) and one.expectation.how is How.EMPTY)
-        )
+        and (isinstance(one.expectation, ExitStatus | Ends | Cookies) or _wants_silence(one.expectation))
         and not is_negative(one.expectation)
         for one in met
     )
@@ -80,12 +81,12 @@ def _looked_at(proofs: Sequence[Proof], met: Sequence[Met]) -> tuple[Vacuous | N
     notes: list[str] = []
     empty: list[Met] = []
     for held in met:
-        known = [one.looked_at for one in proofs[: held.after + 1] if one.looked_at]
+        known = [one.looked_at for one in proofs[: held.after + 1] if one.looked_at is not None]
         together = {
             protocol: frozenset[int]().union(*(one.get(protocol, frozenset()) for one in known))
             for protocol in {name for one in known for name in one}
         }
-        missing = never_looked_at(held.expectation, together)
+        missing = never_looked_at(held.expectation, together if known else None)
         if missing:
             notes.append(f"{held.step.at.line}: {', '.join(missing)} was not looked at")
             empty.append(held)

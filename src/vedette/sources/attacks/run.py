@@ -163,6 +163,7 @@ class _Running:
         if program is None:
             raise _untold(Reason.NOT_INSTALLED, f"{self.masked(argv[0])} is not installed")
         name = known_as(argv, launch.adapter)
+        command = " ".join(argv)
         argv, extra = with_evidence(argv, name)
         seconds = max(self.timeout, launch.seconds or 0.0)
         before = signature(self.seen.folder / extra) if extra else None
@@ -182,7 +183,7 @@ class _Running:
         ran = Ran(
             name,
             launch.command,
-            " ".join(argv),
+            command,
             tuple(argv),
             ended.returncode,
             ended.stdout.decode("utf-8", "replace"),
