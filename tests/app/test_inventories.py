@@ -49,6 +49,8 @@ class Server:
         self.ports = [443]
         self.claims: list[int] = []
         self.problems: tuple[InventoryProblem, ...] = ()
+        self.in_part: tuple[str, ...] = ()
+        self.nodes_unread = False
         self.down = False
         self.asked = 0
 
@@ -58,7 +60,18 @@ class Server:
             raise InventoryError(InventoryReason.UNREACHABLE, "no answer", location=Location(words.url))
         web = HostExpectation("web1", ("192.0.2.10",), openings=tuple(map(opening, self.ports)))
         claim = replace(web, openings=tuple(map(opening, self.claims)))
-        return Expectations(name, (web,), claims=(claim,), read_at=clock.now(), problems=self.problems)
+        problems = self.problems
+        if not problems and (self.in_part or self.nodes_unread):
+            problems = (InventoryProblem(InventoryReason.WRONG_WORDS, "a node cannot be read"),)
+        return Expectations(
+            name,
+            (web,),
+            claims=() if self.nodes_unread else (claim,),
+            read_at=clock.now(),
+            problems=problems,
+            claims_complete=not self.in_part and not self.nodes_unread,
+            claims_in_part=self.in_part,
+        )
 
 
 def opening(port: int) -> Opening:
@@ -297,3 +310,58 @@ def test_what_is_wrong_with_the_file_itself_is_an_error(tmp_path: Path):
     file.write_text(FILE.replace("own_networks", "own_netwroks"))
     with pytest.raises(ConfigError, match=r"ports.yml:\d+:\d+"):
         gather(file, FakeClock(), tmp_path / "keep")
+
+
+def test_a_widening_is_not_over_because_its_node_cannot_be_read(file: Path, server: Server, tmp_path: Path):
+    keep = tmp_path / "keep"
+    server.claims = [22]
+    told = kinds_of(gather(file, FakeClock(), keep))
+    assert told == [("policy-widened", "web1", 22)]
+    # The node writes nonsense, the server shows it to nobody, then the server is down.
+    server.claims, server.in_part = [], ("web1",)
+    assert kinds_of(gather(file, FakeClock(), keep)) == [("could-not-tell", "policy", 0), *told]
+    server.in_part, server.nodes_unread = (), True
+    assert kinds_of(gather(file, FakeClock(), keep)) == [("could-not-tell", "policy", 0), *told]
+    server.down = True
+    assert told[0] in kinds_of(gather(file, FakeClock(), keep))
+    # Read whole again, and taken back: that ends it.
+    server.down = server.nodes_unread = False
+    assert kinds_of(gather(file, FakeClock(), keep)) == []
+
+
+def test_what_another_node_takes_back_is_over_though_one_cannot_be_read(file: Path, server: Server, tmp_path: Path):
+    keep = tmp_path / "keep"
+    server.claims = [22]
+    gather(file, FakeClock(), keep)
+    server.claims, server.in_part = [], ("web2",)
+    assert kinds_of(gather(file, FakeClock(), keep)) == [("could-not-tell", "policy", 0)]
+
+
+def test_nodes_that_cannot_be_read_are_no_pass(file: Path, server: Server):
+    server.nodes_unread = True
+    server.problems = (InventoryProblem(InventoryReason.FORBIDDEN, "nodes cannot be read"),)
+    gathered = gather(file, FakeClock())
+    assert kinds_of(gathered) == [("could-not-tell", "policy", 0)]
+    assert exit_code(gathered.drifts) == 2
+
+
+def test_a_firewall_that_cannot_be_read_opens_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, keep = tmp_path / "ports.yml", tmp_path / "keep"
+    file.write_text(
+        "version: 1\nown_networks: [192.0.2.0/24]\nhosts: {db1: {addresses: [192.0.2.20]}}\n"
+        "inventories: [{name: fw, firewall: {host: db1, live: true, format: iptables}}]\n"
+    )
+    raw = b"*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n"
+    monkeypatch.setattr("vedette.inventory.firewall._run", lambda _: raw)
+    told = kinds_of(gather(file, FakeClock(), keep))
+    assert told == [("inventories-disagree", "db1", 22)]
+
+    def broken(program: object) -> bytes:
+        raise ConfigError("iptables-save: exit 1")
+
+    monkeypatch.setattr("vedette.inventory.firewall._run", broken)
+    gathered = gather(file, FakeClock(), keep)
+    assert kinds_of(gathered) == told
+    assert "iptables-save: exit 1" in gathered.inventories[0].stale
+    gathered = gather(file, FakeClock())
+    assert (kinds_of(gathered), exit_code(gathered.drifts)) == ([("could-not-tell", "policy", 0)], 2)

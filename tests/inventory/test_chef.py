@@ -343,6 +343,30 @@ def test_policy_stands_where_nodes_cannot_be_read(chef: ChefServer, status: int,
     assert ([one.reason for one in found.problems], found.claims, found.claims_complete) == ([reason], (), False)
 
 
+@pytest.mark.parametrize("node_writable", ["hints", "accept"])
+def test_a_node_that_lets_nobody_read_it_costs_no_other_its_word(chef: ChefServer, node_writable: str):
+    for name in ("aaa", "web1"):
+        chef.set_node(name, normal={"vedette": {"open_ports": [8080]}})
+    chef.fail_with(403, "/nodes/aaa")
+    found = read(chef, nodes="each", node_writable=node_writable, hosts={"web1": {"addresses": ["192.0.2.1"]}})
+    (web,) = [one for one in (*found.claims, *found.hosts) if one.name == "web1" and one.openings]
+    assert opened(web) == {"8080/tcp": ("world",)}
+    assert not found.claims_complete
+    (problem,) = found.problems
+    assert "aaa" in problem.message
+
+
+@pytest.mark.parametrize(("page", "hidden"), [(1000, "n2"), (2, "n1"), (2, "n4"), (1, "n0")])
+def test_a_node_that_is_counted_and_not_shown_is_missed(chef: ChefServer, page: int, hidden: str):
+    for at in range(5):
+        chef.set_node(f"n{at}", normal={"vedette": {"open_ports": [8080]}})
+    assert read(chef, hosts={"n1": {}}, limits={"page": page}).claims_complete
+    chef.hidden.add(hidden)
+    found = read(chef, hosts={"n1": {}}, limits={"page": page})
+    assert not found.claims_complete
+    assert [one.reason for one in found.problems] == [InventoryReason.WRONG_SHAPE]
+
+
 def test_nodes_come_in_pages_and_one_that_is_too_large_is_left_out(chef: ChefServer):
     for at in range(25):
         chef.set_node(f"n{at:02}", normal={"vedette": {"open_ports": [8000 + at]}})

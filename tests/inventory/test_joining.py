@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -325,6 +326,13 @@ def test_a_firewall_of_which_not_all_could_be_read_shuts_nothing():
     whole = said("fw", claims=(host("web1"),))
     assert kinds(join(base, [whole], NOW).drifts) == [("inventories-disagree", "web1", 443)]
     assert join(base, [replace(whole, claims_complete=False)], NOW).drifts == ()
+
+
+@pytest.mark.parametrize(("addresses", "told"), [((), 0), (("192.0.2.1",), 1), (("192.0.2.1", "2001:db8:1::1"), 0)])
+def test_a_ruleset_of_one_version_of_ip_shuts_nothing_where_a_host_has_the_other(addresses: tuple[str, ...], told: int):
+    base = policy(replace(host("web1", opening("443", must_answer=True)), addresses=addresses, names=("web1",)))
+    four = replace(said("fw", claims=(host("web1"),)), claims_versions=(4,))
+    assert len(join(base, [four], NOW).drifts) == told
 
 
 def test_an_opening_that_has_ended_allows_a_firewall_nothing():

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from vedette.inventory.admission import read_drift, told_once
+from vedette.inventory.claims import with_last
 from vedette.inventory.joining import POLICY, join, widened
 from vedette.inventory.kinds import KINDS
 from vedette.inventory.yaml import Inventory, read_policy_file
@@ -115,6 +116,7 @@ def _read(one: Inventory, folder: Path, clock: Clock, keeper: _Keeper | None) ->
         why = str(error)
     else:
         if keeper is not None:
+            found = _with_last(keeper.inventory(one), found)
             keeper.inventory(one).write(found)
         return found, ""
     if keeper is None:
@@ -124,6 +126,17 @@ def _read(one: Inventory, folder: Path, clock: Clock, keeper: _Keeper | None) ->
     except _DamagedError as error:
         return None, f"{why}; what it said before: {error}"
     return (replace(last, stale=why), why) if last is not None else (None, why)
+
+
+def _with_last(kept: _Kept[Expectations], found: Expectations) -> Expectations:
+    """With the claims that were read last in place of those that could not be read now."""
+    if found.claims_complete:
+        return found
+    try:
+        last = kept.read()
+    except _DamagedError:
+        return found
+    return found if last is None else with_last(found, last)
 
 
 def _widened(keeper: _Keeper, policy: PortPolicy, now: int) -> Iterator[Drift]:
@@ -156,6 +169,11 @@ def _left_out(one: Inventory, found: Expectations, now: int) -> Iterator[Drift]:
         f"{'; and more' if len(found.problems) > _SHOWN else ''}"
     )
     kind = DriftKind.INVENTORIES_DISAGREE
+    if KINDS[one.kind].of_nodes and not found.claims_complete:
+        # Whether a node allows itself more than policy is then not known, and what is not known is no pass.
+        kind = DriftKind.COULD_NOT_TELL
+        yield read_drift(kind, DRIFT_LEVELS[kind], POLICY, advice, now, address=one.name)
+        return
     yield read_drift(kind, Level.INFORMATIONAL, POLICY, advice, now, address=one.name)
 
 

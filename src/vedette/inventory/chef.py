@@ -112,6 +112,7 @@ class _Reading:
         self.problems: dict[tuple[InventoryReason, str], InventoryProblem] = {}
         self.problems_more = 0
         self.unheard = False
+        self.in_part: dict[str, None] = {}
 
     async def expectations(self, read_at: int) -> Expectations:
         ends = asyncio.get_running_loop().time() + self.words.longest_seconds
@@ -140,6 +141,7 @@ class _Reading:
             read_at=read_at,
             problems=tuple(problems),
             claims_complete=not self.unheard,
+            claims_in_part=tuple(self.in_part),
         )
 
     # ------------------------------------------------------------------------------ those who may say
@@ -283,6 +285,7 @@ class _Reading:
         """One node's own word: what its run list and what its attributes come to."""
         origin = Location(f"{self.name}:node[{node.name}]")
         if node.odd:
+            self.in_part[node.name] = None
             self.not_heard(InventoryReason.WRONG_SHAPE, f"node {node.name}: {node.odd}", origin)
         roles: tuple[str, ...] = ()
         parts: list[Said] = []
@@ -323,6 +326,7 @@ class _Reading:
         """Take note of what is wrong with one node's word; what is wrong with the server is raised again."""
         if error.reason not in _OF_ONE_HOST:
             raise error
+        self.in_part[node.name] = None
         self.not_heard(error.reason, f"node {node.name}: {error.message}", error.location)
 
     def not_heard(self, reason: InventoryReason, message: str, location: Location | None = None) -> None:

@@ -24,6 +24,12 @@ _OF_NODE = {
     "override": Precedence.NODE_OVERRIDE,
     "automatic": Precedence.AUTOMATIC,
 }
+_ITS_OWN_FAULT = {
+    InventoryReason.TOO_LARGE,
+    InventoryReason.WRONG_SHAPE,
+    InventoryReason.NOT_JSON,
+    InventoryReason.FORBIDDEN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,10 @@ async def every_node(words: ChefWords, name: str, client: ChefClient) -> AsyncIt
         try:
             said = await client.mapping(f"/nodes/{node}")
         except InventoryError as error:
-            # Deleted meanwhile, or so large that it is its own fault.
+            # Deleted meanwhile, or kept from us by itself: so large, or closed to us by a node that owns its object.
             if error.reason is InventoryReason.NOT_FOUND:
                 continue
-            if error.reason not in (InventoryReason.TOO_LARGE, InventoryReason.WRONG_SHAPE, InventoryReason.NOT_JSON):
+            if error.reason not in _ITS_OWN_FAULT:
                 raise
             yield Node(node, odd=error.message)
             continue

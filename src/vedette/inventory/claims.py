@@ -134,6 +134,9 @@ class _Comparing:
         if not needed:
             return
         whole = self.said.claims_complete and not self.of_nodes
+        # By an address of a version of IP that a firewall's claims do not speak of, it may be open.
+        versions = {ip_address(address).version for address in host.addresses} or {4, 6}
+        whole = whole and versions <= set(self.said.claims_versions)
         here = self._reaching(host)
         # Of gateways what is known of their addresses; where nothing is, there is nothing to compare.
         gateways = (_KNOWN_GATEWAYS,) if here[GATEWAYS].prefixes else ()
@@ -189,3 +192,32 @@ class _Comparing:
 
 def _address(host: HostExpectation) -> str:
     return host.addresses[0] if host.addresses else ""
+
+
+def with_last(said: Expectations, last: Expectations) -> Expectations:
+    """`said`, with those of the claims that were known last which this time could not be read.
+
+    Where claims are complete that is `said`. A host of which nothing was heard claims what it did, one that was heard
+    in part that too: whoever claimed too much must not end that by making himself unreadable.
+    """
+    if said.claims_complete:
+        return said
+    before = {one.name: one for one in last.claims}
+    claims = [
+        _united(one, before[one.name]) if one.name in said.claims_in_part and one.name in before else one
+        for one in said.claims
+    ]
+    heard = {one.name for one in said.claims}
+    claims += [one for one in last.claims if one.name not in heard]
+    named = {one.name for one in said.networks}
+    networks = (*said.networks, *(one for one in last.networks if one.name not in named))
+    return replace(said, claims=tuple(claims), networks=networks)
+
+
+def _united(now: HostExpectation, before: HostExpectation) -> HostExpectation:
+    return replace(
+        now,
+        roles=tuple(dict.fromkeys((*now.roles, *before.roles))),
+        openings=tuple(dict.fromkeys((*now.openings, *before.openings))),
+        gateway=now.gateway or before.gateway,
+    )

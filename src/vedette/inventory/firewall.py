@@ -82,7 +82,7 @@ def read_firewall(words: FirewallWords, name: str, clock: Clock) -> Expectations
     """What the firewall of a host lets through, as claims of the inventory called `name`.
 
     ConfigError where the file cannot be read or is something else. Ports of which the ruleset does not say for sure
-    are left out and among the problems, as is a program that failed; then the claims are not complete.
+    are left out and among the problems; then the claims are not complete. ConfigError where a program failed.
     """
     if words.live:
         place = Place.of(bound_sockets.addresses(), bound_sockets.routes())
@@ -90,6 +90,9 @@ def read_firewall(words: FirewallWords, name: str, clock: Clock) -> Expectations
     else:
         parse = parse_nftables if words.format == "nftables" else parse_iptables
         ruleset = parse(_read(Path(words.file)), words.file)
+    if ruleset.unread:
+        # Nothing is sure then, and what it let through when it was last read is more than nothing.
+        raise ConfigError("; ".join(ruleset.unread), location=Location(ruleset.origin))
     place = ruleset.place
     if words.interfaces or words.addresses:
         place = replace(
@@ -111,6 +114,7 @@ def read_firewall(words: FirewallWords, name: str, clock: Clock) -> Expectations
         read_at=clock.now(),
         problems=tuple(problems),
         claims_complete=not problems,
+        claims_versions=tuple(sorted(ruleset.versions)),
     )
 
 

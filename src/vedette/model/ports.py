@@ -297,7 +297,8 @@ class Expectations:
     what hosts say of themselves (a node's own attributes) or what a firewall lets through: compared with policy,
     never a part of it. read_at: microseconds UTC when it was read at its source; stale: why this is the last that
     was known and not what holds now, empty = it is fresh. problems: what was left out of it, and why.
-    claims_complete: whether every claim could be read; where not, one that is missing says nothing.
+    claims_complete: whether every claim could be read; where not, one that is missing says nothing, nor does what is
+    missing in those of hosts in `claims_in_part`. claims_versions: the versions of IP that claims speak of.
     """
 
     inventory: str
@@ -308,6 +309,8 @@ class Expectations:
     stale: str = ""
     problems: tuple[InventoryProblem, ...] = ()
     claims_complete: bool = True
+    claims_in_part: tuple[str, ...] = ()
+    claims_versions: tuple[int, ...] = (4, 6)
 
 
 def _within(prefix: Network, around: Network) -> bool:

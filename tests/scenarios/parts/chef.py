@@ -67,6 +67,7 @@ class ChefServer:
     is removed from the mappings `roles`, `nodes` and so on. It can be told to do badly, at one path and below
     (`"/search"`) or everywhere, until `recover()`: `fail_with(403)`, `answer(b"<html>")`, `slow()` and `drip()` (no
     end of it), `cut()` (in the midst). ahead: seconds that its clock is. requests: what was asked, and how answered.
+    hidden: nodes that a search may not show.
     inside: `Namespace.inside`, for an address in a network namespace. bits: of the key; short ones are quicker to read.
     """
 
@@ -90,6 +91,7 @@ class ChefServer:
         self.roles: dict[str, dict[str, Any]] = {}
         self.environments: dict[str, dict[str, Any]] = {"_default": environment("_default")}
         self.nodes: dict[str, dict[str, Any]] = {}
+        self.hidden: set[str] = set()
         self.bags: dict[str, dict[str, dict[str, Any]]] = {}
         self.groups: dict[str, dict[str, dict[str, Any]]] = {}
         self._context = context
@@ -283,7 +285,8 @@ class ChefServer:
         start, rows = int(query.get("start", ["0"])[0]), int(query.get("rows", ["1000"])[0])
         field, _, value = query.get("q", ["*:*"])[0].partition(":")
         found = [one for name, one in sorted(self.nodes.items()) if _found(one, field, value)]
-        page: list[Any] = found[start : start + rows]
+        # The index counts what the rights to a node keep back (strict_search_result_acls).
+        page: list[Any] = [one for one in found[start : start + rows] if one["name"] not in self.hidden]
         if method == "POST":
             page = [
                 {
