@@ -9,14 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-import orjson
-
-from vedette.model.batch import Batch, Origin, RecordFormat, Trust
 from vedette.model.clock import Clock
 from vedette.model.protocols import Counter, Emit
 from vedette.sources.attacks.outcomes import AttackOutcome, Verdict, outcome_record
 from vedette.sources.settings import AttacksSettings, seconds
+from vedette.sources.told import Teller
 
 NAME = "attacks"
 Scenario = tuple[str, str, str]
@@ -47,14 +44,13 @@ class AttacksSource:
         self.begun = asyncio.Event()
         self._settings = settings
         self._attack = attack
-        self._origin = Origin(host_id, NAME)
+        self._teller = Teller(host_id, NAME)
         self._clock = clock
         self._counter = counter
         # All the cursor says is how many records there were: a record id never comes twice.
         self._position = int(cursor or 0)
         self._begin = begin
         self._chance = chance or random.SystemRandom()
-        self._number = 0
         self._stop = threading.Event()
 
     async def run(self, emit: Emit) -> None:
@@ -74,29 +70,12 @@ class AttacksSource:
                     for one in outcomes:
                         self._counter.add("attacks_run", one.verdict)
                     if outcomes:
-                        await emit(self._batch(outcomes))
+                        first, self._position = self._position, self._position + len(outcomes)
+                        records = [outcome_record(one) for one in outcomes]
+                        await emit(self._teller.batch(records, first, str(self._position), self._clock.now()))
                     await asyncio.sleep(seconds(self._settings.every) * self._chance.uniform(0.9, 1.1))
             finally:
                 self._stop.set()
-
-    def _batch(self, outcomes: Sequence[AttackOutcome]) -> Batch:
-        lines = [orjson.dumps(outcome_record(one)) for one in outcomes]
-        lengths = np.array([len(line) for line in lines], dtype=np.int64)
-        starts = np.cumsum(lengths + 1) - lengths - 1
-        first, self._position = self._position, self._position + len(lines)
-        number, self._number = self._number, self._number + 1
-        return Batch(
-            origin=self._origin,
-            number=number,
-            block=b"".join(line + b"\n" for line in lines),
-            starts=starts,
-            ends=starts + lengths,
-            positions=np.arange(first, self._position, dtype=np.int64),
-            read_at=self._clock.now(),
-            format=RecordFormat.JSON,
-            trust=Trust.ATTESTED,
-            cursor=str(self._position),
-        )
 
 
 def _key(outcome: AttackOutcome) -> Scenario:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from vedette.model.ports import Drift, Listener, Observation, PortState
 from vedette.text.addresses import canonical
 from vedette.text.times import rfc3339
@@ -17,11 +15,6 @@ DRIFTED, ENDED, OPENED, SHUT = "port-drifted", "port-drift-ended", "port-opened"
 Record = dict[str, Any]
 Key = tuple[str, str, str, int, str, str]
 """As `Drift.key`: kind, host, address, port, protocol, vantage."""
-
-
-def encode(record: Record) -> bytes:
-    """The bytes of a record; its members keep their order, so that `message` stands first."""
-    return orjson.dumps(record)
 
 
 def drift_record(drift: Drift, now: int, since: int = 0) -> Record:

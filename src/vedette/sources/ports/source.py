@@ -8,16 +8,14 @@ import random
 import threading
 from collections.abc import Callable
 
-import numpy as np
 import structlog
 
-from vedette.model.batch import Batch, Origin, RecordFormat, Trust
 from vedette.model.clock import Clock
 from vedette.model.ports import PortPolicy
 from vedette.model.protocols import Counter, Emit
-from vedette.sources.ports.records import Record, encode
 from vedette.sources.ports.watch import Asked, Looked, Watch
 from vedette.sources.settings import PortsSettings, seconds
+from vedette.sources.told import Teller
 from vedette.text.times import parse_duration
 
 log = structlog.get_logger()
@@ -53,13 +51,12 @@ class PortsSource:
         self.begun = asyncio.Event()
         self._settings = settings
         self._look = look
-        self._origin = Origin(host_id, NAME)
+        self._teller = Teller(host_id, NAME)
         self._clock = clock
         self._counter = counter
         self._watch = Watch.restored(cursor, parse_duration(settings.could_not_tell_limit))
         self._said = self._watch.cursor()
         self._chance = chance or random.SystemRandom()
-        self._number = 0
         self._policy = policy
         self._stop = threading.Event()
         self._judging = asyncio.Lock()
@@ -116,29 +113,11 @@ class PortsSource:
             cursor = self._watch.cursor()
             while len(records) > _TOGETHER:
                 # Without a cursor: until all of it is committed, all of it is told again.
-                await emit(self._batch(records[:_TOGETHER], first, "", now))
+                await emit(self._teller.batch(records[:_TOGETHER], first, "", now))
                 records, first = records[_TOGETHER:], first + _TOGETHER
             if records or cursor != self._said:
                 self._said = cursor
-                await emit(self._batch(records, first, cursor, now))
-
-    def _batch(self, records: list[Record], first: int, cursor: str, now: int) -> Batch:
-        lines = [encode(one) for one in records]
-        lengths = np.array([len(line) for line in lines], dtype=np.int64)
-        starts = np.cumsum(lengths + 1) - lengths - 1
-        number, self._number = self._number, self._number + 1
-        return Batch(
-            origin=self._origin,
-            number=number,
-            block=b"".join(line + b"\n" for line in lines),
-            starts=starts,
-            ends=starts + lengths,
-            positions=np.arange(first, first + len(lines), dtype=np.int64),
-            read_at=now,
-            format=RecordFormat.JSON,
-            trust=Trust.ATTESTED,
-            cursor=cursor,
-        )
+                await emit(self._teller.batch(records, first, cursor, now))
 
     def _varied(self, period: float) -> float:
         return period * self._chance.uniform(0.9, 1.1)
