@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,6 @@ from vedette.model.ports import (
     TargetCondition,
 )
 from vedette.sources.ports.judge import judge
-from vedette.sources.ports.records import encode
 from vedette.sources.ports.watch import Looked, Watch
 from vedette.text.times import parse_rfc3339
 
@@ -354,7 +354,7 @@ def test_a_cursor_of_a_newer_version_is_refused_and_so_is_rubbish() -> None:
 
 def test_a_record_begins_with_its_message_and_leaves_out_what_is_not_known() -> None:
     [drifted] = Watch().take(looked(*USUAL, 22), looked(*USUAL, 22), NOW)
-    raw = encode(drifted)
+    raw = orjson.dumps(drifted)
     assert raw.startswith(b'{"message":"web 192.0.2.1 22/tcp from local: open-not-allowed: close 22/tcp')
     assert drifted["vedette"]["ports"]["level"] == "high"
     assert "owner" not in drifted["vedette"]["ports"]
