@@ -306,6 +306,25 @@ def test_targets_outside_one_s_own_are_left_alone(programs: Programs, tmp_path: 
     assert (tmp_path / "was-run").exists()
 
 
+def test_a_proxy_is_a_host_too(programs: Programs, tmp_path: Path):
+    programs.add("curl", f"touch {tmp_path}/was-run")
+    step = "Given I set the environment variables to:\n| variable | value |\n| {} | {} |"
+    for name, value in (("http_proxy", "203.0.113.9:3128"), ("ALL_PROXY", "http://203.0.113.9")):
+        found = attack(programs, step.format(name, value), launch("curl http://192.0.2.9/"), own=["192.0.2.0/24"])
+        assert found.reason is Reason.OUTSIDE_OWN_NETWORKS, name
+    assert not (tmp_path / "was-run").exists()
+    attack(programs, step.format("no_proxy", "203.0.113.9"), launch("curl http://192.0.2.9/"), own=["192.0.2.0/24"])
+    assert (tmp_path / "was-run").exists()
+
+
+def test_a_command_is_found_by_its_values_too(programs: Programs):
+    programs.add("nmap", UP)
+    steps = [profile(host="web1"), launch("nmap <host>", "nmap")]
+    for command in ("nmap <host>", "nmap web1"):
+        found = attack(programs, *steps, f'Then the stdout from "{command}" should contain "done"')
+        assert found.verdict is Verdict.PASSED, found.detail
+
+
 # ------------------------------------------------------------------------------------------- surroundings
 
 

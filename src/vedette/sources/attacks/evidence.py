@@ -74,7 +74,7 @@ def _failed(ran: Ran) -> Proof:
 
 _ANSWERED = frozenset({"syn-ack", "reset", "conn-refused", "udp-response", "port-unreach", "init-ack", "abort"})
 _PORT_LIST = re.compile(r"(\d+)(?:-(\d+))?")
-_NMAP_TAKING = re.compile(
+NMAP_TAKING = re.compile(
     r"-[pTSegDbm]|-i[LR]|-sI|--?o[NXGASM]"
     r"|--(?!(?:open|reason|traceroute|privileged|unprivileged|packet-trace|badsum|system-dns|unique|adler32|iflist"
     r"|append-output|no-stylesheet|webxml|osscan-\w+|version-(?:light|all|trace)|allports|defeat-\S+|resolve-all"
@@ -139,7 +139,7 @@ def _nmap_words(argv: Sequence[str]) -> list[str]:
     """What may name targets: no option, and not what stands behind one that takes a value."""
     before = ("", *argv)
     return [
-        word for word, last in zip(argv, before, strict=False) if word[:1] != "-" and not _NMAP_TAKING.fullmatch(last)
+        word for word, last in zip(argv, before, strict=False) if word[:1] != "-" and not NMAP_TAKING.fullmatch(last)
     ]
 
 

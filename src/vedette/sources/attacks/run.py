@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from vedette.model.clock import Clock
 from vedette.model.ports import NOWHERE, Network
@@ -43,6 +43,7 @@ SHORT, SLOW, REALLY_SLOW = 3.0, 30.0, 600.0
 OUTPUT_LIMIT = 8 * 1024 * 1024
 FILE_LIMIT = 64 * 1024 * 1024
 _SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROXY = re.compile(r"\w+_proxy", re.IGNORECASE)
 _DEBIAN_WORDLISTS = Path("/usr/share/dirb/wordlists")
 _TOLD = re.compile(r"(?im)^([<>* ]*(?:proxy-)?(?:authorization|cookie|set-cookie)\s*:).*$")
 """Headers that hold secrets, or secrets in another spelling."""
@@ -152,7 +153,13 @@ class _Running:
     def _launch(self, launch: Launch) -> None:
         argv = self._words(launch)
         if self.bounds.own_networks is not None:
-            why = refused(argv, self.bounds.own_networks, self.bounds.resolve)
+            # A proxy is where the program goes, whatever its command names.
+            proxies = [
+                value for name, value in self.variables.items() if _PROXY.fullmatch(name) and name.lower() != "no_proxy"
+            ]
+            why = refused(argv, self.bounds.own_networks, self.bounds.resolve) or refused(
+                ["curl", *proxies], self.bounds.own_networks, self.bounds.resolve
+            )
             if why is not None:
                 reason, host, words = why
                 if self.hidden and host not in launch.command:
@@ -280,7 +287,7 @@ class _Running:
             return text
         text = _TOLD.sub(r"\1 <not shown>", text)
         for value in sorted(self.hidden, key=len, reverse=True):
-            for spelt in {value, quote(value, safe=""), quote(value)}:
+            for spelt in {value, quote(value, safe=""), quote(value), quote_plus(value)}:
                 text = text.replace(spelt, self.hidden[value])
         return text
 
