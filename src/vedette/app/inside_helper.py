@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import BinaryIO
 
 import msgspec
@@ -32,8 +33,11 @@ log = structlog.get_logger()
 _MODULE = "vedette.app.inside_helper"
 _NAME_LIMIT = 1_024
 _ANSWER_LIMIT = 64 * 1024 * 1024
-_PATIENCE = 30.0
-"""Seconds for one answer; a host with a thousand containers takes some."""
+_PATIENCE = 90.0
+"""Seconds for one answer; a host with a thousand containers takes some. More than `inside_view` takes by far: who does
+not answer in time is lost for good."""
+_DYING = 1.0
+"""Seconds that a helper may take to be gone; one that hangs in the kernel stays behind."""
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 """All the helper gets of ours: secrets may stand in the environment."""
 _CAPABILITIES = (CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_SYS_ADMIN)
@@ -76,13 +80,16 @@ class InsideHelper:
             try:
                 self._stream.write(msgspec.json.encode(host.name[:_NAME_LIMIT]) + b"\n")
                 self._stream.flush()
-                answer = self._stream.readline(_ANSWER_LIMIT)
-                return (msgspec.json.decode(answer, type=InsideView),)
+                answer = msgspec.json.decode(self._stream.readline(_ANSWER_LIMIT), type=InsideView | str)
             except (OSError, msgspec.MsgspecError) as error:
                 reason = f"the helper that looks inside is gone: {error}"
                 log.error("INSIDE NOT SEEN", reason=reason, hint="restart vedette")
                 self._end()
                 return ()
+        if isinstance(answer, str):
+            log.error("INSIDE NOT SEEN", reason=f"this look inside failed: {answer}")
+            return ()
+        return (answer,)
 
     def close(self) -> None:
         """End the process."""
@@ -99,16 +106,29 @@ class InsideHelper:
         # It ends by itself where nobody can ask any more; one that hangs in the kernel must not keep us.
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            self._buried()
         self._pid = 0
+
+    def _buried(self) -> None:
+        end = time.monotonic() + _DYING
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0) and time.monotonic() < end:
+            time.sleep(0.01)
 
 
 def serve(asked: BinaryIO, answered: BinaryIO) -> None:
-    """Answer until there is nobody left to ask: each line names the host, each answer is its view."""
+    """Answer until there is nobody left to ask: each line names the host, each answer is its view, or why none.
+
+    What fails in one look is said and does not end us: nobody with our rights could be started again, and whoever lives
+    on this host names its devices and processes.
+    """
     clock = SystemClock()
     while line := asked.readline(8 * _NAME_LIMIT):
         host = msgspec.json.decode(line, type=str)
-        answered.write(msgspec.json.encode(inside_view(host, clock)) + b"\n")
+        try:
+            answer = msgspec.json.encode(inside_view(host, clock))
+        except Exception as error:  # noqa: BLE001 (told to whoever asked)
+            answer = msgspec.json.encode(ascii(f"{type(error).__name__}: {error}")[1:-1][:_NAME_LIMIT])
+        answered.write(answer + b"\n")
         answered.flush()
 
 

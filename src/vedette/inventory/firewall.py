@@ -3,6 +3,7 @@ Counterpart: `nftables` and `iptables` read rulesets, `verdicts` asks them; a po
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -41,6 +42,7 @@ _LEGACY_TABLES = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
 _LARGEST = 64 * 1024 * 1024
 _SECONDS = 30.0
 _SHOWN = 8
+_KILLED = -9
 
 Run = Callable[[Sequence[str]], bytes]
 """Runs a program to its end and gives what it printed; ConfigError says what is wrong with it, FileNotFoundError that
@@ -278,8 +280,23 @@ def _of_iptables(table: Table) -> bool:
     return table.family in SAVE and table.writer != "nft"
 
 
-def _run(program: Sequence[str]) -> bytes:
-    done = run(program, timeout=_SECONDS)
+def runner(seconds: float, most: int = _LARGEST) -> Run:
+    """Runs programs that take so many seconds together, and print `most` bytes at the longest each."""
+    end = time.monotonic() + seconds
+
+    def bounded(program: Sequence[str]) -> bytes:
+        raw = _run(program, max(end - time.monotonic(), 0.0))
+        if len(raw) > most:
+            raise ConfigError(f"{' '.join(program)} prints more than {most} bytes")
+        return raw
+
+    return bounded
+
+
+def _run(program: Sequence[str], seconds: float = _SECONDS) -> bytes:
+    done = run(program, timeout=seconds)
+    if done.returncode == _KILLED:
+        raise ConfigError(f"{' '.join(program)}: took longer than it may")
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise ConfigError(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from tests.sources.ports.fake_host import BOOT, FakeHost
 
 from vedette.model.ports import Listener, Protocol, UnreadWhy
 from vedette.sources.ports.inside import look_inside
+from vedette.system.bound_sockets import BoundSocket
 from vedette.testing.clock import FakeClock
 
 
@@ -147,3 +149,11 @@ def test_a_table_that_is_damaged_is_read_as_far_as_it_can_be(
     table = fake.root / "proc/self/net/tcp"
     table.write_text(table.read_text() + "\n".join(lines))
     assert (22, "0.0.0.0") in [(one.port, one.address) for one in listeners(fake)]
+
+
+def test_a_device_that_somebody_gave_any_bytes_for_a_name_can_be_told(monkeypatch: pytest.MonkeyPatch):
+    bound = BoundSocket("tcp", "0.0.0.0", 7777, 0, 0, False, "d\udcff\n")
+    monkeypatch.setattr("vedette.system.bound_sockets.ask_kernel", lambda: [bound])
+    view = look_inside("web", FakeClock()).view()
+    assert {one.device for one in view.listeners} == {"d\\xff\\x0a"}
+    assert b"7777" in msgspec.json.encode(view)

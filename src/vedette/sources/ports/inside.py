@@ -4,6 +4,7 @@ Counterpart: `system` reads the kernel's tables; `app.port_inside` adds what the
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -140,8 +141,8 @@ def _listener(
     packages: Mapping[str, str],
 ) -> Listener:
     made = Listener(
-        host, one.address, one.port, Protocol(one.transport), dual=bool(one.dual), device=one.device,
-        namespace=namespace.name,
+        host, one.address, one.port, Protocol(one.transport), dual=bool(one.dual),
+        device=_named(one.device), namespace=_named(namespace.name),
     )  # fmt: skip
     if holder is None:
         return replace(made, user=users.get(one.uid, str(one.uid)))
@@ -156,6 +157,11 @@ def _listener(
         package=packages.get(holder.executable, ""),
         since=holder.since,
     )
+
+
+def _named(name: str) -> str:
+    """A name that anybody may have given, of whatever bytes, as text that can be told."""
+    return terminal(decode(os.fsencode(name)))
 
 
 def _with_dual(listeners: list[Listener], sockets: list[BoundSocket]) -> list[Listener]:
