@@ -3,6 +3,7 @@ Counterpart: src/vedette/app/attack_watch.py and src/vedette/sources/attacks/sou
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests.sources.collecting import Counts, running
 
 from vedette.app.attack_watch import AttackRun
-from vedette.model.batch import Trust
+from vedette.model.batch import Batch, Trust
 from vedette.model.clock import SystemClock
 from vedette.model.errors import VedetteError
 from vedette.sources.attacks.outcomes import Verdict
@@ -104,6 +105,41 @@ async def test_a_scenario_that_fails_once_is_run_again_before_it_is_said(file: P
     records = [json.loads(one) for one in got.records]
     assert {one["event"]["action"] for one in records} == {"attack-passed"}
     assert got.ids[:2] == ["h/attacks/0:40", "h/attacks/0:41"]
-    assert (got.batches[0].trust, got.batches[0].cursor) == (Trust.ATTESTED, "42")
+    assert (got.batches[0].trust, json.loads(got.batches[0].cursor)) == (Trust.ATTESTED, {"position": 42, "wrong": []})
     assert got.records[0].startswith(b'{"message":"')
     assert counts.seen["attacks_run", "passed"] >= 4
+
+
+def first_batch(file: Path, cursor: str = "") -> Batch:
+    async def read() -> Batch:
+        counts, run = Counts(), run_of(file)
+        source = AttacksSource(settings(file), run, host_id="h", clock=SystemClock(), counter=counts, cursor=cursor)
+        async with running(source) as got:
+            await got.until(lambda got: len(got.batches) > 0)
+        return got.batches[0]
+
+    return asyncio.run(read())
+
+
+def test_what_failed_and_is_there_no_more_is_said_after_a_restart_too(file: Path, mark: Path) -> None:
+    mark.write_text("trouble\n")
+    cursor = first_batch(file).cursor
+    good = file.read_text()
+
+    def said(file: Path) -> list[tuple[str, str]]:
+        batch = first_batch(file, cursor)
+        records = [json.loads(batch.raw(row)) for row in range(len(batch))]
+        return [(one["event"]["action"], one["vedette"]["attacks"]["scenario"]) for one in records]
+
+    # While the file cannot be read nothing is known of what is in it.
+    file.write_text(good.replace("should contain", "shuld contain"))
+    assert said(file) == [("attack-failed", "")]
+    file.write_text(good.replace("the mark is there", "renamed"))
+    removed = ("attack-removed", "the mark is there")
+    assert said(file) == [("attack-passed", ""), ("attack-failed", "renamed"), removed]
+    other = file.with_name("other.attack")
+    other.write_text(good)
+    assert removed in said(other)
+    file.write_text(good)
+    mark.write_text("all is well\n")
+    assert json.loads(first_batch(file, cursor).cursor) == {"position": 4, "wrong": []}

@@ -3,6 +3,7 @@ Counterpart: `sources.attacks.source` calls it on schedule; `app.attacks` does t
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from vedette.model.ports import Network
 from vedette.sources.attacks.outcomes import AttackOutcome, Reason, Verdict
 from vedette.sources.attacks.source import Scenario
 from vedette.sources.settings import AttacksSettings, seconds
+from vedette.text.escape import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,16 @@ class AttackRun:
         """Of the file as a whole: what ends an alert that it could not be read."""
         words = f"{scenarios} scenarios, every step recognised"
         passed = Verdict.PASSED, Reason.AS_EXPECTED
-        return AttackOutcome(Location(str(file)), "", "", (), *passed, words, self.clock.now())
+        return AttackOutcome(Location(decode(os.fsencode(file))), "", "", (), *passed, words, self.clock.now())
 
     def _unreadable(self, file: Path, words: str) -> AttackOutcome:
         return AttackOutcome(
-            Location(str(file)), "", "", (), Verdict.COULD_NOT_TELL, Reason.FILE_UNREADABLE, words, self.clock.now()
+            Location(decode(os.fsencode(file))),
+            "",
+            "",
+            (),
+            Verdict.COULD_NOT_TELL,
+            Reason.FILE_UNREADABLE,
+            words,
+            self.clock.now(),
         )

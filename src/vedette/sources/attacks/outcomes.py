@@ -12,7 +12,7 @@ from vedette.model.ports import NOWHERE
 from vedette.text.times import rfc3339
 
 DATASET = "vedette.attacks"
-PASSED, FAILED = "attack-passed", "attack-failed"
+PASSED, FAILED, REMOVED = "attack-passed", "attack-failed", "attack-removed"
 
 Record = dict[str, Any]
 
@@ -25,6 +25,8 @@ class Verdict(StrEnum):
     VACUOUS = "vacuous"
     """Every expectation held, and would have held with nothing there to be tested: counts as failed."""
     COULD_NOT_TELL = "could-not-tell"
+    REMOVED = "removed"
+    """What did not pass before is in its file no more, or no longer asked for: it was not run."""
 
 
 class Reason(StrEnum):
@@ -58,6 +60,8 @@ class Reason(StrEnum):
     NAME_UNRESOLVED = "name-unresolved"
     OUTSIDE_OWN_NETWORKS = "outside-own-networks"
     STOPPED = "stopped"
+    # removed
+    NOT_THERE = "not-there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ class AttackOutcome:
     notes: tuple[str, ...] = ()
 
 
-_OUTCOMES = {Verdict.PASSED: "success", Verdict.COULD_NOT_TELL: "unknown"}
+_ACTIONS = {Verdict.PASSED: PASSED, Verdict.REMOVED: REMOVED}
+_OUTCOMES = {Verdict.PASSED: "success", Verdict.COULD_NOT_TELL: "unknown", Verdict.REMOVED: "unknown"}
 
 
 def outcome_fields(outcome: AttackOutcome) -> Record:
@@ -109,12 +114,11 @@ def outcome_fields(outcome: AttackOutcome) -> Record:
 
 
 def outcome_record(outcome: AttackOutcome) -> Record:
-    """The record of an outcome, message first: `attack-passed`, or `attack-failed` for every other verdict.
+    """The record of an outcome, message first: `attack-passed`, `attack-removed`, or else `attack-failed`.
 
     Key of its alert: vedette.attacks.file, vedette.attacks.feature and vedette.attacks.scenario, so that a later
     `attack-passed` is of the same key.
     """
-    passed = outcome.verdict is Verdict.PASSED
     words = f"{outcome.location}: {outcome.scenario or outcome.feature}: {outcome.verdict.value}: {outcome.detail}"
     record: Record = {
         "message": words,
@@ -122,7 +126,7 @@ def outcome_record(outcome: AttackOutcome) -> Record:
         "event": {
             "kind": "state",
             "category": ["network"],
-            "action": PASSED if passed else FAILED,
+            "action": _ACTIONS.get(outcome.verdict, FAILED),
             "outcome": _OUTCOMES.get(outcome.verdict, "failure"),
             "dataset": DATASET,
         },
