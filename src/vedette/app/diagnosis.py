@@ -170,7 +170,9 @@ def _sources(settings: Settings) -> Iterator[Check]:
             yield _forgeable(", ".join(files.paths))
     if sources.stdin is not None and sources.stdin.accept_forgeable:
         yield _forgeable("standard input")
-    if sources.journal is None and not sources.file and sources.stdin is None:
+    if sources.syslog is not None and sources.syslog.accept_forgeable:
+        yield _forgeable("syslog by TLS", "whoever holds a client's certificate")
+    if not sources.names_logs:
         yield Check("sources", PROBLEM, "nothing is read", "name a source under `sources:`")
 
 
@@ -186,8 +188,8 @@ def _journal(named: Path | None) -> Check:
     )
 
 
-def _forgeable(source: str) -> Check:
-    words = f"RISK: {source} may cause blocks (accept_forgeable), though any local user can write such records"
+def _forgeable(source: str, who: str = "any local user") -> Check:
+    words = f"RISK: {source} may cause blocks (accept_forgeable), though {who} can write such records"
     return Check("forgeable", WARNING, words, "prefer the journal, whose records name their sender")
 
 

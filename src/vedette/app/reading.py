@@ -4,6 +4,7 @@ Counterpart: `sources` read; `app.up` runs what is planned here and prints the l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,8 +15,9 @@ from vedette.model.ports import InsideView, PortPolicy
 from vedette.model.protocols import Counter, Source
 from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
-from vedette.sources.settings import PortsSettings, SourcesSettings
+from vedette.sources.settings import PortsSettings, SourcesSettings, SyslogSettings
 from vedette.sources.stdin import StdinSource
+from vedette.sources.syslog_sockets import Listeners, hint_of
 from vedette.system.privileges import keep_from_children
 
 Inside = Callable[[PortPolicy], tuple[InsideView, ...]]
@@ -54,6 +56,39 @@ def check_attack_files(settings: SourcesSettings) -> None:
     AttackRun(settings.attacks, SystemClock()).check()
 
 
+def check_syslog(settings: SyslogSettings) -> None:
+    """ConfigError where the source `syslog` could not speak TLS with its files."""
+    # ssl is loaded only where it is used.
+    from vedette.sources.syslog import tls_context
+
+    tls_context(settings)
+
+
+def open_listeners(settings: SourcesSettings, listeners: Listeners) -> None:
+    """Open every socket that can be; needs the privileges that ports below 1024 need. What cannot is told later."""
+    if settings.syslog is not None:
+        for listen in settings.syslog.places:
+            with suppress(OSError):
+                listeners.open(listen)
+
+
+def _plan_syslog(
+    settings: SyslogSettings, listeners: Listeners, host_id: str, clock: Clock, counter: Counter, reading: Reading
+) -> None:
+    from vedette.sources.syslog import SyslogSource
+
+    source = SyslogSource(settings, listeners, host_id=host_id, clock=clock, counter=counter)
+    reading.sources.append(source)
+    for listen in settings.places:
+        try:
+            reading.lines.append(f"listens: {listeners.bound(listen)} (syslog)")
+        except OSError as error:
+            where = f"{listen.transport.value} {listen.host} port {listen.port}"
+            reading.lines.append(f"lacks: syslog by {where}: {error.strerror}; {hint_of(listen, error)}")
+    if settings.accept_forgeable:
+        reading.accepted.append("syslog:tls/*")
+
+
 def plan_sources(
     settings: SourcesSettings,
     host_id: str,
@@ -63,11 +98,13 @@ def plan_sources(
     *,
     keep: Path | None = None,
     inside: Inside | None = None,
+    listeners: Listeners | None = None,
 ) -> Reading:
     """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version.
 
     keep: the folder in which sources keep what they know; inside: what this machine says of its own
-    sockets, where a policy names it; None = as far as this process may see it.
+    sockets, where a policy names it; None = as far as this process may see it. listeners: sockets that are open
+    already; they stay the caller's.
     """
     reading = Reading()
     if not settings.names_logs:
@@ -97,6 +134,8 @@ def plan_sources(
         reading.lines.append("reads: standard input")
         if settings.stdin.accept_forgeable:
             reading.accepted.append("stdin")
+    if settings.syslog is not None:
+        _plan_syslog(settings.syslog, listeners or Listeners(), host_id, clock, counter, reading)
     if settings.ports is not None:
         # Whoever watches no ports does not wait for what that needs to be imported.
         from vedette.app.port_inside import inside_of
@@ -137,5 +176,6 @@ def plan_sources(
         if run.policy is None:
             reading.lines.append("risk: attack files may name any target: no port policy says which networks are own")
     for name in reading.accepted:
-        reading.lines.append(f"risk: {name} may cause blocks, though any local user can write such records")
+        who = "whoever holds such a certificate" if name.startswith("syslog:") else "any local user"
+        reading.lines.append(f"risk: {name} may cause blocks, though {who} can write such records")
     return reading

@@ -38,7 +38,14 @@ from vedette.app.host import (
 from vedette.app.knowing import Knowing
 from vedette.app.pager import on_pager_event
 from vedette.app.pipeline import Pipeline
-from vedette.app.reading import Reading, check_attack_files, check_port_policy, plan_sources
+from vedette.app.reading import (
+    Reading,
+    check_attack_files,
+    check_port_policy,
+    check_syslog,
+    open_listeners,
+    plan_sources,
+)
 from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
@@ -57,6 +64,7 @@ from vedette.respond.allowlist import Guard
 from vedette.respond.enforcers import make_enforcers, make_guard, tell_allowlist
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
+from vedette.sources.syslog_sockets import Listeners
 from vedette.store.state import State
 from vedette.system.priority import LOOK_EVERY, Priority
 from vedette.text.times import parse_duration
@@ -87,6 +95,8 @@ class _Held:
     enforcers: list[Enforcer]
     inside: InsideHelper | None
     """Who looks at this host's own sockets, where the engine may not."""
+    listeners: Listeners
+    """Sockets that others send logs to; ports below 1024 can be had only at the start."""
 
 
 def check(settings: Settings) -> None:
@@ -98,6 +108,8 @@ def check(settings: Settings) -> None:
         check_port_policy(settings.sources.ports)
     if settings.sources.attacks is not None:
         check_attack_files(settings.sources)
+    if settings.sources.syslog is not None:
+        check_syslog(settings.sources.syslog)
     Router(settings.alerts, receiver_kinds(settings.notify), Counters())
 
 
@@ -134,12 +146,14 @@ class Up:
                 enforcer.close()
             if self._held.inside is not None:
                 self._held.inside.close()
+            self._held.listeners.close()
             self._held.lock.close()
 
     def _hold(self, settings: Settings) -> _Held:
         folder = prepare_folder(settings.data_folder(), settings.user)
         lock = Lock(folder)
         lock.take()
+        listeners = Listeners()
         try:
             me = own.Self(host_id(folder), socket.gethostname())
             if self._priority is not None and settings.priority == "real-time" and not self._priority.claim():
@@ -147,13 +161,15 @@ class Up:
             # The kernel helper inherits the priority.
             enforcers = self._start_enforcers(settings)
             inside = self._start_inside(settings)
+            open_listeners(settings.sources, listeners)
             if self._priority is not None:
                 self._priority.rest()
             self._say(drop_privileges(folder, settings.user))
         except BaseException:
+            listeners.close()
             lock.close()
             raise
-        return _Held(lock, me, enforcers, inside)
+        return _Held(lock, me, enforcers, inside, listeners)
 
     def _start_enforcers(self, settings: Settings) -> list[Enforcer]:
         try:
@@ -196,6 +212,7 @@ class Up:
         clock, counters, me = self._clock, self.counters, held.me
         # A batch of a source that was cancelled may still lie there, and is read again after a reload.
         self._queue = queue.SimpleQueue()
+        held.listeners.only(settings.sources.syslog.places if settings.sources.syslog is not None else ())
         reading = plan_sources(
             settings.sources,
             me.host_id,
@@ -204,6 +221,7 @@ class Up:
             state.cursors(),
             keep=settings.data_folder(),
             inside=held.inside.view if held.inside is not None else None,
+            listeners=held.listeners,
         )
         matcher = matcher_of([*rules, own.LOGIN], counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)

@@ -18,6 +18,10 @@ class DropReason(StrEnum):
     SOURCE_UNREADABLE = "source-unreadable"
     TRUNCATED_UNSEEN = "truncated-unseen"
     MULTILINE_OVERFLOW = "multiline-overflow"
+    RECEIVE_BUFFER_FULL = "receive-buffer-full"
+    """Datagrams the kernel dropped because they were not read in time."""
+    STOPPED = "stopped"
+    """Read, and not judged before the end came."""
     JSON_UNREADABLE = "json-unreadable"
     JSON_DUPLICATE_KEY = "json-duplicate-key"
 

@@ -4,6 +4,9 @@ Counterpart: `config` composes these into the one file; each source is construct
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
@@ -157,6 +160,106 @@ class JournalSettings(Settings):
     units: tuple[str, ...] = ("ssh.service", "sshd.service", "ssh@*.service", "sshd@*.service")
 
 
+class Transport(StrEnum):
+    """How syslog comes."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One place to listen. host: an address as text; port: 0 = one that is free."""
+
+    transport: Transport
+    host: str
+    port: int
+
+
+def _listen(transport: Transport, text: str) -> Listen:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r}: write ADDRESS:PORT, as 0.0.0.0:514 or [::]:514")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    try:
+        return Listen(transport, str(ip_address(host)), int(port))
+    except ValueError:
+        raise ValueError(f"{text!r}: {host!r} is no address (names are not looked up)") from None
+
+
+class ListenSettings(Settings):
+    """One place to listen on, `udp`, `tcp` or `tls` with ADDRESS:PORT. Port 0 takes one that is free, and says it."""
+
+    udp: str = ""
+    tcp: str = ""
+    tls: str = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len([text for text in (self.udp, self.tcp, self.tls) if text]) != 1:
+            raise ValueError("write one of udp, tcp and tls, with ADDRESS:PORT")
+        self.place  # noqa: B018 (what cannot be read is said here)
+        return self
+
+    @property
+    def place(self) -> Listen:
+        """The same, taken apart."""
+        transport = Transport.UDP if self.udp else Transport.TCP if self.tcp else Transport.TLS
+        return _listen(transport, self.udp or self.tcp or self.tls)
+
+
+class SyslogSettings(Settings):
+    """Listens for syslog that others send.
+
+    listen: where. certificate, key: PEM files of this server, for `tls`. client_ca: whoever shows a certificate of
+    these authorities is known by its name; require_client: others are refused. accept_forgeable: whether records of
+    senders known so may cause a block; those of others never do. timezone: of header times without a zone.
+    max_record: bytes; a longer record is cut there (counted). max_connections, max_connections_per_address: what is
+    above is refused (counted). idle: after so long without a byte a connection is closed; handshake: how long TLS may
+    take to begin.
+    """
+
+    listen: Annotated[tuple[ListenSettings, ...], Field(min_length=1)]
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+    require_client: bool = False
+    accept_forgeable: bool = False
+    timezone: Zone = "local"
+    max_record: Annotated[int, Field(ge=1024, le=1_048_576)] = 65_536
+    max_connections: PositiveInt = 500
+    max_connections_per_address: PositiveInt = 100
+    idle: Duration = "1h"
+    handshake: Duration = "10s"
+
+    @property
+    def places(self) -> tuple[Listen, ...]:
+        """Where to listen, in order."""
+        return tuple(one.place for one in self.listen)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        tls = any(one.tls for one in self.listen)
+        if len(set(self.places)) != len(self.listen):
+            raise ValueError("listen: the same place twice")
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+        if tls != bool(self.certificate):
+            raise ValueError("tls needs certificate and key" if tls else "certificate and key are for `listen: tls`")
+        if self.client_ca and not tls:
+            raise ValueError("client_ca is for `listen: tls`")
+        if self.require_client and not self.client_ca:
+            raise ValueError("require_client needs client_ca")
+        if self.accept_forgeable and not self.client_ca:
+            raise ValueError("accept_forgeable needs client_ca: senders without a verified identity never block")
+        for file in (self.certificate, self.key, self.client_ca):
+            if file and not file.startswith("/"):
+                raise ValueError(f"{file!r} is not absolute")
+        return self
+
+
 class PortsSettings(Settings):
     """Looks at what answers, against a port policy.
 
@@ -208,10 +311,11 @@ class SourcesSettings(Settings):
     journal: JournalSettings | None = None
     file: tuple[FileSettings, ...] = ()
     stdin: StdinSettings | None = None
+    syslog: SyslogSettings | None = None
     ports: PortsSettings | None = None
     attacks: AttacksSettings | None = None
 
     @property
     def names_logs(self) -> bool:
         """Whether it says where log records come from."""
-        return self.journal is not None or bool(self.file) or self.stdin is not None
+        return any((self.journal, self.file, self.stdin, self.syslog))
