@@ -346,3 +346,22 @@ def test_groups_may_lie_deep(tmp_path: Path):
     chain = "\n".join(f"[g{at}:children]\ng{at + 1}" for at in range(3_000))
     (web,) = read(tmp_path, f"{chain}\n[g3000]\nweb1\n").hosts
     assert len(web.groups) == 3_001
+
+
+@pytest.mark.parametrize("open_to_all", ["site", "site/group_vars", "site/group_vars/all", "site/host_vars"])
+def test_a_folder_into_which_everybody_may_put_variables_is_refused(tmp_path: Path, open_to_all: str):
+    for folder in ("site/group_vars/all", "site/host_vars"):
+        (tmp_path / folder).mkdir(parents=True)
+    write(tmp_path / "site", "hosts", "web1 ansible_host=192.0.2.1\n")
+    for inventory in (tmp_path / "site", tmp_path / "site" / "hosts"):
+        words = AnsibleWords(inventory=str(inventory))
+        assert hosts(read_ansible(words, "site", FakeClock())).keys() == {"web1"}
+        (tmp_path / open_to_all).chmod(0o1777)
+        with pytest.raises(ConfigError, match="everybody may put files there"):
+            read_ansible(words, "site", FakeClock())
+        (tmp_path / open_to_all).chmod(0o755)
+
+
+def test_a_folder_of_everybody_without_variables_in_it_may_hold_an_inventory(tmp_path: Path):
+    tmp_path.chmod(0o1777)
+    assert hosts(read(tmp_path, "web1 ansible_host=192.0.2.1\n")).keys() == {"web1"}

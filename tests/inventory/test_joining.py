@@ -615,3 +615,22 @@ def _for_longer(old: PortPolicy, new: PortPolicy) -> set[str]:
                 if ends[-1] > ends[0]:
                     out.add(one.name)
     return out
+
+
+@pytest.mark.parametrize(
+    ("levels", "counts"),
+    [
+        ((Level.INFORMATIONAL, None), None),
+        ((None, Level.LOW), None),
+        ((Level.LOW, Level.MEDIUM), Level.MEDIUM),
+        ((Level.LOW, Level.CRITICAL), Level.CRITICAL),
+        ((None, Level.CRITICAL), Level.CRITICAL),
+    ],
+)
+def test_of_those_that_agree_on_a_port_one_alone_does_not_lower_its_level(
+    levels: tuple[Level | None, Level | None], counts: Level | None
+):
+    both = [said(name, host("web1", opening("443", level=level))) for name, level in zip("ab", levels, strict=True)]
+    joined = join(policy(), both, NOW)
+    assert joined.drifts == ()
+    assert [one.level for one in joined.policy.hosts[0].openings] == [counts]

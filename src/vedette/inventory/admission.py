@@ -94,13 +94,14 @@ def meet(one: Opening, other: Opening, networks: Networks) -> Opening | None:
         sources=sources,
         must_answer=one.must_answer or other.must_answer,
         until=min((until for until in (one.until, other.until) if until), default=0),
-        level=_stricter(one.level, other.level),
+        level=strictest([one.level, other.level]),
     )
 
 
-def _stricter(one: Level | None, other: Level | None) -> Level | None:
-    given = [level for level in (one, other) if level is not None]
-    if len(given) == 2 or max(given, default=Level.INFORMATIONAL) >= Level.HIGH:
+def strictest(said: Sequence[Level | None]) -> Level | None:
+    """The level that counts where several are said, None being the usual one: a lower one only if all want it."""
+    given = [level for level in said if level is not None]
+    if len(given) == len(said) or max(given, default=Level.INFORMATIONAL) >= Level.HIGH:
         return max(given)
     return None
 

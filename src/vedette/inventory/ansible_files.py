@@ -11,7 +11,7 @@ from pathlib import Path
 from string import ascii_letters
 from typing import Any
 
-from vedette.inventory.reading import read_trusted
+from vedette.inventory.reading import entries_trusted, read_trusted
 from vedette.model.errors import ConfigError, InventoryError, Location
 from vedette.model.ports import InventoryProblem
 from vedette.model.reasons import InventoryReason
@@ -146,7 +146,7 @@ def read_files(path: Path, wanted: Collection[str], most_hosts: int) -> AnsibleF
 def _read_folder(folder: Path, out: AnsibleFiles, depth: int) -> None:
     if depth > _DEPTH:
         raise InventoryError(InventoryReason.TOO_MANY, "folders too deep", location=Location(str(folder)))
-    for path in sorted(folder.iterdir()):
+    for path in entries_trusted(folder):
         if path.name.startswith(".") or path.name in _BESIDE or path.name.endswith(_IGNORED):
             continue
         if path.is_dir():
@@ -355,7 +355,9 @@ def _read_variables(folder: Path, out: AnsibleFiles) -> None:
         ("host_vars", out.hosts, out.host_vars),
     ):
         where = folder / name
-        for path in sorted(where.iterdir()) if where.is_dir() else ():
+        if where.is_dir():
+            entries_trusted(folder)  # where everybody may have made it
+        for path in entries_trusted(where) if where.is_dir() else ():
             stem = path.stem if path.suffix in _OF_YAML and not path.is_dir() else path.name
             if stem in names:
                 for file in _variable_files(path, 0):
@@ -366,7 +368,7 @@ def _variable_files(path: Path, depth: int) -> Iterator[Path]:
     if not path.is_dir():
         yield path
     elif depth <= _DEPTH:
-        for one in sorted(path.iterdir()):
+        for one in entries_trusted(path):
             if not one.name.startswith(".") and (one.is_dir() or one.suffix in ("", *_OF_YAML)):
                 yield from _variable_files(one, depth + 1)
 

@@ -16,6 +16,7 @@ from vedette.inventory.admission import (
     read_drift,
     segments,
     stands_in,
+    strictest,
     told_once,
     who,
     within,
@@ -282,6 +283,8 @@ class _Joining:
             if same:
                 needed = any(one.must_answer for one in covering) and lets_in(agreed)
                 agreed = tuple(replace(one, must_answer=True) for one in agreed) if needed else agreed
+                levels = [one.level for one in covering]
+                agreed = tuple(replace(one, level=strictest([one.level, *levels])) for one in agreed)
                 continue
             both = [meet(one, other, self.networks) for one in agreed for other in covering]
             left = {(one.sources, one.until, one.must_answer): one for one in reversed(both) if one is not None}

@@ -37,6 +37,20 @@ def read_trusted(path: Path, most: int = FILE_LIMIT) -> bytes:
     return raw
 
 
+def entries_trusted(folder: Path) -> list[Path]:
+    """What stands in a folder, sorted; ConfigError where everybody may put something there."""
+    location = Location(str(folder))
+    try:
+        mode, found = folder.stat().st_mode, sorted(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror or error}", location=location) from None
+    if mode & stat.S_IWOTH:
+        raise ConfigError(
+            "everybody may put files there, and with them what counts as right", location=location, hint="chmod o-w"
+        )
+    return found
+
+
 def parse_document(raw: bytes, file: str, what: str) -> Document:
     """The one document in `raw`; ConfigError where there is none, or more."""
     documents = parse_documents(raw, file, ConfigError)
