@@ -233,7 +233,13 @@ def test_what_a_newer_program_kept_is_refused_and_what_is_damaged_is_said(file: 
     keep = tmp_path / "keep"
     gather(file, FakeClock(), keep)
     inventory, policy = sorted(keep.iterdir())
-    for broken in (b"", b"vedette-port-policy 1\n{", b"vedette-port-policy x\n", b"else 1\n{}"):
+    for broken in (
+        b"",
+        b"vedette-port-policy 1\n{",
+        b"vedette-port-policy x\n",
+        b"vedette-port-policy %s\n" % (b"9" * 5000),
+        b"else 1\n{}",
+    ):
         policy.write_bytes(broken)
         (drift,) = gather(file, FakeClock(), keep).drifts
         assert drift.kind is DriftKind.COULD_NOT_TELL
@@ -365,3 +371,25 @@ def test_a_firewall_that_cannot_be_read_opens_what_it_did(tmp_path: Path, monkey
     assert "iptables-save: exit 1" in gathered.inventories[0].stale
     gathered = gather(file, FakeClock())
     assert (kinds_of(gathered), exit_code(gathered.drifts)) == ([("could-not-tell", "policy", 0)], 2)
+
+
+def test_claims_of_nobody_are_no_pass(tmp_path: Path):
+    file = tmp_path / "ports.yml"
+    file.write_text(
+        "version: 1\nown_networks: [192.0.2.0/24]\nhosts: {db1: {addresses: [192.0.2.20]}}\n"
+        "inventories: [{name: cloud, aws: {security_groups: sg.json, instances: i.json}}]\n"
+    )
+    (tmp_path / "sg.json").write_text('{"SecurityGroups": []}')
+    (tmp_path / "i.json").write_text('{"Reservations": []}')
+    gathered = gather(file, FakeClock())
+    assert (kinds_of(gathered), exit_code(gathered.drifts)) == ([("could-not-tell", "policy", 0)], 2)
+    assert "names no host" in gathered.drifts[0].advice
+
+
+def test_what_was_read_long_after_now_is_of_no_known_age(file: Path, server: Server, tmp_path: Path):
+    keep, clock = tmp_path / "keep", FakeClock()
+    gather(file, clock, keep)
+    server.down = True
+    early = FakeClock(clock.now() - 31 * MINUTE)
+    assert kinds_of(gather(file, early, keep)) == [("could-not-tell-too-long", "policy", 0)]
+    assert kinds_of(gather(file, FakeClock(clock.now() - MINUTE), keep)) == []

@@ -197,3 +197,16 @@ def test_what_the_aws_cli_did_not_print_is_refused(tmp_path: Path, text: str, re
 def test_somebody_has_to_say_which_host_has_which_group():
     with pytest.raises(ValidationError, match="nothing says which host has which group"):
         AwsWords(security_groups="sg.json")
+
+
+def test_a_file_that_ends_before_its_end_is_no_whole_claim(tmp_path: Path):
+    assert read(tmp_path, [group("sg-1")], [instance("i-1", "web1", "192.0.2.10", "sg-1")]).claims_complete
+    words = AwsWords(security_groups=f"{tmp_path}/sg.json", instances=f"{tmp_path}/i.json")
+    for name in ("sg.json", "i.json"):
+        said = {"SecurityGroups": [group("sg-1")], "Reservations": []}
+        (tmp_path / "sg.json").write_text(json.dumps(said))
+        (tmp_path / "i.json").write_text(json.dumps(said))
+        (tmp_path / name).write_text(json.dumps({**said, "NextToken": "abc"}))
+        found = read_aws(words, "cloud", FakeClock())
+        assert [(one.reason, name in one.message) for one in found.problems] == [(InventoryReason.CUT, True)]
+        assert not found.claims_complete

@@ -26,6 +26,7 @@ from vedette.system.files import write_atomic
 from vedette.text.times import duration_text, rfc3339
 
 T = TypeVar("T")
+_VERSION_DIGITS = 9
 _SHOWN = 3
 """So many of the things that were left out of an inventory are written out."""
 
@@ -89,7 +90,10 @@ def gather(path: Path, clock: Clock, keep: Path | None = None, *, settle: bool =
         heard.append(Heard(one.name, one.kind, found.read_at, found.stale, found.problems))
         said.append(found)
         drifts += _left_out(one, found, now)
-        if found.stale and now - found.read_at > one.stale_after:
+        if not KINDS[one.kind].policy and not found.claims:
+            drifts.append(_empty(one, now))
+        # Read long after now: by a clock that was set back since, so nobody knows how old it is.
+        if found.stale and abs(now - found.read_at) > one.stale_after:
             drifts.append(_too_old(one, found, now))
     now = clock.now()
     of_nodes = [one.name for one in file.inventories if KINDS[one.kind].of_nodes]
@@ -157,6 +161,12 @@ def _never(one: Inventory, why: str, now: int) -> Drift:
     return read_drift(kind, DRIFT_LEVELS[kind], POLICY, advice, now, address=one.name)
 
 
+def _empty(one: Inventory, now: int) -> Drift:
+    kind = DriftKind.COULD_NOT_TELL
+    advice = f"the inventory {one.name} ({one.origin}) names no host, so policy was not compared with it: is it right?"
+    return read_drift(kind, DRIFT_LEVELS[kind], POLICY, advice, now, address=one.name)
+
+
 def _left_out(one: Inventory, found: Expectations, now: int) -> Iterator[Drift]:
     """That an inventory was not understood whole: for people to know, and no drift from policy by itself."""
     if not found.problems:
@@ -217,7 +227,7 @@ class _Kept(Generic[T]):
         except OSError as error:
             raise _DamagedError(f"{self.path} cannot be read ({error.strerror})") from None
         name, _, version = head.decode("ascii", "replace").partition(" ")
-        if name != self.name or not version.isdecimal():
+        if name != self.name or not version.isdecimal() or len(version) > _VERSION_DIGITS:
             raise _DamagedError(f"{self.path} is damaged")
         if int(version) > self.version:
             raise StateError(

@@ -102,7 +102,13 @@ class _Group(msgspec.Struct, rename="pascal"):
     ip_permissions: list[_Permission] = []
 
 
-class _Groups(msgspec.Struct, rename="pascal"):
+class _Page(msgspec.Struct, rename="pascal"):
+    """What any of the files holds. next_token: there where the CLI was told to stop before the end."""
+
+    next_token: str = msgspec.field(default="", name="NextToken")
+
+
+class _Groups(_Page, rename="pascal", kw_only=True):
     security_groups: list[_Group]
 
 
@@ -148,7 +154,7 @@ class _Interface(msgspec.Struct, rename="pascal"):
         yield from (one.ipv6_address for one in self.ipv6_addresses)
 
 
-class _Interfaces(msgspec.Struct, rename="pascal"):
+class _Interfaces(_Page, rename="pascal", kw_only=True):
     network_interfaces: list[_Interface]
 
 
@@ -167,11 +173,11 @@ class _Reservation(msgspec.Struct, rename="pascal"):
     instances: list[_Instance] = []
 
 
-class _Instances(msgspec.Struct, rename="pascal"):
+class _Instances(_Page, rename="pascal", kw_only=True):
     reservations: list[_Reservation]
 
 
-T = TypeVar("T")
+T = TypeVar("T", bound=_Page)
 
 
 def _read(path: str, kind: type[T]) -> T:
@@ -213,7 +219,7 @@ def read_aws(words: AwsWords, name: str, clock: Clock) -> Expectations:
     """
     reading = _Reading(words, name)
     read_at = clock.now()
-    groups = {one.group_id: one for one in _read(words.security_groups, _Groups).security_groups}
+    groups = {one.group_id: one for one in reading.file(words.security_groups, _Groups).security_groups}
     hosts = reading.hosts(groups)
     claims = tuple(reading.claim(host, groups, hosts) for host in hosts)
     return Expectations(
@@ -233,6 +239,15 @@ class _Reading:
     networks: dict[str, NamedNetwork] = field(default_factory=dict)
     problems: dict[tuple[InventoryReason, str], InventoryProblem] = field(default_factory=dict)
 
+    def file(self, path: str, kind: type[T]) -> T:
+        """As `_read`; that a file ends before what it is a list of is a problem."""
+        found = _read(path, kind)
+        if found.next_token:
+            self._problem(
+                InventoryReason.CUT, f"{path} ends before its end (NextToken): leave out --max-items and --no-paginate"
+            )
+        return found
+
     # ------------------------------------------------------------------------------------------ hosts
 
     def hosts(self, groups: Mapping[str, _Group]) -> list[_Host]:
@@ -241,7 +256,7 @@ class _Reading:
         ids: dict[str, str] = {}
         if self.words.instances:
             place = self.words.instances
-            for reservation in _read(place, _Instances).reservations:
+            for reservation in self.file(place, _Instances).reservations:
                 for one in reservation.instances:
                     if one.state.get("Name") in ("terminated", "shutting-down"):
                         continue
@@ -254,7 +269,7 @@ class _Reading:
                         self._add(host, (), interface.groups)
         if self.words.network_interfaces:
             place = self.words.network_interfaces
-            for interface in _read(place, _Interfaces).network_interfaces:
+            for interface in self.file(place, _Interfaces).network_interfaces:
                 instance = interface.attachment.instance_id if interface.attachment else ""
                 own_id = instance or interface.network_interface_id
                 called = ids.get(instance) or self._called(interface.tag_set if not instance else (), own_id, out)
