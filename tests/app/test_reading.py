@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import errno
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trustme
 
 from vedette.app import reading
 from vedette.app.counters import Counters
-from vedette.app.reading import Reading, plan_sources
+from vedette.app.reading import Reading, check_syslog, open_listeners, plan_sources
 from vedette.model.errors import ConfigError, StateError
 from vedette.sources.discover import Discovery, Lack, Lacking
 from vedette.sources.file import FileSource
 from vedette.sources.ports.source import PortsSource
-from vedette.sources.settings import FileSettings, SourcesSettings
+from vedette.sources.settings import FileSettings, Listen, SourcesSettings, Transport
 from vedette.sources.stdin import StdinSource
+from vedette.sources.syslog import SyslogSource
+from vedette.sources.syslog_sockets import Listeners, hint_of
 from vedette.testing.clock import FakeClock
 
 
@@ -95,3 +101,52 @@ def test_ports_are_watched_beside_the_logs_that_were_found(monkeypatch: pytest.M
     policy.write_text("version: 1\nown_networks: [192.0.2.0/24]\nhosts: {web: {addresses: [192.0.2.1]}}\n")
     with pytest.raises(ConfigError, match="no vantage office"):
         plan(ports={"policy": str(policy), "vantage": "office"})
+
+
+def test_what_is_listened_on_is_said_with_its_port_and_what_cannot_be_is_lacking(tmp_path: Path):
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1")
+    made.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as taken, closing(Listeners()) as listeners:
+        port = taken.getsockname()[1]
+        settings = SourcesSettings.model_validate(
+            {
+                "syslog": {
+                    "listen": [{"udp": "[::1]:0"}, {"tls": "127.0.0.1:0"}, {"tcp": f"127.0.0.1:{port}"}],
+                    "certificate": f"{tmp_path}/server.pem",
+                    "key": f"{tmp_path}/server.pem",
+                    "client_ca": f"{tmp_path}/ca.pem",
+                    "accept_forgeable": True,
+                }
+            }
+        )
+        assert settings.syslog is not None
+        open_listeners(settings, listeners)
+        ports = [listeners.open(place).getsockname()[1] for place in settings.syslog.places[:2]]
+        reading = plan_sources(settings, "host-1", FakeClock(), Counters(), {}, listeners=listeners)
+        assert [type(source) for source in reading.sources] == [SyslogSource], "what is named is what is read"
+        assert reading.lines == [
+            f"listens: udp [::1]:{ports[0]} (syslog)",
+            f"listens: tls 127.0.0.1:{ports[1]} (syslog)",
+            f"lacks: syslog by tcp 127.0.0.1 port {port}: Address already in use; "
+            "another program listens there: stop it, or name another port",
+            "risk: syslog:tls/* may cause blocks, though whoever holds such a certificate can write such records",
+        ]
+        assert reading.accept_forgeable("syslog:tls/web1")
+        assert not reading.accept_forgeable("syslog:tls-anonymous/192.0.2.1")
+        (tmp_path / "ca.pem").unlink()
+        with pytest.raises(ConfigError, match=r"ca\.pem"):
+            check_syslog(settings.syslog)
+
+
+@pytest.mark.parametrize(
+    ("port", "error", "said"),
+    [
+        (514, errno.EACCES, "CAP_NET_BIND_SERVICE"),
+        (5514, errno.EACCES, "sources.syslog.listen"),
+        (514, errno.EADDRNOTAVAIL, "no such address"),
+    ],
+)
+def test_how_to_mend_that_there_is_no_listening(port: int, error: int, said: str):
+    assert said in hint_of(Listen(Transport.UDP, "192.0.2.1", port), OSError(error, "words"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -265,6 +266,30 @@ def test_settings_that_would_run_pass(log: Path):
     settings = settings_for(log, respond={RULE: "enforce"})
     check(settings)
     assert not settings.data_folder().exists()
+
+
+async def test_syslog_that_others_send_is_judged_and_its_place_outlives_a_reload(log: Path, life: Life):
+    settings = settings_for(log, sources={"syslog": {"listen": [{"udp": "127.0.0.1:0"}]}})
+    await life.start(settings)
+    (said,) = [line for line in life.said if line.startswith("listens: ")]
+    port = int(said.removesuffix(" (syslog)").rpartition(":")[2])
+
+    def send(address: str) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for number in range(5):
+                line = f"<86>1 {now()} web1 sshd 812 - - {FAILURE.format(address=address, port=number)}"
+                sender.sendto(line.encode(), ("127.0.0.1", port))
+
+    send(ATTACKER)
+    await until_found(settings)
+    await life.end()
+    # What comes while nobody reads waits in the kernel.
+    send("198.51.100.8")
+    await life.start(settings)
+    assert said in life.said
+    await until_found(settings, 2)
+    (first, second) = sorted(findings(settings), key=lambda one: str(one.key["source.ip"]))
+    assert (first.key["source.ip"], second.key["source.ip"]) == (ATTACKER, "198.51.100.8")
 
 
 async def test_failures_of_hours_read_at_once_after_a_pause_are_no_attack(log: Path, life: Life):

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from .netns import Namespace
 from .processes import PartError, Process, Processes, run, wait_until
 
 _PRIVATE_ROOT = Path(__file__).with_name("private_root.py")
@@ -122,6 +123,40 @@ class Rsyslog:
 
     def close(self) -> None:
         """End it; it writes what it holds first."""
+        self.process.close()
+
+
+class Forwarder:
+    """A real rsyslogd in `namespace` that reads `devlog` and sends everything to `host`:`port`, as `omfwd` does.
+
+    udp: RFC 3164 as rsyslog forwards it by itself; tcp: RFC 5424, octet-counted.
+    """
+
+    def __init__(
+        self, namespace: Namespace, folder: Path, protocol: Literal["udp", "tcp"], host: str, port: int
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.devlog = folder / "devlog"
+        template = "RSYSLOG_TraditionalForwardFormat" if protocol == "udp" else "RSYSLOG_SyslogProtocol23Format"
+        framing = ' TCP_Framing="octet-counted"' if protocol == "tcp" else ""
+        configuration = folder / "rsyslog.conf"
+        configuration.write_text(
+            f'global(workDirectory="{folder}")\n'
+            'module(load="imuxsock" SysSock.Use="off")\n'
+            f'input(type="imuxsock" Socket="{self.devlog}" CreatePath="on" RateLimit.Interval="0")\n'
+            f'*.* action(type="omfwd" target="{host}" port="{port}" protocol="{protocol}"{framing} '
+            f'template="{template}" action.resumeRetryCount="-1" action.resumeInterval="1")\n'
+        )
+        self.process = namespace.start(
+            ["rsyslogd", "-n", "-f", str(configuration), "-i", str(folder / "rsyslog.pid")], name="rsyslogd"
+        )
+        wait_until("rsyslogd's socket", lambda: self.devlog.exists() or self.process.poll() is not None)
+        if self.process.poll() is not None:
+            raise PartError(f"rsyslogd ended: {self.process.stderr}")
+        self.devlog.chmod(0o666)
+
+    def close(self) -> None:
+        """End it; it sends what it holds first."""
         self.process.close()
 
 
