@@ -147,6 +147,18 @@ def test_a_program_we_do_not_know_may_have_run_one_that_we_do(output: str, reaso
             Reason.TARGET_DOWN,
         ),
         (
+            "sqlmap",
+            "all tested parameters do not appear to be injectable.\n[WARNING] HTTP error codes detected during run:\n"
+            "404 (Not Found) - 2 times, 503 (Service Unavailable) - 12 times\n",
+            Reason.TARGET_DOWN,
+        ),
+        (
+            "sqlmap",
+            "all tested parameters do not appear to be injectable.\n[WARNING] HTTP error codes detected during run:\n"
+            "404 (Not Found) - 2 times, 500 (Internal Server Error) - 503 times\n",
+            None,
+        ),
+        (
             "sslyze",
             "h:443  => WARNING: Server REQUESTED optional client authentication\nSCAN RESULTS FOR h:443\n",
             None,

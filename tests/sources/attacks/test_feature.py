@@ -66,6 +66,7 @@ def test_backgrounds_stand_before_and_outlines_are_filled_in():
         ("Feature: a\n  Scenario: b\n  Scenario: c\n    Given d\n", 2, "scenario 'b' has no steps"),
         ("Feature: a\n  Scenario Outline: b\n    Given c\n", 2, "no rows"),
         ("Feature: a\n  Scenario Outline: b\n    Given c\n  Examples:\n   | d |\n", 2, "no rows"),
+        ("# language: fr\nFonctionnalité: a\n  Plan du scénario: b\n    Quand c\n", 3, "no rows"),
         ("nmap -F host\n", 1, "expected: "),
         ("Feature: a\n  Scenario: b\n    Given x\n    Giben c\n", 4, "expected: "),
         ("Feature: a\n  Scenario: b\n    Given c:\n      | d | e |\n      | f |\n", 5, "inconsistent cell count"),

@@ -126,6 +126,8 @@ def test_a_fail_says_at_which_step_and_what_the_program_said(programs: Programs)
 
 
 SHOWS = "echo open; exit {}"
+ALIGNED = "echo '22/tcp   open ssh'"
+TWO_OPEN = doc("the output should not contain:", "22/tcp open\n80/tcp open")
 TWO_LINES = doc("the output should not contain:", "22/tcp\n25/tcp")
 XML = 'the file "f" should {} XML:\n| css |\n| a b |'
 UP, DOWN = (f"echo '{xml}' > .vedette-evidence; echo done" for xml in (NMAP_UP, NMAP_DOWN))
@@ -160,6 +162,8 @@ VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
     ("tool", "echo x; exit 1", [doc("it should fail with regexp:", "^x$")], PASS, Reason.AS_EXPECTED),
     # lines that only count together
     ("tool", "echo 22/tcp", [TWO_LINES], VACUOUS, Reason.LINES_NOT_TOGETHER),
+    ("tool", ALIGNED, [TWO_LINES], VACUOUS, Reason.LINES_NOT_TOGETHER),
+    ("tool", ALIGNED.replace("open", "closed"), [TWO_LINES], PASS, Reason.AS_EXPECTED),
     ("tool", "echo 80/tcp", [TWO_LINES], PASS, Reason.AS_EXPECTED),
     ("tool", "echo '22/tcp closed ssh'", [TWO_LINES], PASS, Reason.AS_EXPECTED),
     ("tool", "echo 22/tcp; echo 25/tcp", [TWO_LINES], FAIL, Reason.NOT_AS_EXPECTED),
@@ -192,6 +196,11 @@ VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
     ("nmap", UP, [NO_22], PASS, Reason.AS_EXPECTED),
     ("nmap", DOWN, [NO_22], VACUOUS, Reason.TARGET_DOWN),
     ("nmap", UP, [NO_23], VACUOUS, Reason.NOT_LOOKED_AT),
+    ("nmap", f"{UP}; {ALIGNED}", ['the output should not contain "22/tcp open"'], VACUOUS, Reason.SPACED_OTHERWISE),
+    ("nmap", f"{UP}; {ALIGNED}", ["the output should not match /22.tcp open/"], VACUOUS, Reason.SPACED_OTHERWISE),
+    ("nmap", f"{UP}; {ALIGNED}", ['the output should not contain "22/tcp closed"'], PASS, Reason.AS_EXPECTED),
+    ("nmap", f"{UP}; {ALIGNED}", ["the output should not match /80.tcp\\s+open/"], PASS, Reason.AS_EXPECTED),
+    ("nmap", f"{UP}; {ALIGNED}", [TWO_OPEN], VACUOUS, Reason.LINES_NOT_TOGETHER),
     ("nmap", UP.replace("<scaninfo", "<other"), [NO_22], VACUOUS, Reason.NOT_LOOKED_AT),
     ("nmap", UP, ["the output should not match /(23.tcp|24.tcp)/"], VACUOUS, Reason.NOT_LOOKED_AT),
     ("nmap", UP, ["the output should not match /(23.tcp|22.tcp)/"], PASS, Reason.AS_EXPECTED),

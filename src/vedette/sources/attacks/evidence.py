@@ -240,7 +240,12 @@ def _sslyze(ran: Ran) -> Proof:
 
 
 def _sqlmap(ran: Ran) -> Proof:
-    if re.search(r"the following injection point|do not appear to be injectable", ran.output):
+    if re.search(r"the following injection point", ran.output):
+        return WORKED
+    busy = re.search(r"HTTP error codes detected during run:\s(?:.*\n)*?(?:.*, )?(50[234]) ", ran.output)
+    if busy is not None:
+        return _down(f"sqlmap was answered {busy[1]}: the service is down")
+    if "do not appear to be injectable" in ran.output:
         return WORKED
     unreached = re.search(
         r"unable to connect to the target|connection timed out|can't establish|does not exist|connection reset",

@@ -269,10 +269,26 @@ def lone_lines(expectation: Expectation, seen: Seen) -> str | None:
     written = seen.text(expectation.stream, expectation.of).splitlines()
     for line in lines:
         for one in written:
-            shut = re.match(r"\d+/\w+\s+(?!open\b)", one) is not None
-            if line in one and not shut:
+            shut = re.match(r"\d+/\w+\s++(?!open\b)", one) is not None
+            if _squeezed(line) in _squeezed(one) and not shut:
                 return line
     return None
+
+
+def spaced_otherwise(expectation: Expectation, seen: Seen) -> bool:
+    """Whether a port that must not be seen is seen, with other spaces between than it is written with.
+
+    nmap aligns its columns: `80/tcp open` is `80/tcp   open` as soon as a longer port stands below it.
+    """
+    if not isinstance(expectation, Output) or not expectation.negative or not _PORT.search(expectation.wanted):
+        return False
+    wanted = expectation.wanted if expectation.how is How.MATCHES else _squeezed(expectation.wanted)
+    text = _squeezed(seen.text(expectation.stream, expectation.of))
+    return _compare(expectation.how, wanted, text, cut=False) is Held.YES
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[ \t]+", " ", text)
 
 
 # A port that is a port and no piece of a pattern (`[^8]0/tcp`).

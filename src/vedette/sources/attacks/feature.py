@@ -145,10 +145,14 @@ def _at(node: Any, file: str) -> Location:
 
 def _looked_over(feature: Any, file: str, lines: list[str]) -> tuple[list[Problem], dict[str, Any], list[Step]]:
     """What Gherkin allows and says nothing; every scenario, step and row by its id; and the lines of descriptions."""
+    from gherkin.dialect import Dialect
+
     problems: list[Problem] = []
     remarks: list[Step] = []
     nodes: dict[str, Any] = {}
     found = total = 0
+    dialect = Dialect.for_name(feature["language"])
+    outlines = dialect.scenario_outline_keywords if dialect is not None else ()
     for node, before in _scenarios(feature["children"], 0):
         steps = node.get("steps", ())
         remarks += _remarks(node, file, lines)
@@ -161,7 +165,7 @@ def _looked_over(feature: Any, file: str, lines: list[str]) -> tuple[list[Proble
         if not steps:
             problems.append(Problem(_at(node, file), f"scenario{named} has no steps"))
         rows = 1
-        if node["examples"] or "outline" in node["keyword"].lower():
+        if node["examples"] or node["keyword"] in outlines:
             given = [row for one in node["examples"] for row in one.get("tableBody", ())]
             nodes.update((row["id"], row) for row in given)
             rows = len(given)

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vedette.sources.attacks.evidence import Proof, proof
-from vedette.sources.attacks.expect import Seen, is_negative, lone_lines, never_looked_at, observed_nothing
+from vedette.sources.attacks.expect import (
+    Seen,
+    is_negative,
+    lone_lines,
+    never_looked_at,
+    observed_nothing,
+    spaced_otherwise,
+)
 from vedette.sources.attacks.feature import Step
 from vedette.sources.attacks.outcomes import Reason
 from vedette.sources.attacks.steps import Cookies, Ends, ExitStatus, Expectation, How, Output
@@ -53,6 +60,9 @@ def vacuity(seen: Seen, met: Sequence[Met], asserting: bool) -> tuple[Vacuous | 
         if line is not None:
             words = f"{line!r} is there; the step holds only because not all its lines stand together"
             return Vacuous(Reason.LINES_NOT_TOGETHER, words, held.step, max(held.after, 0)), []
+        if spaced_otherwise(held.expectation, seen):
+            words = "it is there, with other spaces between, as nmap aligns its columns: write `\\s+` and match"
+            return Vacuous(Reason.SPACED_OTHERWISE, words, held.step, max(held.after, 0)), []
     return _looked_at(proofs, met)
 
 

@@ -46,6 +46,8 @@ class Reason(StrEnum):
     """What must not be seen was not among what was looked at."""
     LINES_NOT_TOGETHER = "lines-not-together"
     """Of lines that must not be there some are; the step holds only because not all stand together."""
+    SPACED_OTHERWISE = "spaced-otherwise"
+    """A port that must not be open is, and only the spaces of the step are not those of nmap."""
     STALE_FILE = "stale-file"
     NOTHING_EXPECTED = "nothing-expected"
     NOTHING_LAUNCHED = "nothing-launched"
