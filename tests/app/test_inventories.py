@@ -53,9 +53,11 @@ class Server:
         self.nodes_unread = False
         self.down = False
         self.asked = 0
+        self.words: Any = None
 
     def read(self, words: Any, name: str, clock: Clock) -> Expectations:
         self.asked += 1
+        self.words = words
         if self.down:
             raise InventoryError(InventoryReason.UNREACHABLE, "no answer", location=Location(words.url))
         web = HostExpectation("web1", ("192.0.2.10",), openings=tuple(map(opening, self.ports)))
@@ -393,3 +395,16 @@ def test_what_was_read_long_after_now_is_of_no_known_age(file: Path, server: Ser
     early = FakeClock(clock.now() - 31 * MINUTE)
     assert kinds_of(gather(file, early, keep)) == [("could-not-tell-too-long", "policy", 0)]
     assert kinds_of(gather(file, FakeClock(clock.now() - MINUTE), keep)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "read"), [("file: chef.pem", "{}/chef.pem"), ("file: /etc/k", "/etc/k"), ("env: K", "")]
+)
+def test_a_key_lies_where_the_policy_stands(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, key: str, read: str
+):
+    monkeypatch.chdir("/")
+    file = tmp_path / "ports.yml"
+    file.write_text(FILE.replace("env: CHEF_KEY", key))
+    gather(file, FakeClock())
+    assert server.words.key.file == read.format(tmp_path)

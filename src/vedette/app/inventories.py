@@ -23,6 +23,7 @@ from vedette.model.errors import StateError, VedetteError
 from vedette.model.levels import Level
 from vedette.model.ports import DRIFT_LEVELS, Drift, DriftKind, Expectations, InventoryProblem, PortPolicy
 from vedette.system.files import write_atomic
+from vedette.system.secrets import Secret
 from vedette.text.times import duration_text, rfc3339
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ def gather(path: Path, clock: Clock, keep: Path | None = None, *, settle: bool =
 def _read(one: Inventory, folder: Path, clock: Clock, keeper: _Keeper | None) -> tuple[Expectations | None, str]:
     """What an inventory says now, or else said last; None with the reason where neither can be had."""
     kind = KINDS[one.kind]
-    paths = {key: str(folder / value) for key in kind.paths if (value := getattr(one.words, key))}
+    paths = {key: _beside(folder, value) for key in kind.paths if (value := getattr(one.words, key))}
     try:
         found = kind.read(one.words.model_copy(update=paths), one.name, clock)
     except (VedetteError, OSError) as error:
@@ -130,6 +131,13 @@ def _read(one: Inventory, folder: Path, clock: Clock, keeper: _Keeper | None) ->
     except _DamagedError as error:
         return None, f"{why}; what it said before: {error}"
     return (replace(last, stale=why), why) if last is not None else (None, why)
+
+
+def _beside(folder: Path, value: str | Secret) -> str | Secret:
+    """A file as it is found from `folder`; a secret that lies in none stays as it is."""
+    if isinstance(value, Secret):
+        return value.model_copy(update={"file": str(folder / value.file)}) if value.file else value
+    return str(folder / value)
 
 
 def _with_last(kept: _Kept[Expectations], found: Expectations) -> Expectations:

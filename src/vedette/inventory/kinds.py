@@ -22,8 +22,8 @@ from vedette.model.ports import Expectations
 class Kind:
     """One kind. words: its section in the policy file; read: words, name of the inventory, clock.
 
-    paths: keys of files, relative to the policy file. policy: its word is part of policy, which is not whole without
-    it; else it only claims. of_nodes: what it claims hosts wrote about themselves.
+    paths: keys of files (a secret may lie in one), relative to the policy file. policy: its word is part of policy,
+    which is not whole without it; else it only claims. of_nodes: what it claims hosts wrote about themselves.
     """
 
     words: type[BaseModel]
@@ -37,7 +37,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "ansible": Kind(AnsibleWords, read_ansible, ("inventory",), policy=True),
         "aws": Kind(AwsWords, read_aws, ("security_groups", "instances", "network_interfaces"), policy=False),
-        "chef": Kind(ChefWords, read_chef, ("ca_file",), policy=True, of_nodes=True),
+        "chef": Kind(ChefWords, read_chef, ("ca_file", "key"), policy=True, of_nodes=True),
         "firewall": Kind(FirewallWords, read_firewall, ("file",), policy=False),
     }
 )
