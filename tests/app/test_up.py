@@ -21,6 +21,7 @@ from vedette.model.batch import Batch, Origin, split_lines
 from vedette.model.clock import SystemClock
 from vedette.model.errors import ConfigError, EnforcementError, RuleError, StateError, VedetteError
 from vedette.model.findings import Finding
+from vedette.model.reasons import BlameReason
 from vedette.store.state import State
 
 RULE = "ssh-brute-force-address"
@@ -290,6 +291,7 @@ async def test_syslog_that_others_send_is_judged_and_its_place_outlives_a_reload
     await until_found(settings, 2)
     (first, second) = sorted(findings(settings), key=lambda one: str(one.key["source.ip"]))
     assert (first.key["source.ip"], second.key["source.ip"]) == (ATTACKER, "198.51.100.8")
+    assert {first.blame, second.blame} == {BlameReason.SOURCE_NETWORK}
 
 
 async def test_failures_of_hours_read_at_once_after_a_pause_are_no_attack(log: Path, life: Life):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trustme
 from tests.cli.parts import HOSTILE, Place
 
 from vedette.app import diagnosis
@@ -60,6 +61,29 @@ def test_a_host_where_all_is_well_is_exit_0(place: Place, log: Path, monkeypatch
         assert f"ok       {name}" in ran.out
     assert "ssh-brute-force-address observes" in ran.out
     assert "nothing_" not in ran.out
+
+
+def test_syslog_of_others_and_who_of_them_may_block(place: Place, tmp_path: Path):
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    place.configure(
+        "sources:\n  syslog:\n    listen: [{udp: '192.0.2.1:514'}, {tls: '[::1]:6514'}]\n    accept_forgeable: true\n"
+        f"    certificate: {tmp_path}/server.pem\n    key: {tmp_path}/server.pem\n    client_ca: {tmp_path}/ca.pem\n"
+    )
+    _, found = checks(place)
+    (sources,) = found["sources"]
+    assert (sources["verdict"], sources["message"]) == (
+        "ok",
+        "others may send syslog to udp 192.0.2.1 port 514, tls ::1 port 6514",
+    )
+    assert "whoever holds a client's certificate" in found["forgeable"][0]["message"]
+    (tmp_path / "ca.pem").unlink()
+    code, found = checks(place)
+    assert code == 2
+    (wrong,) = [one for one in found["sources"] if one["verdict"] == "problem"]
+    assert f"{tmp_path}/ca.pem" in wrong["message"]
+    assert wrong["line"] > 0
 
 
 def test_each_thing_that_is_wrong_has_a_sentence_and_a_hint(place: Place, log: Path, monkeypatch: pytest.MonkeyPatch):

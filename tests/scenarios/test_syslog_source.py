@@ -43,13 +43,12 @@ def test_an_attack_that_was_forwarded_is_told_and_blocks_nobody(
         attacker.guess("alice", guesses(6), timeout=5.0)
         alert = vedette.wait_for_alert(RULE, source__ip=ATTACKER)
         assert alert["count"] >= 5
+        assert "blame source-network" in vedette.command("alerts", "show", alert["alert.id"])
         assert vedette.decisions() == []
         # Another one, so that the first would have been enforced by now.
         Attacker(wire.world, ATTACKERS[0]).guess("alice", guesses(6), timeout=5.0)
         vedette.wait_for_alert(RULE, source__ip=ATTACKERS[0])
         assert vedette.decisions() == []
         assert not blocked(wire.server)
-        (origins,) = vedette.query("select count(*) from findings where rule_id = ?", [RULE])
-        assert origins[0] >= 2
     finally:
         sender.close()

@@ -170,8 +170,11 @@ def _sources(settings: Settings) -> Iterator[Check]:
             yield _forgeable(", ".join(files.paths))
     if sources.stdin is not None and sources.stdin.accept_forgeable:
         yield _forgeable("standard input")
-    if sources.syslog is not None and sources.syslog.accept_forgeable:
-        yield _forgeable("syslog by TLS", "whoever holds a client's certificate")
+    if sources.syslog is not None:
+        places = ", ".join(f"{one.transport.value} {one.host} port {one.port}" for one in sources.syslog.places)
+        yield Check("sources", OK, f"others may send syslog to {places}")
+        if sources.syslog.accept_forgeable:
+            yield _forgeable("syslog by TLS", "whoever holds a client's certificate")
     if not sources.names_logs:
         yield Check("sources", PROBLEM, "nothing is read", "name a source under `sources:`")
 
