@@ -126,6 +126,8 @@ def test_curl_that_writes_headers_to_its_output_or_tells_of_itself():
     ("output", "reason"),
     [
         ("curl: (7) Failed to connect to h port 9\n", Reason.TARGET_DOWN),
+        ("+ No web server found on h:80\n+ 0 host(s) tested\n", Reason.TARGET_DOWN),
+        ("ERROR: Could not open a connection to host h (192.0.2.1) on port 443.\n", Reason.TARGET_DOWN),
         ("curl: (22) The requested URL returned error: 404\n", None),
         ("Nmap done: 1 IP address (0 hosts up) scanned in 1 seconds\n", Reason.TARGET_DOWN),
         ("Nmap done: 1 IP address (1 host up) scanned in 1 seconds\n", None),

@@ -128,6 +128,8 @@ def test_a_fail_says_at_which_step_and_what_the_program_said(programs: Programs)
 SHOWS = "echo open; exit {}"
 ALIGNED = "echo '22/tcp   open ssh'"
 TWO_OPEN = doc("the output should not contain:", "22/tcp open\n80/tcp open")
+OPEN_22 = '<ports><port><state state="open"/></port></ports></host>'
+AS_EXPECTED = Reason.AS_EXPECTED
 TWO_LINES = doc("the output should not contain:", "22/tcp\n25/tcp")
 XML = 'the file "f" should {} XML:\n| css |\n| a b |'
 UP, DOWN = (f"echo '{xml}' > .vedette-evidence; echo done" for xml in (NMAP_UP, NMAP_DOWN))
@@ -196,6 +198,11 @@ VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
     ("nmap", UP, [NO_22], PASS, Reason.AS_EXPECTED),
     ("nmap", DOWN, [NO_22], VACUOUS, Reason.TARGET_DOWN),
     ("nmap", UP, [NO_23], VACUOUS, Reason.NOT_LOOKED_AT),
+    ("nmap --script x", UP, [NO_X], VACUOUS, Reason.NOTHING_TESTED),
+    ("nmap --script=x", UP, [NO_22], PASS, Reason.AS_EXPECTED),
+    ("nmap --script x", UP.replace("</host>", OPEN_22), [NO_X], PASS, Reason.AS_EXPECTED),
+    ("nmap --script x", UP.replace("</host>", "<hostscript><script/></hostscript></host>"), [NO_X], PASS, AS_EXPECTED),
+    ("nmap", UP, [NO_X], PASS, Reason.AS_EXPECTED),
     ("nmap", f"{UP}; {ALIGNED}", ['the output should not contain "22/tcp open"'], VACUOUS, Reason.SPACED_OTHERWISE),
     ("nmap", f"{UP}; {ALIGNED}", ["the output should not match /22.tcp open/"], VACUOUS, Reason.SPACED_OTHERWISE),
     ("nmap", f"{UP}; {ALIGNED}", ['the output should not contain "22/tcp closed"'], PASS, Reason.AS_EXPECTED),
@@ -211,7 +218,7 @@ VERDICTS: list[tuple[str, str, list[str], Verdict, Reason]] = [
 
 @pytest.mark.parametrize(("program", "body", "steps", "verdict", "reason"), VERDICTS)
 def test_verdicts(programs: Programs, program: str, body: str, steps: list[str], verdict: Verdict, reason: Reason):
-    programs.add(program, body)
+    programs.add(program.split()[0], body)
     found = attack(programs, launch(program, "generic"), *[f"Then {step}" for step in steps])
     assert (found.verdict, found.reason) == (verdict, reason), found.detail
     assert exit_code((found,)) == {Verdict.PASSED: 0, Verdict.COULD_NOT_TELL: 2}.get(verdict, 1)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from xml.etree.ElementTree import Element
 
 from vedette.sources.attacks.css import parse_xml
 from vedette.sources.attacks.outcomes import Reason
@@ -45,13 +46,14 @@ class Proof:
 
     liftable: expectations that say what must be seen, or how the program ends, may still be met by it; with others
     the scenario is vacuous whatever is expected. looked_at: the ports of each protocol that were asked, None = not
-    known.
+    known. idle: the host answered, and the scripts it was asked for had no port to ask.
     """
 
     reason: Reason | None = None
     words: str = ""
     liftable: bool = False
     looked_at: Mapping[str, frozenset[int]] | None = None
+    idle: bool = False
 
 
 WORKED = Proof()
@@ -132,7 +134,14 @@ def _nmap(ran: Ran) -> Proof:
             for port in range(int(found[1]), int(found[2] or found[1]) + 1)
         )
         looked_at[protocol] = looked_at.get(protocol, frozenset()) | ports
-    return Proof(looked_at=looked_at)
+    return Proof(looked_at=looked_at, idle=_no_script_ran(ran.argv, root))
+
+
+def _no_script_ran(argv: Sequence[str], root: Element) -> bool:
+    """Whether scripts were asked for, and none had anything to look at."""
+    if not any(re.fullmatch(r"--script(?:=.*)?", word) for word in argv) or root.find(".//script") is not None:
+        return False
+    return not any(one.get("state", "").startswith("open") for one in root.findall("host/ports/port/state"))
 
 
 def _nmap_words(argv: Sequence[str]) -> list[str]:
@@ -143,10 +152,7 @@ def _nmap_words(argv: Sequence[str]) -> list[str]:
     ]
 
 
-def _alive(host: object) -> bool:
-    from xml.etree.ElementTree import Element
-
-    assert isinstance(host, Element)
+def _alive(host: Element) -> bool:
     status = host.find("status")
     if status is None or status.get("state") != "up" or host.get("timedout") == "true":
         return False
@@ -157,10 +163,7 @@ def _alive(host: object) -> bool:
     return any(one in _ANSWERED for one in reasons)
 
 
-def _said_up(host: object) -> bool:
-    from xml.etree.ElementTree import Element
-
-    assert isinstance(host, Element)
+def _said_up(host: Element) -> bool:
     status = host.find("status")
     return status is not None and status.get("reason") == "user-set"
 
@@ -289,10 +292,12 @@ def _zap(ran: Ran) -> Proof:
 
 
 _SAID_DOWN = re.compile(
-    r"^curl: \((?:5|6|7|28|97)\) .*|^Note: Host seems down.*|Nmap done: \d+ IP address(?:es)? \(0 hosts up\)",
+    r"^curl: \((?:5|6|7|28|97)\) .*|^\+ 0 host\(s\) tested|No web server found on .*"
+    r"|ERROR: Could not (?:open a connection to|resolve) host.*"
+    r"|^Note: Host seems down.*|Nmap done: \d+ IP address(?:es)? \(0 hosts up\)",
     re.MULTILINE,
 )
-"""What nmap and curl say of a target that is gone, whoever started them: `sh -c`, a container, a script."""
+"""What curl, nmap, nikto and sslscan say of a target that is gone, whoever started them: a script, a container."""
 
 
 def _any_program(ran: Ran) -> Proof:

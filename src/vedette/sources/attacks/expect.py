@@ -297,6 +297,11 @@ _PORT = re.compile(
 )
 
 
+def names_no_port(expectation: Expectation) -> bool:
+    """Whether it says what must not be seen, and that is no port."""
+    return isinstance(expectation, Output) and expectation.negative and not _PORT.search(expectation.wanted)
+
+
 def never_looked_at(expectation: Expectation, looked_at: Mapping[str, frozenset[int]] | None) -> list[str]:
     """The ports that must not be seen and were not among those asked; empty also where some of them were.
 

@@ -11,6 +11,7 @@ from vedette.sources.attacks.expect import (
     Seen,
     is_negative,
     lone_lines,
+    names_no_port,
     never_looked_at,
     observed_nothing,
     spaced_otherwise,
@@ -56,6 +57,9 @@ def vacuity(seen: Seen, met: Sequence[Met], asserting: bool) -> tuple[Vacuous | 
         if observed_nothing(held.expectation, seen) and not _says_how_it_ends(held, met):
             words = "nothing was written, so nothing unwanted could be in it"
             return Vacuous(Reason.NO_OUTPUT, words, held.step, max(held.after, 0)), []
+        if held.after >= 0 and proofs[held.after].idle and names_no_port(held.expectation):
+            words = "no port was open, so none of nmap's scripts had anything to look at"
+            return Vacuous(Reason.NOTHING_TESTED, words, held.step, held.after), []
         line = lone_lines(held.expectation, seen)
         if line is not None:
             words = f"{line!r} is there; the step holds only because not all its lines stand together"
