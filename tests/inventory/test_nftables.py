@@ -317,3 +317,17 @@ def test_a_block_list_of_prefixes_as_our_own_is_leaves_the_port_open_to_the_rest
     assert of(everybody, address="::") is DROPPED
     crooked = ruleset([match({"&": [payload("ip6", "saddr"), "ff00:ffff::"]}, "2001:db8::"), DROP], [TCP22, ACCEPT])
     assert of(crooked, address="::") is UNKNOWN
+
+
+def test_chains_that_jump_on_and_on_are_followed_so_far_and_no_further(monkeypatch: pytest.MonkeyPatch):
+    jumps = [[{"jump": {"target": f"c{at + 1}"}}] for at in range(14)]
+    more = [one for at, jump in enumerate(jumps) for one in jumped(f"c{at}", *([jump] * 20))]
+    rules = ruleset([{"jump": {"target": "c0"}}], [{"accept": None}], more=(*more, *jumped("c14")))
+    monkeypatch.setattr("vedette.inventory.verdicts.MOST_STEPS", 1_000)
+    said, why = verdict(rules, Listener("h", "0.0.0.0", 22, Protocol.TCP))
+    assert (said, "rules" in why) == (FirewallVerdict.UNKNOWN, True)
+    # What is dropped before that is dropped.
+    first = [match(payload("tcp", "dport"), 22), {"drop": None}]
+    rules = ruleset(first, [{"jump": {"target": "c0"}}], more=(*more, *jumped("c14")))
+    assert of(rules) is FirewallVerdict.DROPPED
+    assert of(rules, port=23) is FirewallVerdict.UNKNOWN

@@ -48,6 +48,10 @@ _FAMILIES = {4: frozenset(("ip", "inet", "netdev")), 6: frozenset(("ip6", "inet"
 _POLICY = "policy accept"
 _DEEPEST = 16
 """Jumps within jumps, as the kernel allows."""
+MOST_STEPS = 200_000
+"""Rules that are asked about one packet. Chains that jump to each other again and again would have no end, and whoever
+has a namespace of his own may write them."""
+_TOO_LONG = f"a packet meets more than {MOST_STEPS} rules"
 _EVERYWHERE = frozenset(("0.0.0.0", "::"))
 MOST_NAMED = 6
 """So many sources are named in a text."""
@@ -234,6 +238,7 @@ def _destination(ruleset: Ruleset, version: int, address: str) -> Spans:
 class _Walk:
     ruleset: Ruleset
     fate: Fate
+    steps: int = 0
 
     def begin(self, packet: _Packet) -> None:
         before = [*self._bases(Hook.INGRESS, packet), *self._bases(Hook.PREROUTING, packet)]
@@ -317,6 +322,11 @@ class _Walk:
         for rule in chain.rules:
             if not sources:
                 break
+            self.steps += 1
+            if self.steps > MOST_STEPS:
+                self.fate.add(Verb.UNREAD, either(*returned, sources))
+                self.fate.parts.append(Part(sources, Verb.UNREAD, _TOO_LONG, False))
+                return EMPTY
             if rule.verb is Verb.NOTHING:
                 continue
             sure, possible = self._meets(rule.conditions, packet, sources)
