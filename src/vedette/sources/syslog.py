@@ -197,7 +197,7 @@ class SyslogSource:
                 for _ in range(ROUND):
                     self._datagram(*listening.recvfrom(CHUNK))
             except BlockingIOError:
-                continue
+                pass  # all are read that were there
             except OSError as error:
                 self._counter.add("source_dropped", DropReason.SOURCE_UNREADABLE)
                 log.warning("datagrams cannot be read", error=str(error))

@@ -81,18 +81,26 @@ class Frames:
         return len(data) if end < 0 else end + 1
 
     def _next(self, data: bytes, at: int, records: list[bytes]) -> int:
-        """Where the frame (or run of lines) that begins at `at` ends; `at` where more is needed to tell."""
-        if match := _LENGTH.match(data, at):
+        """Where the run of frames of one kind that begins at `at` ends; `at` where more is needed to tell."""
+        begun = at
+        while match := _LENGTH.match(data, at):
+            end = match.end() + int(match[1])
+            if end > len(data) or int(match[1]) > self._limit:
+                break
+            if record := data[match.end() : end].removesuffix(b"\n").removesuffix(b"\r"):
+                records.append(record)
+            at = end
+        if at > begun:
+            return at
+        if match:
             size, begin = int(match[1]), match.end()
             kept = min(size, self._limit)
             if len(data) - begin < kept:
                 self._wait(begin - at + kept)
                 return at
-            if size > kept:
-                self.too_long += 1
-                self._left = size - kept
-            record = data[begin : begin + kept]
-            records += self._kept([record if size > kept else record.removesuffix(b"\n").removesuffix(b"\r")])
+            self.too_long += 1
+            self._left = size - kept
+            records.append(data[begin : begin + kept])
             return begin + kept
         if _BEGUN.match(data, at):
             self._wait(len(data) - at + 1)
