@@ -32,7 +32,7 @@ def test_an_element_is_there_or_not(asked: str, there: bool):
     assert has(parse_xml(XML), asked) is there
 
 
-@pytest.mark.parametrize("asked", ["", "a[", "a::text", "a:hover", "a:nosuch", "$x", "a >"])
+@pytest.mark.parametrize("asked", ["", "a[", "a::text", "a:hover", "a:nosuch", "$x", "a >", "x|a", "a " * 3000])
 def test_what_is_no_selector_or_matches_nothing_in_a_file(asked: str):
     with pytest.raises(ValueError):
         selector(asked)
@@ -56,3 +56,12 @@ def test_what_is_no_document_we_read(raw: bytes, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(css, "XML_LIMIT", 20)
     with pytest.raises(ValueError, match="larger"):
         parse_xml(b"<a>" + b" " * 20 + b"</a>")
+
+
+def test_a_document_that_is_nested_too_deeply_is_none_we_can_tell_of(monkeypatch: pytest.MonkeyPatch):
+    def deep(*_: object) -> object:
+        raise RecursionError
+
+    monkeypatch.setattr("elementpath.select", deep)
+    with pytest.raises(ValueError, match="nested"):
+        has(parse_xml(XML), "nmaprun")

@@ -476,3 +476,10 @@ def test_cookies(programs: Programs, rows: str, verdict: Verdict):
 def test_colours_are_taken_out_unless_asked_for(programs: Programs, tags: str, verdict: Verdict):
     programs.add("tool", r"printf '\033[31mred\033[0m hat'")
     assert attack(programs, launch("tool"), 'Then the output should contain "red hat"', tags=tags).verdict is verdict
+
+
+def test_without_a_folder_to_run_in_nothing_can_be_told(programs: Programs, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(programs.folder / "gone"))
+    found = attack(programs, launch("true"), "Then the exit status should be 0")
+    assert (found.verdict, found.reason) == (Verdict.COULD_NOT_TELL, Reason.COMMAND_UNUSABLE)
+    assert "No such file" in found.detail

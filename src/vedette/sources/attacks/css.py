@@ -12,13 +12,18 @@ XML_LIMIT = 8 * 1024 * 1024
 @lru_cache(256)
 def selector(css: str) -> str:
     """A CSS selector as XPath 1.0; ValueError where it is none, or can match nothing in a file."""
+    import elementpath
     from cssselect import GenericTranslator
     from cssselect.parser import SelectorError
 
     try:
         path = GenericTranslator().css_to_xpath(css)
-    except SelectorError as error:
+        # What is a selector and no path for us: prefixes of namespaces, which nothing declares.
+        elementpath.XPath2Parser().parse(path)
+    except (SelectorError, elementpath.ElementPathError) as error:
         raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     # What cssselect makes of `:hover` and the like: a test that is never true.
     if "[0]" in path:
         raise ValueError(f"{css!r} can match nothing in a file")
@@ -38,8 +43,11 @@ def parse_xml(raw: bytes) -> ElementTree.Element:
 
 
 def has(root: ElementTree.Element, css: str) -> bool:
-    """Whether an element is there that `css` selects."""
+    """Whether an element is there that `css` selects; ValueError where the document is nested too deeply to tell."""
     import elementpath
 
-    found = elementpath.select(root, selector(css))
+    try:
+        found = elementpath.select(root, selector(css))
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     return bool(found)

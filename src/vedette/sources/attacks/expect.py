@@ -192,11 +192,11 @@ def _xml(expectation: FileXml, seen: Seen) -> tuple[Held, str]:
         return held, "the file cannot be read, or is too large" if held is Held.UNREADABLE else "the file is old"
     try:
         root = parse_xml(raw)
+        for css in expectation.selectors:
+            if has(root, css) == expectation.negative:
+                return Held.NO, f"{css} is {'there' if expectation.negative else 'not there'}"
     except ValueError as error:
         return Held.UNREADABLE, f"the file {error}"
-    for css in expectation.selectors:
-        if has(root, css) == expectation.negative:
-            return Held.NO, f"{css} is {'there' if expectation.negative else 'not there'}"
     return Held.YES, ""
 
 

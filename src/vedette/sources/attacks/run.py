@@ -296,7 +296,13 @@ def run_scenario(scenario: Scenario, steps: Sequence[Meant], bounds: Bounds, clo
     """Run one scenario to its verdict, in a folder that is deleted afterwards."""
     at = clock.now()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="vedette-attack-", ignore_cleanup_errors=True) as name:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="vedette-attack-", ignore_cleanup_errors=True)
+    except OSError as error:
+        words = f"there is no folder to run it in: {error.strerror}"
+        untold = Verdict.COULD_NOT_TELL, Reason.COMMAND_UNUSABLE, words, at
+        return AttackOutcome(scenario.at, scenario.feature, scenario.name, scenario.tags, *untold)
+    with folder as name:
         seen = Seen(Path(name), ansi="@ansi" in scenario.tags)
         watched = [
             path for one in steps if isinstance(one.action, EXPECTATIONS) for path in files_of(one.action, seen.folder)
