@@ -319,3 +319,15 @@ def test_fields_of_our_own_are_in_the_registry(tmp_path: Path, listener: tuple[s
 
 def test_the_schema_is_printed():
     assert '"own_networks"' in vedette("ports", "schema").out
+
+
+def test_what_widened_is_news_until_a_check_has_said_it(tmp_path: Path):
+    port, keep = _closed_port("127.0.0.1"), ("--keep", tmp_path / "keep")
+    assert check(policy(tmp_path, at("127.0.0.1"), "", probe=port), *keep).code == 0
+    file = policy(tmp_path, at("127.0.0.1"), f"{port}/tcp: world", probe=port)
+    assert check(file, *keep, "--vantage", "nowhere").code == 2
+    told = vedette("ports", "explain", "me", str(port % 65_535 + 1), "--policy", file, *keep)
+    assert "policy-widened" not in told.out
+    told = check(file, *keep)
+    assert (told.code, "policy-widened" in told.out) == (1, True)
+    assert check(file, *keep).code == 0

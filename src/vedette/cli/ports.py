@@ -3,6 +3,7 @@ Counterpart: `app.ports` looks and judges; docs/ports.md explains the policy and
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +71,9 @@ def check(
             f"{len(read.hosts)} hosts, {len(checked.surveys)} looks, {effort.connections} connections "
             f"in {effort.seconds:.1f} s, {len(drifts)} drifts"
         )
+        # Not before all of it is said: what widened is said once.
+        sys.stdout.flush()
+        gathered.settle()
         raise SystemExit(exit_code(drifts))
 
 
@@ -180,8 +184,8 @@ def print_schema() -> None:
 
 
 def _gathered(policy: Path, clock: Clock, keep: Path | None) -> Gathered:
-    """The policy and its inventories; how each of these was read is noted."""
-    gathered = gather(policy, clock, keep)
+    """The policy and its inventories; how each of these was read is noted. What widened is news until it is settled."""
+    gathered = gather(policy, clock, keep, settle=False)
     for one in gathered.inventories:
         note(f"inventory {one.name}: {f'not read: {one.stale}' if one.stale else 'read'}")
         for problem in one.problems:
