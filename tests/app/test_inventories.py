@@ -408,3 +408,17 @@ def test_a_key_lies_where_the_policy_stands(
     file.write_text(FILE.replace("env: CHEF_KEY", key))
     gather(file, FakeClock())
     assert server.words.key.file == read.format(tmp_path)
+
+
+def test_a_policy_behind_a_link_that_is_set_anew_is_the_same(tmp_path: Path):
+    link, keep = tmp_path / "ports.yml", tmp_path / "keep"
+    for release, ports in (("one", "22/tcp: nobody"), ("two", "22/tcp: world")):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "ports.yml").write_text(
+            "version: 1\nown_networks: [192.0.2.0/24]\n"
+            f"hosts: {{db1: {{addresses: [192.0.2.20], ports: {{{ports}}}}}}}\n"
+        )
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / release / "ports.yml")
+        told = kinds_of(gather(link, FakeClock(), keep))
+    assert told == [("policy-widened", "db1", 22)]

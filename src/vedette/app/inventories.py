@@ -279,7 +279,8 @@ class _Keeper:
             raise StateError(f"{folder} cannot be used: {error.strerror}") from None
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise StateError(f"{folder} is not ours alone", hint=f"chmod 700 {folder}, or name another folder")
-        return cls(folder, blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest())
+        # The name it is asked for by: behind a link that is set anew it is the same policy, and may have widened.
+        return cls(folder, blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest())
 
     def inventory(self, one: Inventory) -> _Kept[Expectations]:
         """What was last known of an inventory. One of another kind under its name is another one."""
