@@ -329,6 +329,11 @@ def _path_filter(arguments: Arguments, negated: bool, version: int) -> list[Cond
     return [Known(False)]
 
 
+def _recent_set(arguments: Arguments, negated: bool, version: int) -> list[Condition] | None:  # noqa: ARG001
+    # With arguments it is what --match-set was called once: an ipset, of which nothing is known.
+    return None if arguments else [Known(not negated)]
+
+
 _READERS: dict[str, Reader] = {
     "-p": _protocol,
     "-s": _addresses(Field.SOURCE),
@@ -361,7 +366,7 @@ _READERS: dict[str, Reader] = {
     "--hashlimit-above": _known(False),
     "--connlimit-upto": _known(True),
     "--connlimit-above": _known(False),
-    "--set": _known(True),
+    "--set": _recent_set,
     "--rcheck": _known(False),
     "--update": _known(False),
     "--remove": _known(False),
