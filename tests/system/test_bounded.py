@@ -4,6 +4,7 @@ Counterpart: vedette.system.bounded."""
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -44,7 +45,7 @@ def test_both_streams_status_folder_and_environment_are_its_own(tmp_path: Path):
     assert ended == Ended(3, ended.stdout, b"wrong\n")
     where, *names = ended.stdout.decode().split()
     assert where == str(tmp_path)
-    assert set(names) <= {"PATH", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert set(names) <= {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "VEDETTE_BOUNDED"}
 
 
 def test_a_signal_is_told(tmp_path: Path):
@@ -56,6 +57,25 @@ def test_what_never_ends_is_killed_with_all_it_started(tmp_path: Path):
     assert ended.timed_out
     assert ended.returncode == -9
     assert gone(int(ended.stdout))
+
+
+@pytest.mark.parametrize("timeout", [20.0, 0.5])
+def test_what_left_its_process_group_is_killed_too(tmp_path: Path, timeout: float):
+    script = "setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $!"
+    ended = ran(tmp_path, "/bin/sh", "-c", f"{script}; [ {timeout} = 20.0 ] || sleep 600", timeout=timeout)
+    assert ended.timed_out == (timeout < 1)
+    # The subshell becomes a session of its own by `setsid` in its place.
+    assert gone(int(ended.stdout))
+
+
+def test_what_others_run_is_left_alone(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "ab").mkdir()
+    with subprocess.Popen(["/bin/sleep", "600"], env={"VEDETTE_BOUNDED": str(tmp_path / "ab")}) as other:
+        ran(tmp_path / "a", "/bin/true")
+        assert other.poll() is None
+        ran(tmp_path / "ab", "/bin/true")
+        assert other.wait(20) == -9
 
 
 def test_what_is_left_running_is_killed_and_not_waited_for(tmp_path: Path):

@@ -21,6 +21,8 @@ _LOOK_EVERY = 0.1
 _LOOK_SOON = 0.005
 """The same once it has closed its output, which most do as they end."""
 _CHUNK = 65_536
+_MARK = "VEDETTE_BOUNDED"
+"""A variable that all it starts inherits, with the folder as its value: who left the process group is known by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def run_bounded(
     """Run `argv` in `folder`, without a shell, a terminal or input; OSError where it cannot be started.
 
     timeout: seconds. output_limit: bytes kept of each of its two streams. file_limit: bytes of a file it may write.
-    environment: the whole of it. Whatever is left of its process group is killed when it ends.
+    environment: the whole of it but for one mark. folder: no other program's. Whatever is left of its process group
+    when it ends is killed, and whatever left the group and still has the mark.
     """
     process = subprocess.Popen(
         list(argv),
@@ -60,7 +63,7 @@ def run_bounded(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=folder,
-        env=dict(environment),
+        env={**environment, _MARK: str(folder)},
         start_new_session=True,
     )
     try:
@@ -74,7 +77,24 @@ def run_bounded(
             os.killpg(process.pid, signal.SIGKILL)
         with process:
             code = process.wait()
+        _kill_marked(folder)
     return Ended(code, stdout, stderr, why == "time", why == "output", why == "stop")
+
+
+def _kill_marked(folder: Path) -> None:
+    """Kill what was started in a session of its own and is left behind; what we may not look into is not ours."""
+    mark = os.fsencode(f"{_MARK}={folder}")
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            # Held before it is looked at: its number cannot become another's meanwhile.
+            process = os.pidfd_open(int(entry.name))
+            try:
+                if mark in Path(entry.path, "environ").read_bytes().split(b"\0"):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+            finally:
+                os.close(process)
 
 
 def _gathered(
