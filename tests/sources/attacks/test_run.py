@@ -322,6 +322,13 @@ def test_targets_outside_one_s_own_are_left_alone(programs: Programs, tmp_path: 
     assert (tmp_path / "was-run").exists()
 
 
+def test_addresses_that_nmap_left_out_are_said(programs: Programs):
+    programs.add("nmap", f"{UP}; echo 'Other addresses for web1 (not scanned): 2001:db8::1'")
+    found = attack(programs, secret(host="HOST"), launch("nmap <host>"), f"Then {NO_22}", environment={"HOST": "web1"})
+    assert found.verdict is Verdict.PASSED
+    assert found.notes[-1].endswith("alone: Other addresses for <host> (not scanned): 2001:db8::1")
+
+
 def test_a_proxy_is_a_host_too(programs: Programs, tmp_path: Path):
     programs.add("curl", f"touch {tmp_path}/was-run")
     step = "Given I set the environment variables to:\n| variable | value |\n| {} | {} |"

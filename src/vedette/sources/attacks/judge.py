@@ -3,6 +3,7 @@ Counterpart: `run` comes here at the end; `evidence` knows programs, `expect` kn
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from vedette.sources.attacks.expect import (
 from vedette.sources.attacks.feature import Step
 from vedette.sources.attacks.outcomes import Reason
 from vedette.sources.attacks.steps import Cookies, Ends, ExitStatus, Expectation, How, Output
+
+_NOT_SCANNED = re.compile(r"Other addresses for .* \(not scanned\): .*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def vacuity(seen: Seen, met: Sequence[Met], asserting: bool) -> tuple[Vacuous | 
         if spaced_otherwise(held.expectation, seen):
             words = "it is there, with other spaces between, as nmap aligns its columns: write `\\s+` and match"
             return Vacuous(Reason.SPACED_OTHERWISE, words, held.step, max(held.after, 0)), []
-    return _looked_at(proofs, met)
+    return _looked_at(seen, proofs, met)
 
 
 def _lifted(index: int, met: Sequence[Met]) -> bool:
@@ -91,7 +94,7 @@ def _says_how_it_ends(held: Met, met: Sequence[Met]) -> bool:
     )
 
 
-def _looked_at(proofs: Sequence[Proof], met: Sequence[Met]) -> tuple[Vacuous | None, list[str]]:
+def _looked_at(seen: Seen, proofs: Sequence[Proof], met: Sequence[Met]) -> tuple[Vacuous | None, list[str]]:
     notes: list[str] = []
     empty: list[Met] = []
     for held in met:
@@ -104,6 +107,10 @@ def _looked_at(proofs: Sequence[Proof], met: Sequence[Met]) -> tuple[Vacuous | N
         if missing:
             notes.append(f"{held.step.at.line}: {', '.join(missing)} was not looked at")
             empty.append(held)
+    for one in seen.runs:
+        others = _NOT_SCANNED.search(one.stdout) if one.known_as == "nmap" else None
+        if others is not None:
+            notes.append(f"nmap looked at one address of the name alone: {others[0]}")
     if empty and len(empty) == len(met):
         words = f"{notes[0].partition(' ')[2]}: name it to nmap with -p"
         return Vacuous(Reason.NOT_LOOKED_AT, words, empty[0].step, max(empty[0].after, 0)), []

@@ -319,7 +319,7 @@ def run_scenario(scenario: Scenario, steps: Sequence[Meant], bounds: Bounds, clo
             vacuous, more = vacuity(seen, running.met, running.asserting)
             deciding = None
             if vacuous is None:
-                said += more
+                said += map(running.masked, more)
                 verdict, reason = Verdict.PASSED, Reason.AS_EXPECTED
                 words = f"{len(running.met)} expectations met" if running.met else "every program succeeded"
             else:
