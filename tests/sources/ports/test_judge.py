@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -268,3 +269,22 @@ def test_a_hole_nobody_uses_is_informational_whatever_level_its_drifts_have_and_
     assert [one for one in found if one[1] >= 5000] == [
         (DriftKind.ALLOWED_BUT_CLOSED, port, Level.INFORMATIONAL) for port in range(5000, 5064)
     ]
+
+
+def test_a_host_that_listens_on_every_port_is_read_once_and_not_for_each() -> None:
+    read = []
+
+    class Counted(tuple[Listener, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[Listener]:
+            read.append(len(self))
+            return super().__iter__()
+
+    ports = range(20_000, 20_400)
+    listeners = Counted(Listener("web", "0.0.0.0", port, Protocol.TCP, process="nc") for port in ports)
+    view = InsideView("web", NOW, listeners, addresses=frozenset(("192.0.2.1",)))
+    found = [one for one in judge(POLICY, [survey(443, 80, *ports)], [view]) if one.port in ports]
+    assert len(found) == len(ports)
+    assert all(one.listener is not None and one.listener.process == "nc" for one in found)
+    assert len(read) < 5

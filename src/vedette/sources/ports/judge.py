@@ -4,7 +4,7 @@ Counterpart: `prober` and `nmap` see, `inventory` expects; `app.ports` tells peo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vedette.model.levels import Level
 from vedette.model.ports import (
@@ -21,6 +21,7 @@ from vedette.model.ports import (
     Opening,
     PortPolicy,
     PortState,
+    Protocol,
     SeenWhy,
     Survey,
     TargetCondition,
@@ -64,9 +65,28 @@ def expected(policy: PortPolicy, host: HostExpectation, survey: Survey, port: in
     return Expected(PortState.OPEN if needed else None, needed or valid[0], expired)
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """A view, and its listeners by port: whoever lives on a host may make it listen on all of them."""
+
+    view: InsideView
+    by_port: Mapping[tuple[int, Protocol], tuple[Listener, ...]]
+
+    @classmethod
+    def of(cls, view: InsideView) -> _Inside:
+        by_port: dict[tuple[int, Protocol], list[Listener]] = {}
+        for one in view.listeners:
+            by_port.setdefault((one.port, one.protocol), []).append(one)
+        return cls(view, {key: tuple(found) for key, found in by_port.items()})
+
+    def at(self, seen: Observation) -> InsideView:
+        """The view of one port alone."""
+        return replace(self.view, listeners=self.by_port.get((seen.port, seen.protocol), ()))
+
+
 def judge(policy: PortPolicy, surveys: Iterable[Survey], inside: Iterable[InsideView] = ()) -> list[Drift]:
     """Every disagreement, ordered by host, address, port, vantage. inside: at most one view a host."""
-    views = {one.host: one for one in inside}
+    views = {one.host: _Inside.of(one) for one in inside}
     out: list[Drift] = []
     all_of = list(surveys)
     for survey in all_of:
@@ -81,8 +101,9 @@ def judge(policy: PortPolicy, surveys: Iterable[Survey], inside: Iterable[Inside
 
 
 def _of_survey(
-    policy: PortPolicy, host: HostExpectation, survey: Survey, vantage: Vantage, view: InsideView | None
+    policy: PortPolicy, host: HostExpectation, survey: Survey, vantage: Vantage, inside: _Inside | None
 ) -> list[Drift]:
+    view = inside.view if inside is not None else None
     if survey.condition is TargetCondition.ANSWERS_EVERYTHING:
         advice = (
             "ports picked at random accept too: a tarpit, a proxy or a provider's front answers for it; look past it "
@@ -96,6 +117,7 @@ def _of_survey(
         return [_whole(DriftKind.COULD_NOT_TELL, survey, survey.rest_why, advice)]
     out: list[Drift] = []
     for seen in _of_interest(host, survey):
+        view = inside.at(seen) if inside is not None else None
         drift = _of_port(seen, expected(policy, host, survey, seen.port, vantage), survey, vantage, view)
         out += [drift] if drift is not None else []
     unknown = sum(one.state is PortState.UNKNOWN for one in survey.observations)
@@ -220,7 +242,7 @@ def _open_against_policy(
     return _port(DriftKind.OPEN_NOT_ALLOWED, seen, want, vantage, advice, listener)
 
 
-def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey], views: Mapping[str, InsideView]) -> list[Drift]:
+def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey], views: Mapping[str, _Inside]) -> list[Drift]:
     """Ports open from some vantages of one network and not from others of it, which no policy explains."""
     groups: dict[tuple[str, str, str, str], list[Survey]] = {}
     for one in surveys:
@@ -240,7 +262,9 @@ def _one_vantage_only(policy: PortPolicy, surveys: Sequence[Survey], views: Mapp
                     f"open from {', '.join(open_at)}, {seen.state.value} from {survey.vantage}, which stand alike: "
                     "look for a firewall or a route that tells them apart"
                 )
-                listener = _answering(views.get(survey.host), survey.address, seen)
+                inside = views.get(survey.host)
+                view = inside.at(seen) if inside is not None else None
+                listener = _answering(view, survey.address, seen)
                 if listener is not None and listener.firewall is FirewallVerdict.LIMITED_TO_SOURCES:
                     advice += f"; {firewall_said(listener)}"
                 out.append(
