@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 
 import msgspec
@@ -49,8 +50,9 @@ def test_which_host_of_a_policy_this_machine_is(own: set[str], name: str, wanted
 
 
 def a_space(inode: int, *ports: int) -> Space:
-    found = tuple(Listener("h", "0.0.0.0", port, Protocol.TCP) for port in ports)
-    return Space(NetworkNamespace(inode, "" if inode == 1 else f"net:[{inode}]"), found, frozenset(("192.0.2.1",)), ())
+    name = "" if inode == 1 else f"net:[{inode}]"
+    found = tuple(Listener("h", "0.0.0.0", port, Protocol.TCP, namespace=name) for port in ports)
+    return Space(NetworkNamespace(inode, name), found, frozenset(("192.0.2.1",)), ())
 
 
 @pytest.fixture
@@ -101,3 +103,15 @@ def test_a_look_that_fails_does_not_end_the_helper(monkeypatch: pytest.MonkeyPat
     failed, told = answers.getvalue().splitlines()
     assert "UnicodeEncodeError" in msgspec.json.decode(failed, type=str)
     assert msgspec.json.decode(told, type=InsideView | str) == InsideView("web", 7)
+
+
+def test_of_listeners_without_end_those_are_told_that_can_be_reached(
+    spaces: list[Space], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("vedette.app.port_inside.MOST_LISTENERS", 3)
+    own, other = a_space(1, 22, 80), a_space(2, *range(1024, 1100))
+    inner = tuple(replace(one, address="127.0.0.1") for one in a_space(1, *range(1, 9)).listeners)
+    spaces += [replace(own, listeners=(*inner, *own.listeners)), other]
+    view = inside_view("h", FakeClock())
+    assert [(one.address, one.port) for one in view.listeners] == [("0.0.0.0", 22), ("0.0.0.0", 80), ("127.0.0.1", 1)]
+    assert (view.unread, view.knows_own_ports) == ({UnreadWhy.SOCKETS: 83}, False)

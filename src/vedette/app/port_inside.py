@@ -23,6 +23,7 @@ OWN_SECONDS, OTHER_SECONDS, ALL_SECONDS = 15.0, 2.0, 15.0
 """How long the rulesets of our own namespace, of another and of all others may take. Anybody may make namespaces, and
 rulesets in them that take for ever; what is within `ALL_SECONDS` is looked at, of the rest it is said so."""
 OTHER_BYTES = 4 * 1024 * 1024
+MOST_LISTENERS = 100_000
 MOST_PUBLISHED = 4096
 """So many translated ports are looked at; a rule that translates all of them is no list of published ports."""
 _ANY = {4: "0.0.0.0", 6: "::"}
@@ -88,6 +89,11 @@ def inside_view(host: str, clock: Clock, root: Path = Path("/")) -> InsideView:
     here = next((one for one in known if one.space.namespace.own), None)
     if here is not None:
         listeners += _published(found, here, known)
+    if len(listeners) > MOST_LISTENERS:
+        # What can be reached from elsewhere is kept first.
+        listeners.sort(key=lambda one: (not one.published, bool(one.namespace), _is_loopback(one.address)))
+        found.missed(UnreadWhy.SOCKETS, len(listeners) - MOST_LISTENERS)
+        del listeners[MOST_LISTENERS:]
     return found.view(listeners)
 
 
