@@ -106,13 +106,21 @@ def test_nmap_that_writes_xml_to_its_output():
         (0, "HTTP/1.1 200 x\r\n\r\nHTTP/2 503 \r\n", Reason.TARGET_DOWN, True),
         (0, "HTTP/1.1 502 Bad Gateway\r\n", Reason.TARGET_DOWN, True),
         *[(status, "", Reason.TARGET_DOWN, False) for status in (5, 6, 7, 28, 97)],
-        *[(status, "", Reason.PROGRAM_FAILED, True) for status in (2, 3, 22, 35, 52, 56, 60)],
+        *[(status, "", Reason.PROGRAM_FAILED, True) for status in (22, 35, 52, 56, 60)],
+        *[(status, "", Reason.PROGRAM_FAILED, False) for status in (2, 3, 4, 59)],
+        (3, "HTTP/1.1 302 x\r\n", Reason.PROGRAM_FAILED, True),
         (-9, "", Reason.PROGRAM_FAILED, False),
     ],
 )
 def test_curl(status: int, headers: str, reason: Reason | None, liftable: bool):
     found = proof(ran("curl", "000", status, headers))
     assert (found.reason, found.liftable) == (reason, liftable)
+
+
+def test_curl_that_has_no_protocol_to_offer_asked_nothing():
+    said = "curl: (35) error:0A0000BF:SSL routines::no protocols available\n"
+    assert proof(ran("curl", "", 35, stderr=said)).liftable is False
+    assert proof(ran("curl", "", 35, stderr="curl: (35) alert protocol version\n")).liftable is True
 
 
 def test_curl_that_writes_headers_to_its_output_or_tells_of_itself():

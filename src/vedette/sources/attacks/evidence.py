@@ -177,6 +177,10 @@ _CURL_UNREACHED = {
     28: "it ran into its time-out",
     97: "the proxy made no connection",
 }
+_CURL_NEVER_TRIED = frozenset({2, 3, 4, 26, 27, 43, 45, 48, 53, 54, 58, 59, 77, 82})
+"""A wrong option, or what this curl cannot do itself: a cipher it does not have, a certificate that is not there."""
+_CURL_NO_OFFER = re.compile(r"no (?:protocols|ciphers) available")
+"""OpenSSL of such a curl: connected, and had nothing it may offer."""
 _STATUS = re.compile(rb"(?m)^HTTP/[\d.]+ (\d{3})")
 _UPSTREAM_DOWN = {b"502", b"503", b"504"}
 
@@ -199,6 +203,9 @@ def _curl_options(argv: Sequence[str]) -> tuple[list[str], str]:
 def _curl(ran: Ran) -> Proof:
     if ran.status in _CURL_UNREACHED:
         return _down(f"curl did not reach the target: {_CURL_UNREACHED[ran.status]} (exit status {ran.status})")
+    never = ran.status in _CURL_NEVER_TRIED and not ran.evidence
+    if never or (ran.status == 35 and _CURL_NO_OFFER.search(ran.output)):
+        return Proof(Reason.PROGRAM_FAILED, f"curl itself cannot do what it is told (exit status {ran.status})")
     if ran.status != 0:
         return _failed(ran)
     if not _CURL_SHOWS_ITSELF.isdisjoint(ran.argv):
