@@ -181,6 +181,9 @@ class Correlator:
                 found = rule_run.sequence(given, clock, self._clock, self._counter)
             else:
                 found = rule_run.run()
+                if state.blames:
+                    # Told and answered as firings of their own; other correlations count the first one alone.
+                    firings.extend(rule_run.vouched(found))
             if state.index in self._counted:
                 fired[state.index] = found
             firings.extend(found)
@@ -260,6 +263,7 @@ class Correlator:
                     state.forgotten = max(state.forgotten, window.newest)
             self._counter.add("records_dropped", DropReason.STATE_EVICTED, excess)
         state.doubtful = state.forgotten >= floor
+        state.doubted.difference_update(gone)
         for key in gone:
             del windows[key]
         if self._track:
@@ -297,6 +301,7 @@ class Correlator:
         for state in self._states:
             for key in [key for key, window in state.windows.items() if window.newest > latest]:
                 del state.windows[key]
+                state.doubted.discard(key)
                 state.changed.add(key)
             state.newest = min(state.newest, latest)
             state.due.clear()
@@ -333,6 +338,8 @@ class Correlator:
             self._origin_list.append(Origin(host_id, source, generation))
         key = tuple(pairs[name] for name in group_by(state.rule))
         state.windows[key] = window
+        if window.vouched is not None:
+            state.doubted.add(key)
         if isinstance(window, ClosingWindow) and window.entries:
             state.expect(key, window)
         state.newest = max(state.newest, window.newest)

@@ -116,6 +116,8 @@ class RuleState:
     swept_at: int = 0
     newest: int = 0
     due: list[tuple[int, str, int, Key]] = field(default_factory=list)
+    doubted: set[Key] = field(default_factory=set)
+    """Keys whose firing lasts and rests on records nobody vouches for."""
     looked_at: frozenset[int] = field(init=False)
     """The rules whose records it looks at."""
     simple: bool = field(init=False)
@@ -132,6 +134,12 @@ class RuleState:
         """Remember when the first window of `key` is to be judged, not before `earliest`."""
         name = key_text(dict(zip(group_by(self.rule), key, strict=True)))
         heappush(self.due, (max(window.due(self.plan), earliest), name, window.entries[0].time, key))
+
+    @property
+    def blames(self) -> bool:
+        """Whether a response hangs on the trust of what it counts."""
+        correlate = self.rule.correlate
+        return self.simple and self.rule.response is not None and correlate is not None and not correlate.preceding
 
     @property
     def most(self) -> int:

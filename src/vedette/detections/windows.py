@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from vedette.detections.entries import Counted, Entry, Fired, ordinal_of, time_of
 from vedette.detections.plans import WindowPlan
+from vedette.model.batch import Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.rules import Firing
 
@@ -20,7 +21,8 @@ class KeyWindow:
     """State of one key: its records in time order while it has not fired, only the last time afterwards.
 
     newest: the highest time of a record of this key; last: of one that was judged. tally: of each value the repeats
-    among the entries, None until somebody asks; change entries by `hold` alone.
+    among the entries, None until somebody asks; change entries by `hold` alone. vouched: while a firing lasts that
+    rests on records nobody vouches for, the window of those that are vouched for.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -29,6 +31,7 @@ class KeyWindow:
     newest: int = BEGINNING
     inexact: bool = False
     continued: int = 0
+    vouched: KeyWindow | None = None
     _tally: Tally | None = None
 
     def hold(self, entries: list[Entry]) -> None:
@@ -170,6 +173,15 @@ def _remove(tally: Tally, entry: Entry) -> None:
 
 def _amount(plan: WindowPlan, tally: Tally) -> int:
     return len(tally) if plan.distinct else tally.get(None, 0)
+
+
+def vouched_window(plan: WindowPlan, entries: Iterable[Entry]) -> KeyWindow:
+    """A window of those entries that somebody vouches for; they are not enough to fire."""
+    window = KeyWindow()
+    for entry in entries:
+        if entry.trust >= Trust.ATTESTED:
+            window.add(plan, entry)
+    return window
 
 
 def needed_trust(plan: WindowPlan, entries: list[Entry]) -> int:
