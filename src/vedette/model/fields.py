@@ -214,7 +214,7 @@ FIELDS: dict[str, Field] = {
         Field("vedette.attacks.feature", _K, "the name of its feature", given_by=("attacks",)),
         Field("vedette.attacks.scenario", _K, "its name, for a row of an outline with the row", given_by=("attacks",)),
         Field("vedette.attacks.tags", _K, "its tags, with @", given_by=("attacks",)),
-        Field("vedette.attacks.verdict", _K, "passed, failed, vacuous, could-not-tell or removed", given_by=("attacks",)),
+        Field("vedette.attacks.verdict", _K, "passed, failed, vacuous, could-not-tell, removed", given_by=("attacks",)),
         Field("vedette.attacks.reason", _K, "why, one of docs/attacks.md", given_by=("attacks",)),
         Field("vedette.attacks.detail", _T, "the same in words", attacker_text=True, given_by=("attacks",)),
         Field("vedette.attacks.step", _T, "the step that decided", given_by=("attacks",)),
