@@ -77,6 +77,7 @@ class State:
         self._lock = threading.Lock()
         self._owner = 0
         self._connection: Connection | None = None
+        self._file: tuple[int, int] | None = None
         try:
             with self._writing() as connection:
                 migrate(connection, self.place)
@@ -150,10 +151,14 @@ class State:
         """Which file is at our place: device and inode; None where there is none, or no file at all (PostgreSQL)."""
         if self._writer.dialect.name != "sqlite":
             return None
-        with suppress(OSError):
+        try:
             found = Path(self.place).stat()
-            return found.st_dev, found.st_ino
-        return None
+        except FileNotFoundError:
+            return None
+        except OSError:
+            # A disk that fails says nothing of the file; writing to it will.
+            return self._file
+        return found.st_dev, found.st_ino
 
     def mend(self) -> Mended:
         """See that the state's file is where it was, and write it anew where somebody took it away.
