@@ -84,13 +84,11 @@ def test_every_block_in_the_kernel_is_known_after_a_cut(
         wait_until(
             "some blocks", lambda some=some, n=3 + 4 * round_: len(blocked(wire.server) & {*some}) >= n, PATIENCE
         )
-        # Asked before: a sync under way while the file system is shut down may be told as done (seen once on a busy
-        # machine), and unlike after a real cut the program goes on and enforces.
-        enforced = blocked(wire.server)
-        disk.cut()
+        disk.cut_between_calls(vedette.process.pid)
         for address in some[15:]:
             write_failures(log, address, 5)
         vedette.wait_for("STATE CANNOT BE WRITTEN", timeout=PATIENCE)
+        enforced = blocked(wire.server)
         vedette.kill()
         disk.unmount()
         disk.mount()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
 from pathlib import Path
 
@@ -32,6 +33,19 @@ class Disk:
         run(["mount", "-o", "loop", str(self._image), str(self.place)])
         self._mounted = True
 
+    def cut_between_calls(self, pid: int) -> None:
+        """The power fails while a program is in no system call; it goes on afterwards, with errors from the disk.
+
+        A sync that is under way during a plain `cut` is told as done, though what it wrote is gone: SQLite alone lost
+        the last commit it was told of in 23 of 100 cuts. After a real one nobody is there to be told.
+        """
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_until(f"process {pid} stands still", lambda: _stands_still(pid))
+            self.cut()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def cut(self) -> None:
         """The power fails. Programs that have files open there get errors until they end."""
         descriptor = os.open(self.place, os.O_RDONLY | os.O_DIRECTORY)
@@ -51,3 +65,9 @@ class Disk:
         """Take it down, whatever is open there."""
         if self._mounted:
             run(["umount", "--lazy", str(self.place)], check=False)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread was stopped, which none is before its system call has returned."""
+    states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
+    return all(state == "T" for state in states)
