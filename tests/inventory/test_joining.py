@@ -303,6 +303,12 @@ def test_a_node_that_gives_itself_a_role_or_the_rank_of_a_gateway_widens_policy(
     assert "is a gateway" in drift.advice
 
 
+def test_an_opening_that_has_ended_is_no_widening_in_a_nodes_mouth():
+    own = policy(host("web1", opening("8443", until=NOW)))
+    assert kinds(claimed(opening("8443", until=NOW), own=own).drifts) == []
+    assert [kind for kind, *_ in kinds(claimed(opening("8443", until=NOW + 1), own=own).drifts)] == ["policy-widened"]
+
+
 def test_what_a_node_does_not_mention_says_nothing_and_what_it_shuts_does():
     assert claimed().drifts == ()
     assert kinds(claimed(opening("443", NOBODY)).drifts) == [("inventories-disagree", "web1", 443)]

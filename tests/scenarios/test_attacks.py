@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.scenarios.conftest import StartVedette
 from tests.scenarios.parts.netns import SERVER, Wire
+from tests.scenarios.parts.processes import wait_until
 from tests.scenarios.parts.shop import names, open_shop
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -220,3 +222,43 @@ def test_what_dirb_and_sqlmap_see(run: Run, shop: Wire, scratch: Path) -> None:
         "injectable": ("failed", "not-as-expected"),
         "gone": ("vacuous", "target-down"),
     }, ran.records
+
+
+SCHEDULED = """\
+Feature: scheduled
+  Scenario: without our capabilities
+    When I launch a "generic" attack with:
+      \"\"\"
+      cat /proc/self/status
+      \"\"\"
+    Then the output should match /CapEff:\\s+0000000000000000/
+  Scenario: the shop says that all is well
+    When I launch a "generic" attack with:
+      \"\"\"
+      cat {mark}
+      \"\"\"
+    Then the output should contain "all is well"
+"""
+
+
+def test_on_schedule_a_check_that_fails_is_an_alert_and_ends_with_the_first_pass(
+    start_vedette: StartVedette, scratch: Path
+):
+    mark, file, log = scratch / "mark", scratch / "shop.attack", scratch / "auth.log"
+    mark.write_text("all is well\n")
+    file.write_text(SCHEDULED.format(mark=mark))
+    log.touch()
+    attacks = {"files": [file], "every": "1s", "confirm_after": "100ms"}
+    vedette = start_vedette({"sources": {"file": [{"paths": [log]}], "attacks": attacks}})
+    assert "attacks: 2 scenarios of 1 files" in vedette.life
+    # The file, and both of its scenarios: the program it started could read nothing that we can.
+    vedette.wait_for_finding("attacks-failed-over", 3)
+    assert vedette.alerts() == []
+    mark.write_text("trouble\n")
+    alert = vedette.wait_for_alert("attacks-failed")
+    assert (alert["level"], alert["labels"]["vedette.attacks.scenario"]) == ("high", "the shop says that all is well")
+    assert str(file) in alert["sample"]
+    mark.write_text("all is well\n")
+    wait_until("it passes", lambda: vedette.alerts(state="open") == [], 60)
+    assert vedette.stop() == 0
+    assert "Traceback" not in vedette.log

@@ -25,6 +25,7 @@ from tests.scenarios.parts.netns import (
 from tests.scenarios.parts.nft import CONTAINER, PublishedPort, load
 from tests.scenarios.parts.processes import Process, wait_until
 
+from vedette.app.inside_helper import InsideHelper
 from vedette.app.port_inside import inside_view
 from vedette.app.ports import check_ports
 from vedette.inventory.firewall import claims, live_ruleset
@@ -33,6 +34,13 @@ from vedette.model.clock import SystemClock
 from vedette.model.levels import Level
 from vedette.model.ports import Drift, DriftKind, FirewallVerdict, InsideView, Listener, Protocol, UnreadWhy
 from vedette.sources.ports.listeners import story
+from vedette.system.privileges import (
+    CAP_DAC_READ_SEARCH,
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    CAP_SYS_ADMIN,
+    CAP_SYS_PTRACE,
+)
 from vedette.text.addresses import contains, parse_network
 
 pytestmark = pytest.mark.root
@@ -397,3 +405,29 @@ def test_without_privileges_what_can_be_read_is_listed_and_the_rest_counted(wire
     first, second = said.splitlines()
     assert first == "False False True root unknown"
     assert {"namespace", "process", "holder", "firewall", "translation"} <= set(second.split())
+
+
+def test_the_helper_sees_as_nobody_what_root_sees_and_holds_what_that_takes(wire: Wire):
+    started = wire.server.start([sys.executable, "-c", LISTENER, "tcp,0.0.0.0,80,0"])
+    wait_until("a listener", lambda: "up" in started.stdout)
+    words = f"version: 1\nown_networks: [{SERVER}/32]\nhosts: {{web: {{addresses: [{SERVER}]}}}}\n"
+    policy = parse_policy(words.encode(), "p")
+    helper = wire.server.inside(lambda: InsideHelper(65_534, 65_534))
+    try:
+        (view,) = wire.server.inside(lambda: helper.view(policy))
+        (listener,) = [one for one in view.listeners if one.port == 80 and not one.namespace]
+        assert (listener.host, listener.pid, listener.user) == ("web", started.pid, "root")
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{helper.pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
+        assert set(status["Uid"].split()) == {"65534"}
+        held = {bit for bit in range(64) if int(status["CapEff"], 16) >> bit & 1}
+        assert held == {CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_SYS_ADMIN}
+        assert (status["CapBnd"], status["NoNewPrivs"]) == (status["CapEff"], "1")
+        pid = helper.pid
+    finally:
+        helper.close()
+    assert not Path(f"/proc/{pid}").exists()
+    assert wire.server.inside(lambda: helper.view(policy)) == ()
