@@ -148,7 +148,14 @@ def plan_sources(
         cursor = cursors.get(NAME, "")
         reading.sources.append(
             PortsSource(
-                settings.ports, look, policy=file.policy, host_id=host_id, clock=clock, counter=counter, cursor=cursor
+                settings.ports,
+                look,
+                policy=file.policy,
+                host_id=host_id,
+                clock=clock,
+                counter=counter,
+                cursor=cursor,
+                begin=keep_from_children,
             )
         )
         more = f" and {len(file.inventories)} inventories" if file.inventories else ""

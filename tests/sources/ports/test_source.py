@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,25 @@ class World:
         return looked(*self.ports, asked=spans, started_at=SystemClock().now())
 
 
-def source(world: World, cursor: str = "", counts: Counts | None = None, **words: str) -> PortsSource:
+def source(
+    world: World,
+    cursor: str = "",
+    counts: Counts | None = None,
+    begin: Callable[[], None] = lambda: None,
+    **words: str,
+) -> PortsSource:
     settings = PortsSettings.model_validate(
         {"policy": Path("/etc/ports.yml"), "every": "20ms", "critical_every": "1h", "confirm_after": "1ms", **words}
     )
     return PortsSource(
-        settings, world, policy=POLICY, host_id="h", clock=SystemClock(), counter=counts or Counts(), cursor=cursor
+        settings,
+        world,
+        policy=POLICY,
+        host_id="h",
+        clock=SystemClock(),
+        counter=counts or Counts(),
+        cursor=cursor,
+        begin=begin,
     )
 
 
@@ -153,3 +167,21 @@ async def test_a_look_that_fails_ends_the_source_loudly_and_as_what_it_is(at: in
 
     with pytest.raises(OSError, match="too many"):
         await source(Broken(*USUAL), critical_every="5ms").run(Collected().emit)
+
+
+async def test_whoever_looks_has_begun_as_it_was_told() -> None:
+    begun: set[int] = set()
+    looked_in: set[int] = set()
+
+    class Told(World):
+        def __call__(self, asked: Asked | None, stop: threading.Event) -> Looked:
+            looked_in.add(threading.get_ident())
+            return super().__call__(asked, stop)
+
+    world = Told(*USUAL, 8080)
+    made = source(world, begin=lambda: begun.add(threading.get_ident()))
+    async with running(made) as got:
+        await got.until(lambda got: ("port-drifted", 8080) in told(got))
+    assert looked_in
+    assert looked_in <= begun
+    assert threading.get_ident() not in looked_in

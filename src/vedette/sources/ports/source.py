@@ -7,6 +7,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -44,9 +45,13 @@ class PortsSource:
         clock: Clock,
         counter: Counter,
         cursor: str = "",
+        begin: Callable[[], None] = lambda: None,
         chance: random.Random | None = None,
     ) -> None:
-        """policy: as it is now; each whole look brings the one that then holds. StateError for a newer cursor."""
+        """policy: as it is now; each whole look brings the one that then holds. StateError for a newer cursor.
+
+        begin: called in each thread that looks, before it does.
+        """
         self.name = NAME
         self.begun = asyncio.Event()
         self._settings = settings
@@ -59,6 +64,8 @@ class PortsSource:
         self._chance = chance or random.SystemRandom()
         self._policy = policy
         self._stop = threading.Event()
+        # A whole look and a short one.
+        self._threads = ThreadPoolExecutor(2, NAME, initializer=begin)
         self._judging = asyncio.Lock()
         """Looks overlap; what one of them doubts and finds out must not change meanwhile."""
 
@@ -73,6 +80,7 @@ class PortsSource:
             raise group.exceptions[0] from None
         finally:
             self._stop.set()
+            self._threads.shutdown(wait=False)
 
     async def _watch_all(self, emit: Emit) -> None:
         """A whole look takes its time; the short ones do not wait for it."""
@@ -97,14 +105,15 @@ class PortsSource:
                 await self._round(emit, asked)
 
     async def _round(self, emit: Emit, asked: Asked | None) -> None:
-        looked = await asyncio.to_thread(self._look, asked, self._stop)
+        loop = asyncio.get_running_loop()
+        looked = await loop.run_in_executor(self._threads, self._look, asked, self._stop)
         async with self._judging:
             again: Looked | None = None
             if looked.whole:
                 self._policy = looked.policy
             if doubtful := self._watch.doubtful(looked):
                 await asyncio.sleep(seconds(self._settings.confirm_after))
-                again = await asyncio.to_thread(self._look, doubtful, self._stop)
+                again = await loop.run_in_executor(self._threads, self._look, doubtful, self._stop)
             self._counter.add("port_looks", "whole" if asked is None else "short")
             now = self._clock.now()
             first = self._watch.position
