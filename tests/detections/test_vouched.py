@@ -1,5 +1,5 @@
 """One record nobody vouches for must not keep an attack from being answered once enough are vouched for.
-Counterpart: `RuleRun.vouched` in src/vedette/detections/columnar.py."""
+Counterpart: src/vedette/detections/vouched.py."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from vedette.detections.keying import ascending, group_arrays, group_lists, key_
 from vedette.detections.matches import FEW
 from vedette.detections.measured import window_of
 from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch, group_by, scalar
-from vedette.detections.windows import KeyWindow, needed_trust, vouched_window
+from vedette.detections.windows import KeyWindow, needed_trust
 from vedette.model import rules as model_rules
-from vedette.model.batch import Bool, Int64, Trust
+from vedette.model.batch import Bool, Int64
 from vedette.model.clock import BEGINNING
 from vedette.model.events import Column, Scalar
 from vedette.model.findings import Continuation
@@ -63,10 +63,10 @@ class RuleRun:
         self._texts: list[Scalar] | None = None
 
     def run(self) -> list[Firing]:
-        rows, codes, keys = self._keyed(self.state.bases)
+        rows, codes, keys = self.keyed(self.state.bases)
         triggers: Keyed = (rows[:0], codes[:0], [])
         if self.plan.preceding:
-            triggers = self._keyed([self.state.index])
+            triggers = self.keyed([self.state.index])
         if not len(rows) and not len(triggers[0]):
             return []
         while (room := self._room(len(rows), len(keys))) <= len(rows):
@@ -79,52 +79,6 @@ class RuleRun:
             triggers = triggers[0][early:], triggers[1][early:], triggers[2]
         self._walk(rows, codes, keys, triggers)
         return self.firings
-
-    def vouched(self, found: Sequence[Firing]) -> list[Firing]:
-        """Firings of keys that fired on records nobody vouches for, once those that are vouched for are enough alone.
-
-        Without it one forged record, or one whose sender was gone when it was asked for, would keep a key that goes on
-        from ever being answered. found: what `run` gave.
-        """
-        state = self.state
-        low = [firing for firing in found if firing.fired.trust < Trust.ATTESTED]
-        if not low and not state.doubted:
-            return []
-        if not bool((self.trust >= Trust.ATTESTED).any()):
-            for firing in low:
-                self._doubt(tuple(firing.key.values()), self._begin(firing.fired))
-            return []
-        at_row = {(firing.index, tuple(firing.key.values())): firing for firing in found}
-        wanted = state.doubted | {tuple(firing.key.values()) for firing in low}
-        out: list[Firing] = []
-        for key, own in group_lists(*self._keyed(state.bases)):
-            if key not in wanted or (main := state.windows.get(key)) is None:
-                continue
-            window = main.vouched
-            for at in own:
-                if (at, key) in at_row:
-                    window = self._begin(at_row[at, key].fired)
-                elif window is not None and self.trust[at] >= Trust.ATTESTED:
-                    fired = window.add(self.plan, self.entry(at))
-                    if fired is not None:
-                        window = None
-                        out.append(Firing(at, state.index, self._named(key), fired))
-            self._doubt(key, window)
-        return out
-
-    def _doubt(self, key: Key, window: KeyWindow | None) -> None:
-        """Keep what is vouched for of a key, as long as its firing lasts; None where nothing is in doubt any more."""
-        main = self.state.windows.get(key)
-        if main is None:
-            return
-        main.vouched = window if main.fired else None
-        (self.state.doubted.discard if main.vouched is None else self.state.doubted.add)(key)
-        if self.track:
-            self.state.changed.add(key)
-
-    def _begin(self, fired: Fired) -> KeyWindow | None:
-        """The window of what is vouched for among the records that fired; None where that was enough."""
-        return None if fired.trust >= Trust.ATTESTED else vouched_window(self.plan, fired.entries)
 
     def _room(self, records: int, keys: int) -> int:
         """How many of the next `records` come before a sweep, whose place must not depend on how input is cut."""
@@ -149,7 +103,7 @@ class RuleRun:
 
     # -------------------------------------------------------------------------------------- keys
 
-    def _keyed(self, rules: Sequence[int]) -> Keyed:
+    def keyed(self, rules: Sequence[int]) -> Keyed:
         """The timely matched records of `rules` in ingest order, each with the code of its key."""
         known: dict[Key, int] = {}
         parts: list[tuple[Int64, Int64]] = []
@@ -278,7 +232,7 @@ class RuleRun:
             fired = window.add(self.plan, self.entry(at))
             if fired is not None:
                 self._settle(key, continued, self._last_time(at))
-                self.firings.append(Firing(at, self.state.index, self._named(key), fired))
+                self.firings.append(Firing(at, self.state.index, self.named(key), fired))
         self._settle(key, window.continued, window.last)
         window.continued = 0
 
@@ -287,9 +241,10 @@ class RuleRun:
 
     def _settle(self, key: Key, continued: int, time: int) -> None:
         if continued and not self.state.rule.silent:
-            self.outcome.continuations.append(Continuation(self.state.rule.id, self._named(key), continued, time))
+            self.outcome.continuations.append(Continuation(self.state.rule.id, self.named(key), continued, time))
 
-    def _named(self, key: Key) -> dict[str, Scalar]:
+    def named(self, key: Key) -> dict[str, Scalar]:
+        """A key by the names of its fields."""
         return dict(zip(group_by(self.state.rule), key, strict=True))
 
     def _preceding(self, rows: Int64, codes: Int64, keys: Sequence[Key], triggers: Keyed) -> None:
@@ -323,7 +278,7 @@ class RuleRun:
             return
         fired = window.trigger(self.plan, self.entry(at))
         if fired is not None:
-            self.firings.append(Firing(at, self.state.index, self._named(key), fired))
+            self.firings.append(Firing(at, self.state.index, self.named(key), fired))
 
     def _keep_newest(self, quiet: Sequence[tuple[KeyWindow, Int64]]) -> None:
         """Of keys without a trigger the newest records, in one go where they come in time order."""
@@ -436,7 +391,7 @@ class RuleRun:
                 ordinal=ordinal_of(entries, entries[-1]),
                 inexact=inexact,
             )
-            self.firings.append(Firing(source.row(place), self.state.index, self._named(key), fired))
+            self.firings.append(Firing(source.row(place), self.state.index, self.named(key), fired))
         self._close(keys, windows, code, time, scaled, span, starts, already, fired_at, total, source)
 
     def _first_distinct(

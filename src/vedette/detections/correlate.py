@@ -16,6 +16,7 @@ from vedette.detections.report import MakeEvidence, Reporter, plain_evidence
 from vedette.detections.sequential import EventRun
 from vedette.detections.stored import dump_window, load_window
 from vedette.detections.stretch import Firing, Outcome, RuleState, Stretch, group_by
+from vedette.detections.vouched import vouched
 from vedette.detections.windows import KeyWindow
 from vedette.detections.wire import no_matches
 from vedette.model.batch import Bool, Int64, Origin, Trust
@@ -183,7 +184,7 @@ class Correlator:
                 found = rule_run.run()
                 if state.blames:
                     # Told and answered as firings of their own; other correlations count the first one alone.
-                    firings.extend(rule_run.vouched(found))
+                    firings.extend(vouched(rule_run, found))
             if state.index in self._counted:
                 fired[state.index] = found
             firings.extend(found)

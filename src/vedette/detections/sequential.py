@@ -179,7 +179,7 @@ class EventRun(RuleRun):
         if fired is not None:
             self._settle(event.key, continued, entry.time)
             self.firings.append(
-                Firing(event.row, state.index, self._named(event.key), fired, event.card, entry, event.place, event.due)
+                Firing(event.row, state.index, self.named(event.key), fired, event.card, entry, event.place, event.due)
             )
         elif window.continued:
             self._touched[event.key] = window.last
@@ -226,7 +226,7 @@ class EventRun(RuleRun):
         fired, first, card = window.close(self.plan, over=over)
         if fired is not None:
             first = first._replace(time=moment)
-            self.firings.append(Firing(-1, self.state.index, self._named(key), fired, card, first, place, due))
+            self.firings.append(Firing(-1, self.state.index, self.named(key), fired, card, first, place, due))
         if window.continued:
             self._touched[key] = window.last
 

@@ -10,7 +10,8 @@ import msgspec
 from vedette.detections.entries import Card, Counted, Entry
 from vedette.detections.measured import ClosingWindow, window_of
 from vedette.detections.plans import WindowPlan
-from vedette.detections.windows import KeyWindow, vouched_window
+from vedette.detections.vouched import vouched_window
+from vedette.detections.windows import KeyWindow
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import StateError
 from vedette.model.events import Scalar

@@ -19,6 +19,7 @@ from vedette.model.batch import Int64, Origin, Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.events import Scalar, Value
 from vedette.model.findings import Continuation, Finding, key_text, raw_hash
+from vedette.model.rules import Firing as RuleFiring
 from vedette.model.rules import Rule
 from vedette.text.escape import decode, shorten, terminal
 
@@ -138,8 +139,8 @@ class RuleState:
     @property
     def blames(self) -> bool:
         """Whether a response hangs on the trust of what it counts."""
-        correlate = self.rule.correlate
-        return self.simple and self.rule.response is not None and correlate is not None and not correlate.preceding
+        plain = self.plan.firing is RuleFiring.SIGMA and not self.plan.preceding
+        return self.simple and plain and self.rule.response is not None
 
     @property
     def most(self) -> int:

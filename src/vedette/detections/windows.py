@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from vedette.detections.entries import Counted, Entry, Fired, ordinal_of, time_of
 from vedette.detections.plans import WindowPlan
-from vedette.model.batch import Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.rules import Firing
 
@@ -173,15 +172,6 @@ def _remove(tally: Tally, entry: Entry) -> None:
 
 def _amount(plan: WindowPlan, tally: Tally) -> int:
     return len(tally) if plan.distinct else tally.get(None, 0)
-
-
-def vouched_window(plan: WindowPlan, entries: Iterable[Entry]) -> KeyWindow:
-    """A window of those entries that somebody vouches for; they are not enough to fire."""
-    window = KeyWindow()
-    for entry in entries:
-        if entry.trust >= Trust.ATTESTED:
-            window.add(plan, entry)
-    return window
 
 
 def needed_trust(plan: WindowPlan, entries: list[Entry]) -> int:
