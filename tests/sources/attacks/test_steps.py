@@ -6,11 +6,7 @@ from __future__ import annotations
 import pytest
 
 from vedette.model.errors import Location
-from vedette.sources.attacks.aliases import ALIASES
-from vedette.sources.attacks.feature import read_feature
-from vedette.sources.attacks.steps import (
-    ADAPTERS,
-    DEFINITIONS,
+from vedette.sources.attacks.actions import (
     Action,
     Cookies,
     Ends,
@@ -27,9 +23,10 @@ from vedette.sources.attacks.steps import (
     Stream,
     VariableSet,
     Wait,
-    notes,
-    recognise,
 )
+from vedette.sources.attacks.aliases import ALIASES
+from vedette.sources.attacks.feature import read_feature
+from vedette.sources.attacks.steps import ADAPTERS, DEFINITIONS, notes, recognise
 
 DOC = '\n"""\nthis\n"""'
 

@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 
-from vedette.sources.attacks.css import XML_LIMIT, has, parse_xml
-from vedette.sources.attacks.evidence import Ran
-from vedette.sources.attacks.patterns import compiled
-from vedette.sources.attacks.steps import (
+from vedette.sources.attacks.actions import (
     Cookies,
     Ends,
     ExitStatus,
@@ -25,8 +22,11 @@ from vedette.sources.attacks.steps import (
     How,
     Output,
     Stream,
-    unescape,
 )
+from vedette.sources.attacks.css import XML_LIMIT, has, parse_xml
+from vedette.sources.attacks.evidence import Ran
+from vedette.sources.attacks.patterns import compiled
+from vedette.sources.attacks.steps import unescape
 
 _ANSI = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 Signature = tuple[int, int, int]

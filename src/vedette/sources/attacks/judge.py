@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vedette.sources.attacks.actions import Cookies, Ends, ExitStatus, Expectation, How, Output
 from vedette.sources.attacks.evidence import Proof, proof
 from vedette.sources.attacks.expect import (
     Seen,
@@ -19,7 +20,6 @@ from vedette.sources.attacks.expect import (
 )
 from vedette.sources.attacks.feature import Step
 from vedette.sources.attacks.outcomes import Reason
-from vedette.sources.attacks.steps import Cookies, Ends, ExitStatus, Expectation, How, Output
 
 _NOT_SCANNED = re.compile(r"Other addresses for .* \(not scanned\): .*")
 

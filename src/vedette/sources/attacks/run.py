@@ -16,23 +16,13 @@ from urllib.parse import quote, quote_plus
 
 from vedette.model.clock import Clock
 from vedette.model.ports import NOWHERE, Network
+from vedette.sources.attacks.actions import EXPECTATIONS, Installed, Launch, Profile, SetVariables, VariableSet, Wait
 from vedette.sources.attacks.evidence import Ran, known_as, proof, with_evidence
 from vedette.sources.attacks.expect import Held, Seen, Signature, files_of, holds, signature
 from vedette.sources.attacks.feature import Scenario, Step
 from vedette.sources.attacks.judge import Met, vacuity
 from vedette.sources.attacks.outcomes import AttackOutcome, Reason, Verdict
-from vedette.sources.attacks.steps import (
-    EXPECTATIONS,
-    PATHS,
-    Installed,
-    Launch,
-    Meant,
-    Profile,
-    SetVariables,
-    VariableSet,
-    Wait,
-    notes,
-)
+from vedette.sources.attacks.steps import PATHS, Meant, notes
 from vedette.sources.attacks.targets import Resolve, refused
 from vedette.sources.attacks.words import split_words
 from vedette.system.bounded import run_bounded
