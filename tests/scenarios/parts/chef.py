@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,6 +23,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from .http import HttpHandler, HttpServer
 
 USER = "vedette"
 TOLERANCE = 15 * 60
@@ -99,7 +100,7 @@ class ChefServer:
         self._lock = threading.Lock()
         self._troubles: dict[str, Callable[[_Handler], None]] = {}
         self._recovered = threading.Event()
-        self._server: _Server | None = None
+        self._server: HttpServer | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -131,7 +132,7 @@ class ChefServer:
             part = chef
 
         self._recovered.clear()
-        self._server = self._inside(lambda: _Server((self.address, self.port), Handler, self._context))
+        self._server = self._inside(lambda: HttpServer((self.address, self.port), Handler, self._context))
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="chef", daemon=True)
         self._thread.start()
@@ -410,42 +411,8 @@ def signed_text(signature: bytes, key: rsa.RSAPublicKey) -> bytes | None:
 # ---------------------------------------------------------------------------------------------- HTTP
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(
-        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None
-    ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
-        if context is not None:
-            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self._open: set[Any] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def end_connections(self) -> None:
-        """End what clients keep open."""
-        for request in list(self._open):
-            with contextlib.suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Connections that are cut or distrust our certificate are part of the play."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(HttpHandler):
     part: ChefServer
-    protocol_version = "HTTP/1.1"
-    timeout = 30
-    disable_nagle_algorithm = True
     body = b""
 
     def do_GET(self) -> None:
@@ -489,6 +456,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
-        """Silence; everything is in `requests`."""

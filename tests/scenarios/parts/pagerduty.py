@@ -3,12 +3,10 @@ Counterpart: the notifier that sends to it, and the listener that takes its sign
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import itertools
 import json
-import socket
 import ssl
 import threading
 import time
@@ -16,10 +14,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPSConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from .http import HttpHandler, HttpServer
 from .processes import wait_until
 
 State = Literal["triggered", "acknowledged", "resolved"]
@@ -146,7 +144,7 @@ class PagerDuty:
         self._numbers = itertools.count(1)
         self._requests: list[Request] = []
         self._incidents: list[Incident] = []
-        self._server: ThreadingHTTPServer | None = None
+        self._server: HttpServer | None = None
         self._thread: threading.Thread | None = None
         self.port = 0
         self.up()
@@ -214,7 +212,7 @@ class PagerDuty:
         class Handler(_Handler):
             pagerduty = part
 
-        self._server = _Server(("127.0.0.1", self.port), Handler, self._context)
+        self._server = HttpServer(("127.0.0.1", self.port), Handler, self._context)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="pagerduty", daemon=True)
         self._thread.start()
@@ -313,42 +311,8 @@ class PagerDuty:
         return json.dumps({"event": event}).encode()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(
-        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext
-    ) -> None:
-        super().__init__(address, handler)
-        # The handshake belongs to the connection's own thread: a client that stalls must not block the others.
-        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self._open: set[Any] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def end_connections(self) -> None:
-        """End what clients keep open."""
-        for request in list(self._open):
-            with contextlib.suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Connections that are cut or distrust our certificate are part of the play."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(HttpHandler):
     pagerduty: PagerDuty
-    protocol_version = "HTTP/1.1"
-    timeout = 30
-    # Head and body are two writes: with Nagle's algorithm each answer would wait 40 ms for the client's ACK.
-    disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -367,9 +331,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
-        """Silence; everything is in `requests`."""
 
 
 def signature(body: bytes, *secrets: str) -> str:
