@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from vedette.inventory.yaml import joined
 from vedette.model.clock import SECOND, Clock
 from vedette.model.ports import (
     GATEWAYS,
@@ -31,6 +30,7 @@ from vedette.model.ports import (
     Survey,
     TargetCondition,
     Vantage,
+    joined,
 )
 from vedette.sources.ports.judge import judge
 from vedette.sources.ports.nmap import Nmap, NmapLimits, Technique

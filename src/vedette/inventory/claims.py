@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from vedette.inventory.admission import Places, covers, lets_in, ports_text, read_drift, segments, who
-from vedette.inventory.port_words import joined
 from vedette.model.ports import (
     DRIFT_LEVELS,
     GATEWAYS,
@@ -22,6 +21,7 @@ from vedette.model.ports import (
     PortPolicy,
     PortRange,
     Protocol,
+    joined,
 )
 
 _KNOWN_GATEWAYS = "known gateways"

@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from vedette.inventory.iptables import parse_iptables
 from vedette.inventory.nftables import parse_nftables
-from vedette.inventory.port_words import joined
 from vedette.inventory.rulesets import EMPTY, Place, Ruleset, Spans, Table, networks
 from vedette.inventory.verdicts import fate, most_of_the_world, port_borders
 from vedette.model.clock import Clock
@@ -29,6 +28,7 @@ from vedette.model.ports import (
     Opening,
     PortRange,
     Protocol,
+    joined,
 )
 from vedette.model.reasons import InventoryReason
 from vedette.system import bound_sockets

@@ -4,7 +4,7 @@ Counterpart: `yaml` reads it from the policy file, `chef` from attributes; `mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -126,17 +126,6 @@ def parse_until(text: str) -> int:
         return parse_rfc3339(text)
     except ValueError:
         raise ValueError(f"{text!r} is no date (hint: write 2026-12-31, or 2026-12-31T18:00:00Z)") from None
-
-
-def joined(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
-    """The same ports as ranges that are sorted and apart."""
-    out: list[PortRange] = []
-    for one in sorted(ranges):
-        if out and one.first <= out[-1].last + 1:
-            out[-1] = PortRange(out[-1].first, max(out[-1].last, one.last))
-        else:
-            out.append(one)
-    return tuple(out)
 
 
 def read_openings(

@@ -18,7 +18,6 @@ from vedette.inventory.admission import (
     who,
     within,
 )
-from vedette.inventory.port_words import joined
 from vedette.model.levels import Level
 from vedette.model.ports import (
     DRIFT_LEVELS,
@@ -29,6 +28,7 @@ from vedette.model.ports import (
     PortPolicy,
     PortRange,
     Protocol,
+    joined,
 )
 
 _KIND = DriftKind.POLICY_WIDENED

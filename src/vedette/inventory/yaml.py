@@ -30,7 +30,6 @@ from vedette.inventory.port_words import (
     parse_port_key,
     read_openings,
 )
-from vedette.inventory.port_words import joined as joined
 from vedette.inventory.port_words import parse_range as parse_range
 from vedette.inventory.port_words import parse_until as parse_until
 from vedette.inventory.reading import parse_document, read_document, validated
@@ -50,6 +49,7 @@ from vedette.model.ports import (
     Protocol,
     Vantage,
     effective,
+    joined,
 )
 from vedette.text.addresses import canonical, contains, parse_network
 from vedette.text.documents import Document, Path_

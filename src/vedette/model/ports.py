@@ -155,6 +155,17 @@ class PortRange:
 ALL_PORTS = PortRange(1, HIGHEST_PORT)
 
 
+def joined(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
+    """The same ports as ranges that are sorted and apart."""
+    out: list[PortRange] = []
+    for one in sorted(ranges):
+        if out and one.first <= out[-1].last + 1:
+            out[-1] = PortRange(out[-1].first, max(out[-1].last, one.last))
+        else:
+            out.append(one)
+    return tuple(out)
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """One allowance: these ports of one protocol may be reached from `sources`, and nothing not allowed may be.

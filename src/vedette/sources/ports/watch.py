@@ -4,7 +4,6 @@ Counterpart: `source` looks on schedule and asks here what is to be said; the st
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -24,6 +23,7 @@ from vedette.model.ports import (
     SeenWhy,
     Survey,
     TargetCondition,
+    joined,
 )
 from vedette.sources.ports.records import Key, Record, change_record, drift_record, ended_record
 
@@ -345,17 +345,6 @@ def _place(survey: Survey) -> Place:
     return (survey.host, survey.address, survey.protocol.value, survey.vantage)
 
 
-def _apart(ranges: Iterable[PortRange]) -> list[PortRange]:
-    """The same ports in ranges that are sorted and do not meet."""
-    out: list[PortRange] = []
-    for one in sorted(ranges):
-        if out and one.first <= out[-1].last + 1:
-            out[-1] = PortRange(out[-1].first, max(out[-1].last, one.last))
-        else:
-            out.append(one)
-    return out
-
-
 @dataclass(slots=True)
 class _Told:
     """What a look can speak of. lost: hosts of which a name leads nowhere, or not to us."""
@@ -364,19 +353,19 @@ class _Told:
     drifts: dict[Key, Drift] = field(init=False)
     surveys: dict[Place, Survey] = field(init=False)
     lost: frozenset[str] = field(init=False)
-    _ports: dict[Place, tuple[dict[int, Observation], list[PortRange], Survey]] = field(default_factory=dict)
+    _ports: dict[Place, tuple[dict[int, Observation], tuple[PortRange, ...], Survey]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.drifts = {one.key: one for one in self.looked.drifts}
         self.surveys = {_place(one): one for one in self.looked.surveys}
         self.lost = frozenset(one.host for one in self.looked.surveys if one.condition in _LOST)
 
-    def _of(self, place: Place) -> tuple[dict[int, Observation], list[PortRange], Survey]:
+    def _of(self, place: Place) -> tuple[dict[int, Observation], tuple[PortRange, ...], Survey]:
         """Observations by port, what was asked, and the rest: a survey of thousands of ports is asked for each."""
         if place not in self._ports:
             survey = self.surveys[place]
             seen = {one.port: one for one in survey.observations}
-            self._ports[place] = seen, _apart(survey.asked), replace(survey, observations=())
+            self._ports[place] = seen, joined(survey.asked), replace(survey, observations=())
         return self._ports[place]
 
     def asked(self, place: Place, port: int) -> bool:
