@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from vedette.app import port_watch
+from vedette.app.inventories import Gathered
 from vedette.app.port_watch import PortLook
 from vedette.model.clock import HOUR, SystemClock
+from vedette.model.errors import StateError
+from vedette.model.ports import DriftKind
 from vedette.sources.ports.watch import Watch
 from vedette.sources.settings import PortsSettings
 
@@ -45,3 +48,22 @@ def test_a_look_that_is_ended_says_nothing_of_anybody(tmp_path: Path) -> None:
     stop.set()
     looked = look(None, stop)
     assert (looked.surveys, looked.drifts, looked.whole) == ((), (), False)
+
+
+def test_a_disk_that_keeps_nothing_is_said_and_the_look_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ports.yml").write_text(POLICY)
+    look = PortLook(PortsSettings(policy=tmp_path / "ports.yml"), SystemClock(), tmp_path / "kept")
+    stop = threading.Event()
+    assert look(None, stop).drifts == ()
+
+    def full(self: Gathered) -> None:
+        raise StateError("no space left")
+
+    monkeypatch.setattr(Gathered, "settle", full)
+    looked = look(None, stop)
+    assert [(one.kind, one.host) for one in looked.drifts] == [(DriftKind.COULD_NOT_TELL, "policy")]
+    assert "cannot be kept" in looked.drifts[0].advice
+    assert looked.whole
+    assert len(looked.surveys) == 1

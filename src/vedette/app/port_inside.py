@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,6 +24,8 @@ OWN_SECONDS, OTHER_SECONDS, ALL_SECONDS = 15.0, 2.0, 15.0
 rulesets in them that take for ever; what is within `ALL_SECONDS` is looked at, of the rest it is said so."""
 OTHER_BYTES = 4 * 1024 * 1024
 MOST_LISTENERS = 100_000
+Insight = Callable[[PortPolicy], tuple[InsideView, ...]]
+"""What this machine says of its own sockets, where a policy names it."""
 MOST_PUBLISHED = 4096
 """So many translated ports are looked at; a rule that translates all of them is no list of published ports."""
 _ANY = {4: "0.0.0.0", 6: "::"}

@@ -4,23 +4,22 @@ Counterpart: `sources.ports.source` calls it on schedule; `app.ports` does the l
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vedette.app.inventories import Gathered, gather
+from vedette.app.port_inside import Insight
 from vedette.app.ports import check_ports, here
+from vedette.inventory.admission import read_drift
+from vedette.inventory.joining import POLICY
 from vedette.inventory.yaml import PolicyFile, read_policy_file
 from vedette.model.clock import Clock
-from vedette.model.errors import ConfigError, VedetteError
+from vedette.model.errors import ConfigError, StateError, VedetteError
 from vedette.model.ports import (
     DRIFT_LEVELS,
     Drift,
     DriftKind,
-    InsideView,
     PortPolicy,
-    PortState,
-    Protocol,
     SeenWhy,
     Vantage,
 )
@@ -28,10 +27,6 @@ from vedette.sources.ports.prober import Limits
 from vedette.sources.ports.watch import Asked, Looked
 from vedette.sources.settings import PortsSettings
 
-POLICY = "policy"
-"""Host name of a drift that is about the policy, or the look, as a whole."""
-Inside = Callable[[PortPolicy], tuple[InsideView, ...]]
-"""What this machine says of its own sockets, where a policy names it."""
 _SETTLES = 0.5
 """Seconds after which a file that somebody is writing is whole."""
 
@@ -47,7 +42,7 @@ class PortLook:
     settings: PortsSettings
     clock: Clock
     keep: Path | None = None
-    inside: Inside = lambda _: ()
+    inside: Insight = lambda _: ()
     _gathered: Gathered | None = field(default=None, init=False)
     _last: PortPolicy | None = field(default=None, init=False)
 
@@ -87,19 +82,25 @@ class PortLook:
 
     def _read_anew(self, stop: threading.Event) -> tuple[list[Drift], bool]:
         """Bring the policy up to date; what is to be said of that, and whether all of it could be read."""
-        try:
-            if self._gathered is not None:
+        said: list[Drift] = []
+        if self._gathered is not None:
+            try:
                 # What was read then is said and committed long since.
                 self._gathered.settle()
+            except StateError as error:
+                words = f"what inventories said cannot be kept, so a widening may be told again: {error}"
+                said.append(self._told(DriftKind.COULD_NOT_TELL, words))
+        try:
             gathered = self._gather(stop)
         except VedetteError as error:
             if self._last is None:
                 raise
-            return [self._broken(error)], False
+            words = f"the policy cannot be read, what it said before holds: {error}"
+            return [*said, self._told(DriftKind.COULD_NOT_TELL_TOO_LONG, words)], False
         self._gathered = gathered
         if gathered.whole or self._last is None:
             self._last = gathered.policy
-        return [*gathered.drifts], gathered.whole
+        return [*said, *gathered.drifts], gathered.whole
 
     def _gather(self, stop: threading.Event) -> Gathered:
         try:
@@ -121,36 +122,11 @@ class PortLook:
             )
         return found
 
-    def _broken(self, error: VedetteError) -> Drift:
-        kind = DriftKind.COULD_NOT_TELL_TOO_LONG
-        return Drift(
-            kind,
-            DRIFT_LEVELS[kind],
-            POLICY,
-            str(self.settings.policy),
-            0,
-            Protocol.TCP,
-            "",
-            None,
-            PortState.UNKNOWN,
-            SeenWhy.NOT_PROBED,
-            f"the policy cannot be read, what it said before holds: {error}",
-            self.clock.now(),
-        )
+    def _told(self, kind: DriftKind, words: str) -> Drift:
+        return read_drift(kind, DRIFT_LEVELS[kind], POLICY, words, self.clock.now(), address=str(self.settings.policy))
 
     def _blind(self, vantage: Vantage, error: OSError) -> Drift:
-        kind = DriftKind.COULD_NOT_TELL
-        return Drift(
-            kind,
-            DRIFT_LEVELS[kind],
-            POLICY,
-            vantage.name,
-            0,
-            Protocol.TCP,
-            vantage.name,
-            None,
-            PortState.UNKNOWN,
-            SeenWhy.LOCAL_LIMIT,
-            f"nothing can be looked at from here: {error}",
-            self.clock.now(),
-        )
+        """Told of the vantage, so that the next look that succeeds ends it."""
+        words = f"nothing can be looked at from here: {error}"
+        told = self._told(DriftKind.COULD_NOT_TELL, words)
+        return replace(told, address=vantage.name, vantage=vantage.name, why=SeenWhy.LOCAL_LIMIT)

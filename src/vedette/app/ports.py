@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -35,14 +35,12 @@ from vedette.model.ports import (
 from vedette.sources.ports.judge import judge
 from vedette.sources.ports.nmap import Nmap, NmapLimits, Technique
 from vedette.sources.ports.prober import Effort, Limits, Prober, Target
+from vedette.sources.ports.watch import Asked
 from vedette.text.addresses import canonical, contains
 
 _NAMES_AT_ONCE = 16
 _Untold = list[tuple[str, tuple[TargetCondition, SeenWhy]]]
 """Names and addresses that may not be looked at, or do not resolve, and why."""
-
-Asked = Mapping[tuple[str, Protocol], Iterable[PortRange]]
-"""Ports to look at, by name of the host."""
 
 
 @dataclass(frozen=True, slots=True)

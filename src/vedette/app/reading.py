@@ -3,24 +3,25 @@ Counterpart: `sources` read; `app.up` runs what is planned here and prints the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vedette.model.clock import Clock, SystemClock
-from vedette.model.ports import InsideView, PortPolicy
 from vedette.model.protocols import Counter, Source
 from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
-from vedette.sources.settings import PortsSettings, SourcesSettings, SyslogSettings
+from vedette.sources.settings import AttacksSettings, PortsSettings, SourcesSettings, SyslogSettings
 from vedette.sources.stdin import StdinSource
 from vedette.sources.syslog_sockets import Listeners, hint_of
 from vedette.system.privileges import keep_from_children
 
-Inside = Callable[[PortPolicy], tuple[InsideView, ...]]
+if TYPE_CHECKING:
+    from vedette.app.port_inside import Insight
 
 
 @dataclass(slots=True)
@@ -48,12 +49,11 @@ def check_port_policy(settings: PortsSettings) -> None:
     PortLook(settings, SystemClock()).check()
 
 
-def check_attack_files(settings: SourcesSettings) -> None:
+def check_attack_files(settings: AttacksSettings) -> None:
     """VedetteError where the source `attacks` could not begin with its files."""
     from vedette.app.attack_watch import AttackRun
 
-    assert settings.attacks is not None
-    AttackRun(settings.attacks, SystemClock()).check()
+    AttackRun(settings, SystemClock()).check()
 
 
 def check_syslog(settings: SyslogSettings) -> None:
@@ -89,6 +89,65 @@ def _plan_syslog(
         reading.accepted.append("syslog:tls/*")
 
 
+def _plan_ports(
+    settings: PortsSettings,
+    keep: Path | None,
+    inside: Insight,
+    host_id: str,
+    clock: Clock,
+    counter: Counter,
+    cursors: Mapping[str, str],
+    reading: Reading,
+) -> None:
+    from vedette.app.port_watch import PortLook
+    from vedette.sources.ports.source import NAME, PortsSource
+
+    look = PortLook(settings, clock, keep / NAME if keep is not None else None, inside)
+    file = look.check()
+    source = PortsSource(
+        settings,
+        look,
+        policy=file.policy,
+        host_id=host_id,
+        clock=clock,
+        counter=counter,
+        cursor=cursors.get(NAME, ""),
+        begin=keep_from_children,
+    )
+    reading.sources.append(source)
+    more = f" and {len(file.inventories)} inventories" if file.inventories else ""
+    reading.lines.append(f"watches: ports of {len(file.policy.hosts)} hosts, as {settings.policy} says{more}")
+
+
+def _plan_attacks(
+    settings: AttacksSettings,
+    policy: Path | None,
+    host_id: str,
+    clock: Clock,
+    counter: Counter,
+    cursors: Mapping[str, str],
+    reading: Reading,
+) -> None:
+    from vedette.app.attack_watch import AttackRun
+    from vedette.sources.attacks.source import NAME, AttacksSource
+
+    run = AttackRun(settings, clock, policy)
+    count = run.check()
+    source = AttacksSource(
+        settings,
+        run,
+        host_id=host_id,
+        clock=clock,
+        counter=counter,
+        cursor=cursors.get(NAME, ""),
+        begin=keep_from_children,
+    )
+    reading.sources.append(source)
+    reading.lines.append(f"attacks: {count} scenarios of {len(settings.files)} files, on schedule")
+    if policy is None:
+        reading.lines.append("risk: attack files may name any target: no port policy says which networks are own")
+
+
 def plan_sources(
     settings: SourcesSettings,
     host_id: str,
@@ -97,7 +156,7 @@ def plan_sources(
     cursors: Mapping[str, str],
     *,
     keep: Path | None = None,
-    inside: Inside | None = None,
+    inside: Insight | None = None,
     listeners: Listeners | None = None,
 ) -> Reading:
     """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version.
@@ -139,49 +198,13 @@ def plan_sources(
     if settings.ports is not None:
         # Whoever watches no ports does not wait for what that needs to be imported.
         from vedette.app.port_inside import inside_of
-        from vedette.app.port_watch import PortLook
-        from vedette.sources.ports.source import NAME, PortsSource
 
-        inside = inside or partial(inside_of, clock=clock)
-        look = PortLook(settings.ports, clock, keep / NAME if keep is not None else None, inside)
-        file = look.check()
-        cursor = cursors.get(NAME, "")
-        reading.sources.append(
-            PortsSource(
-                settings.ports,
-                look,
-                policy=file.policy,
-                host_id=host_id,
-                clock=clock,
-                counter=counter,
-                cursor=cursor,
-                begin=keep_from_children,
-            )
+        _plan_ports(
+            settings.ports, keep, inside or partial(inside_of, clock=clock), host_id, clock, counter, cursors, reading
         )
-        more = f" and {len(file.inventories)} inventories" if file.inventories else ""
-        words = f"watches: ports of {len(file.policy.hosts)} hosts, as {settings.ports.policy} says"
-        reading.lines.append(f"{words}{more}")
     if settings.attacks is not None:
-        from vedette.app.attack_watch import AttackRun
-        from vedette.sources.attacks.source import NAME as ATTACKS
-        from vedette.sources.attacks.source import AttacksSource
-
-        run = AttackRun(settings.attacks, clock, settings.ports.policy if settings.ports is not None else None)
-        count = run.check()
-        reading.sources.append(
-            AttacksSource(
-                settings.attacks,
-                run,
-                host_id=host_id,
-                clock=clock,
-                counter=counter,
-                cursor=cursors.get(ATTACKS, ""),
-                begin=keep_from_children,
-            )
-        )
-        reading.lines.append(f"attacks: {count} scenarios of {len(settings.attacks.files)} files, on schedule")
-        if run.policy is None:
-            reading.lines.append("risk: attack files may name any target: no port policy says which networks are own")
+        policy = settings.ports.policy if settings.ports is not None else None
+        _plan_attacks(settings.attacks, policy, host_id, clock, counter, cursors, reading)
     for name in reading.accepted:
         who = "whoever holds such a certificate" if name.startswith("syslog:") else "any local user"
         reading.lines.append(f"risk: {name} may cause blocks, though {who} can write such records")

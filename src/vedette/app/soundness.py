@@ -206,7 +206,7 @@ def _sources(settings: Settings, places: Places) -> Iterator[Check]:
             yield Check.of("sources", error)
     if settings.sources.attacks is not None:
         try:
-            check_attack_files(settings.sources)
+            check_attack_files(settings.sources.attacks)
         except VedetteError as error:
             yield Check.of("sources", error)
 

@@ -107,7 +107,7 @@ def check(settings: Settings) -> None:
     if settings.sources.ports is not None:
         check_port_policy(settings.sources.ports)
     if settings.sources.attacks is not None:
-        check_attack_files(settings.sources)
+        check_attack_files(settings.sources.attacks)
     if settings.sources.syslog is not None:
         check_syslog(settings.sources.syslog)
     Router(settings.alerts, receiver_kinds(settings.notify), Counters())
