@@ -56,7 +56,7 @@ def test_what_was_acknowledged_is_there_after_every_cut(disk: Disk, scratch: Pat
             numbers = sorted(int(alert.id.split("-")[0]) for alert in store.alerts(limit=1_000_000))
             assert numbers == [number for number in range(1, committed + 1) for _ in range(5)]
             assert list(store.correlation()) == [("rule", "key", str(committed).encode())]
-            with store._reading() as connection:
+            with store.reading() as connection:
                 assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
         finally:
             store.close()

@@ -82,7 +82,7 @@ def store(shared: State) -> State:
 
 
 def empty(store: State) -> None:
-    with store._writing() as connection:
+    with store.writing() as connection:
         connection.execute(text(f"TRUNCATE {', '.join(METADATA.tables)}"))
 
 
@@ -134,7 +134,7 @@ def test_writers_of_several_programs_wait_their_turn(store: State, url: str):
 
 
 def test_readers_cannot_write(store: State):
-    with pytest.raises(StateError, match="read-only"), store._reading() as connection:
+    with pytest.raises(StateError, match="read-only"), store.reading() as connection:
         connection.execute(text("DELETE FROM alerts"))
 
 

@@ -102,7 +102,7 @@ def test_what_is_not_finished_is_never_let_go(store: State, kept: str):
 @pytest.mark.parametrize("kind", Kept)
 def test_what_is_old_is_found_from_an_index(store: State, kind: Kept):
     seen: list[str] = []
-    with store._writing() as connection:
+    with store.writing() as connection:
 
         def look(connection, _cursor, statement, parameters, _context, _many):
             if statement.startswith("SELECT") and "ORDER BY" in statement:

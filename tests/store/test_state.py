@@ -198,17 +198,17 @@ def test_a_file_that_others_could_read_is_closed_to_them(path: Path):
 
 
 def test_the_writer_syncs_each_commit_and_readers_cannot_write(store: State):
-    with store._writing() as connection:
+    with store.writing() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-    with pytest.raises(StateError, match="readonly"), store._reading() as connection:
+    with pytest.raises(StateError, match="readonly"), store.reading() as connection:
         connection.execute(text("DELETE FROM alerts"))
 
 
 def test_a_newer_schema_is_refused_with_a_hint_and_left_alone(path: Path):
     first = State(path)
-    with first._writing() as connection:
+    with first.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     first.close()
     with pytest.raises(StateError, match=f"9999.*newer than {HEAD}.*hint"):
@@ -228,7 +228,7 @@ def test_a_damaged_file_is_named_with_a_hint(path: Path):
 def test_a_row_that_cannot_be_read_is_said_with_a_hint(store: State, body: str):
     with store.transaction() as tx:
         tx.save_alert(an_alert())
-    with store._writing() as connection:
+    with store.writing() as connection:
         connection.execute(text("UPDATE alerts SET body = :body"), {"body": body})
     with pytest.raises(StateError, match=r"cannot be read.*hint"):
         store.alerts()
@@ -248,7 +248,7 @@ def test_the_migrations_give_the_tables_that_the_code_uses(store: State):
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
-    with store._reading() as connection:
+    with store.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
         indexes = {
             index["name"]: bool(index["unique"])
@@ -272,7 +272,7 @@ def test_the_migrations_give_the_tables_that_the_code_uses(store: State):
 )
 def test_what_is_asked_often_is_answered_from_an_index(store: State, statement: str, index: str):
     compiled = getattr(store._statements, statement).compile(store._writer, compile_kwargs={"render_postcompile": True})
-    with store._reading() as connection:
+    with store.reading() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", tuple(compiled.params.values())).fetchall()
     assert index in " ".join(str(row) for row in plan)
 

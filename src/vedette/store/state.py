@@ -79,7 +79,7 @@ class State:
         self._connection: Connection | None = None
         self._file: tuple[int, int] | None = None
         try:
-            with self._writing() as connection:
+            with self.writing() as connection:
                 migrate(connection, self.place)
             self._file = self._identity()
         except BaseException:
@@ -88,7 +88,8 @@ class State:
 
     # ---------------------------------------------------------------- writing
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """The writer's connection in a transaction: for the stores beside this one that keep tables of their own."""
         me = threading.get_ident()
         if self._owner == me:
             raise RuntimeError("transactions do not nest")
@@ -118,7 +119,7 @@ class State:
     @contextmanager
     def transaction(self) -> Iterator[StateTransaction]:
         """Commit when the block ends, roll back when it raises; one at a time, they do not nest."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             transaction = StateTransaction(connection, self._statements)
             try:
                 yield transaction
@@ -205,24 +206,25 @@ class State:
 
     # ---------------------------------------------------------------- reading
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """A reader's connection, one frozen moment."""
         with in_our_words(self.place), self._reader.connect() as connection:
             yield connection
 
     def _many(
         self, decoder: msgspec.json.Decoder[T], statement: Select[Any], parameters: Mapping[str, Any] | None = None
     ) -> list[T]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [decoder.decode(body) for body in connection.execute(statement, parameters or {}).scalars()]
 
     def cursors(self) -> Mapping[str, str]:
         """Source name -> what it resumes from."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return {row.source: row.cursor for row in connection.execute(select(CURSORS))}
 
     def correlation(self) -> Iterable[tuple[str, str, bytes]]:
         """Every stored (rule id, key text, state)."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [(row.rule_id, row.key, row.state) for row in connection.execute(select(CORRELATION))]
 
     def pending_outbox(self, now: int, limit: int = 100) -> Sequence[OutboxItem]:
@@ -280,7 +282,7 @@ class State:
         if where is None:
             return self._many(ALERT, statement.limit(limit))
         kept: list[Alert] = []
-        with self._reading() as connection:
+        with self.reading() as connection:
             for body in connection.execute(statement).scalars():
                 alert = ALERT.decode(body)
                 if where(alert):
@@ -292,7 +294,7 @@ class State:
     def alert_counts(self) -> dict[tuple[AlertState, Level], int]:
         """How many alerts stand where, by state and level."""
         statement = select(ALERTS.c.state, ALERTS.c.level, func.count()).group_by(ALERTS.c.state, ALERTS.c.level)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return {(AlertState(state), Level(level)): n for state, level, n in connection.execute(statement)}
 
     def silences(self, now: int, *, ended: bool = False) -> list[Silence]:
@@ -307,7 +309,7 @@ class State:
 
     def next_due(self) -> int:
         """When the earliest group must be looked at, microseconds; 0 = nothing planned."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return int(connection.execute(self._statements.next_due).scalar() or 0)
 
     def outbox(self, states: Iterable[OutboxState] = (), limit: int = 100) -> list[OutboxItem]:
@@ -319,7 +321,7 @@ class State:
 
     def outbox_counts(self) -> dict[OutboxState, int]:
         """How many outbox items stand where."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(OUTBOX.c.state, func.count()).group_by(OUTBOX.c.state))
             return {OutboxState(state): n for state, n in rows}
 
@@ -355,7 +357,7 @@ class State:
         in_force = (DECISIONS.c.state == DecisionState.ACTIVE.value) & (DECISIONS.c.expires_at > now)
         unique = func.count(distinct(DECISIONS.c.target_value))
         stats = DecisionStats()
-        with self._reading() as connection:
+        with self.reading() as connection:
             stats.addresses = (
                 connection.execute(
                     select(unique).where(begun, DECISIONS.c.target_kind == TargetKind.ADDRESS.value)
@@ -379,5 +381,5 @@ class State:
             .group_by(REFUSALS.c.rule_id, REFUSALS.c.reason)
             .order_by(number.desc(), REFUSALS.c.rule_id, REFUSALS.c.reason)
         )
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [RefusalCount(rule, RefusalReason(reason), n) for rule, reason, n in connection.execute(statement)]

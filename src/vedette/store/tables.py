@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a test holds it equal to the folder."""
 
 METADATA = MetaData()
@@ -131,4 +131,62 @@ REFUSALS = Table(
     Column("reason", Text, nullable=False),
     Column("finding_id", Text, nullable=False),
     Index("refusals_by_time", "at"),
+)
+
+AGENTS = Table(
+    "agents",
+    METADATA,
+    Column("host_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("group_name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("serial", Text, nullable=False),
+    Column("enrolled_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("agents_by_state", "state", "name"),
+)
+
+JOIN_TOKENS = Table(
+    "join_tokens",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("group_name", Text, nullable=False),
+    Column("uses_left", Integer, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+OPERATORS = Table(
+    "operators",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+OPERATOR_TOKENS = Table(
+    "operator_tokens",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("operator", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("operator_tokens_by_operator", "operator"),
+)
+
+BUNDLES = Table(
+    "bundles",
+    METADATA,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+SAVED_SEARCHES = Table(
+    "saved_searches",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("body", Text, nullable=False),
 )
