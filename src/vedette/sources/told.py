@@ -12,10 +12,14 @@ from vedette.model.batch import Batch, Origin, RecordFormat, Trust
 
 
 class Teller:
-    """Numbers the batches of one source; an object keeps the order of its members, so that its message stands first."""
+    """Numbers the batches of one source; an object keeps the order of its members, so that its message stands first.
 
-    def __init__(self, host_id: str, name: str) -> None:
-        self._origin = Origin(host_id, name)
+    began: when this source began, microseconds. What it tells after a restart is told anew, not read again, though the
+    positions may be the same.
+    """
+
+    def __init__(self, host_id: str, name: str, began: int) -> None:
+        self._origin = Origin(host_id, name, str(began))
         self._number = 0
 
     def batch(self, records: Sequence[object], first: int, cursor: str, now: int) -> Batch:

@@ -50,7 +50,7 @@ class AttacksSource:
         self.begun = asyncio.Event()
         self._settings = settings
         self._attack = attack
-        self._teller = Teller(host_id, NAME)
+        self._teller = Teller(host_id, NAME, clock.now())
         self._clock = clock
         self._counter = counter
         self._position, self._wrong = _restored(cursor)

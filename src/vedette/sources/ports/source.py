@@ -56,7 +56,7 @@ class PortsSource:
         self.begun = asyncio.Event()
         self._settings = settings
         self._look = look
-        self._teller = Teller(host_id, NAME)
+        self._teller = Teller(host_id, NAME, clock.now())
         self._clock = clock
         self._counter = counter
         self._watch = Watch.restored(cursor, parse_duration(settings.could_not_tell_limit))
