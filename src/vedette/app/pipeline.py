@@ -25,6 +25,7 @@ from vedette.model.notifications import OutboxItem
 from vedette.model.protocols import Counter, Enforcer
 from vedette.model.retention import Kept
 from vedette.model.rules import Rule
+from vedette.model.shipping import Shelf
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Outcome as Decided
 from vedette.respond.policy import Policy
@@ -44,6 +45,8 @@ PRUNE_ROWS = 100
 SYNC_EVERY = 10 * SECOND
 """How often what the enforcers hold is compared with what is in force."""
 RETRY_AFTER = SECOND
+SETTLE = 1.0
+"""Seconds a commit waits at most until what it rests on is on the shelf: a block must not wait for a slow disk."""
 QUIET_AFTER = 10 * SECOND
 """How long no batch must have come before the wall clock stands in for the records': windows close then too."""
 AHEAD = 5 * MINUTE
@@ -62,7 +65,8 @@ class Pipeline:
 
     retention: how long (microseconds) finished rows of a kind are kept, for ever where it is not named.
     guard_changed: brings floor and allowlist up to date, true where they hold something else now. woken: called
-    after a commit that put something into the outbox.
+    after a commit that put something into the outbox. shelf: where every batch is put that `take` gets; no cursor
+    passes what is not kept there.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Pipeline:
         retention: Mapping[Kept, int] | None = None,
         known: KnownLogins | None = None,
         budget: PageBudget | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._engine = engine
         self._state = state
@@ -101,6 +106,7 @@ class Pipeline:
         self._woken = woken
         self._known = known
         self._budget = budget
+        self._shelf = shelf
         self._cursors: dict[str, str] = {}
         self._correlation: dict[tuple[str, str], bytes | None] = {}
         self._findings: list[Finding] = []
@@ -237,6 +243,8 @@ class Pipeline:
             self._to_lift |= self._guard_changed(now)
         # `changes` forgets what it gives, so it is kept here until it is committed.
         self._correlation.update(self._engine.correlator.changes())
+        if self._cursors and self._shelf is not None and not self._shelf.settled(SETTLE):
+            self._counter.add("commits_before_the_shelf")
         try:
             with self._state.transaction() as tx:
                 for source, cursor in self._cursors.items():
