@@ -16,6 +16,7 @@ from vedette.alerts.settings import AlertsSettings
 from vedette.app import own
 from vedette.app.budget import budget_of
 from vedette.app.counters import Counters
+from vedette.app.hub_engine import HubEngine
 from vedette.app.knowing import Knowing
 from vedette.app.pipeline import Pipeline
 from vedette.detections.correlate import Correlator
@@ -166,6 +167,9 @@ class Rig:
         retention: dict[Kept, int] | None = None,
         alerts: AlertsSettings | None = None,
         page_budget: int | None = None,
+        shelf: Any = None,
+        stream: Any = None,
+        hub: bool = False,
         **blocking: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -179,6 +183,7 @@ class Rig:
         self._alerts = alerts or AlertsSettings()
         self._retention = retention
         self._page_budget = page_budget
+        self._shelf, self._stream, self._hub = shelf, stream, hub
         self._responding = RespondSettings(rungs={"brute": rung}, **blocking)
         self._position = 0
         self.start()
@@ -193,8 +198,11 @@ class Rig:
         knowing = Knowing(known, self._rules, LOGIN.id, lambda _source: False)
         receivers = {"mail": ReceiverKind.MAIL, "pager": ReceiverKind.PAGE}
         self.router = Router(self._alerts, receivers, self.counters)
+        engine: Any = Engine(matcher, correlator, self.counters, watch=knowing.see)
+        if self._hub:
+            engine = HubEngine(engine, Engine(matcher, Correlator(self._rules, counter=self.counters), self.counters))
         self.pipeline = Pipeline(
-            Engine(matcher, correlator, self.counters, watch=knowing.see),
+            engine,
             self.state,
             self._rules,
             self.router,
@@ -209,6 +217,8 @@ class Rig:
             retention=self._retention,
             known=known,
             budget=budget_of(self._page_budget, receivers, self.state, HOST, self.clock.now()),
+            shelf=self._shelf,
+            stream=self._stream,
         )
 
     def _guard_changed(self, now: int) -> bool:

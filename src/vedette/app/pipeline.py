@@ -15,7 +15,11 @@ from vedette.app import own
 from vedette.app.budget import RULE as BUDGET_RULE
 from vedette.app.budget import PageBudget
 from vedette.app.counters import Counters
+from vedette.app.findings_stream import STREAM as FINDINGS
+from vedette.app.findings_stream import FindingsStream, findings_of
+from vedette.app.hub_engine import HubEngine
 from vedette.detections.engine import Engine
+from vedette.detections.stretch import Outcome
 from vedette.model.alerts import AlertState
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
@@ -34,6 +38,8 @@ from vedette.store.state import Mended, State
 
 log = structlog.get_logger()
 
+LAKE = "lake"
+"""The cursor of what was judged in the lake's order."""
 COMMIT_AFTER = SECOND
 COMMIT_BYTES = 64 << 20
 FOREIGN_EVERY = SECOND // 10
@@ -66,12 +72,12 @@ class Pipeline:
     retention: how long (microseconds) finished rows of a kind are kept, for ever where it is not named.
     guard_changed: brings floor and allowlist up to date, true where they hold something else now. woken: called
     after a commit that put something into the outbox. shelf: where every batch is put that `take` gets; no cursor
-    passes what is not kept there.
+    passes what is not kept there. stream: as what findings go there too, where somebody else makes alerts of them.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | HubEngine,
         state: State,
         rules: Sequence[Rule],
         router: Router,
@@ -88,6 +94,7 @@ class Pipeline:
         known: KnownLogins | None = None,
         budget: PageBudget | None = None,
         shelf: Shelf | None = None,
+        stream: FindingsStream | None = None,
     ) -> None:
         self._engine = engine
         self._state = state
@@ -110,6 +117,11 @@ class Pipeline:
         self._cursors: dict[str, str] = {}
         self._correlation: dict[tuple[str, str], bytes | None] = {}
         self._findings: list[Finding] = []
+        self._told: list[Finding] = []
+        """Findings of agents, which have judged and decided themselves."""
+        self._stream = stream
+        self._shipped = 0
+        """How many of the findings are on the shelf."""
         self._continuations: list[Continuation] = []
         self._again: list[Finding] = []
         """Findings that were held back for a known login, and are not any more."""
@@ -164,9 +176,29 @@ class Pipeline:
         """Judge a batch; commit at once where that made a finding."""
         self._now()
         outcome = self._engine.process(batch)
-        self._taken_at = now = self._now()
         if batch.cursor:
             self._cursors[batch.origin.source] = batch.cursor
+        self._judged(batch, outcome)
+
+    def take_stored(self, batch: Batch, sequence: int) -> None:
+        """Judge the next batch of the lake by the fleet's rules; what an agent has found becomes alerts here.
+
+        sequence: the lake's, from which it goes on after a restart. For a pipeline with a `HubEngine`.
+        """
+        assert isinstance(self._engine, HubEngine)
+        self._now()
+        self._cursors[LAKE] = str(sequence)
+        if batch.origin.source != FINDINGS:
+            outcome = self._engine.process_stored(batch)
+        else:
+            # What rules said is not judged by rules again.
+            outcome = Outcome()
+            if batch.origin.host_id != self._me.host_id:
+                self._told += findings_of(batch, self._counter)
+        self._judged(batch, outcome)
+
+    def _judged(self, batch: Batch, outcome: Outcome) -> None:
+        self._taken_at = now = self._now()
         self._findings += outcome.findings
         self._continuations += outcome.continuations
         self._bytes += len(batch.block)
@@ -177,7 +209,8 @@ class Pipeline:
             self._note_undecided(rule_id, batch, now)
         if self._known is not None:
             self._again += self._known.ripe(now)
-        if self._findings or self._again or self._bytes >= COMMIT_BYTES or now - self._oldest >= COMMIT_AFTER:
+        new = self._findings or self._told or self._again
+        if new or self._bytes >= COMMIT_BYTES or now - self._oldest >= COMMIT_AFTER:
             self.commit(now)
         self.last_alive = now
 
@@ -243,15 +276,14 @@ class Pipeline:
             self._to_lift |= self._guard_changed(now)
         # `changes` forgets what it gives, so it is kept here until it is committed.
         self._correlation.update(self._engine.correlator.changes())
-        if self._cursors and self._shelf is not None and not self._shelf.settled(SETTLE):
-            self._counter.add("commits_before_the_shelf")
+        self._ship()
         try:
             with self._state.transaction() as tx:
                 for source, cursor in self._cursors.items():
                     tx.save_cursor(source, cursor)
                 rules = self._rules if self._budget is None else self._budget.rules(tx, self._rules)
                 changes = lifecycle.apply(
-                    self._findings,
+                    [*self._findings, *self._told],
                     self._continuations,
                     tx,
                     now,
@@ -283,6 +315,16 @@ class Pipeline:
             self._spend(items, now)
         return True
 
+    def _ship(self) -> None:
+        """What is committed rests on what is on the shelf, new findings too: said twice perhaps, never not at all."""
+        if self._shelf is None:
+            return
+        if self._stream is not None and len(self._findings) > self._shipped:
+            self._shelf.put(self._stream.batch(self._findings[self._shipped :], self._latest))
+            self._shipped = len(self._findings)
+        if (self._cursors or self._findings) and not self._shelf.settled(SETTLE):
+            self._counter.add("commits_before_the_shelf")
+
     def _spend(self, items: Sequence[OutboxItem], now: int) -> None:
         """Who paged too often goes by mail from now on, and that is said."""
         if self._budget is None:
@@ -296,6 +338,8 @@ class Pipeline:
         self._cursors.clear()
         self._correlation.clear()
         self._findings = []
+        self._told = []
+        self._shipped = 0
         self._continuations = []
         self._again = []
         self._bytes = self._oldest = self._set_back_by = 0
@@ -330,6 +374,7 @@ class Pipeline:
             order = sorted(range(len(self._findings)), key=lambda at: (self._findings[at].level, at))
             self._findings = [self._findings[at] for at in sorted(order[dropped:])]
             self._counter.add("findings_waiting_dropped", n=dropped)
+            self._shipped = len(self._findings)
         if len(self._continuations) > WAITING_LIMIT:
             self._continuations = _joined(self._continuations)
 

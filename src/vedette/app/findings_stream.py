@@ -1,0 +1,92 @@
+"""An agent's findings as records of a stream: stored, proven and searched like any log line, and alerts on the hub.
+Counterpart: `app.agent` puts them on the shelf before they are committed; `app.hub` takes them from the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+import orjson
+
+from vedette.model.batch import Batch, Origin, RecordFormat, Trust
+from vedette.model.findings import Finding
+from vedette.model.protocols import Counter
+from vedette.text.times import rfc3339
+
+STREAM = "findings"
+_BODY = "vedette.finding"
+
+
+class Refused(StrEnum):
+    """Why a record of this stream became no finding here."""
+
+    UNREADABLE = "unreadable"
+    OF_ANOTHER_HOST = "of-another-host"
+    """An agent speaks of its own host and of no other."""
+
+
+class FindingsStream:
+    """Makes the batches of one host's findings. Said again after a crash, a finding has the same id."""
+
+    def __init__(self, host_id: str, began: int) -> None:
+        """began: when this process did, microseconds; positions count from there."""
+        self._origin = Origin(host_id, STREAM, str(began))
+        self._number = 0
+        self._position = 0
+
+    def batch(self, findings: Sequence[Finding], now: int) -> Batch:
+        """These findings as one batch, a JSON object each, in the names that they are searched by."""
+        lines = [_record(finding) for finding in findings]
+        lengths = np.array([len(line) for line in lines], dtype=np.int64)
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        first, self._position = self._position, self._position + len(lines)
+        number, self._number = self._number, self._number + 1
+        return Batch(
+            origin=self._origin,
+            number=number,
+            block=b"".join(line + b"\n" for line in lines),
+            starts=starts,
+            ends=starts + lengths,
+            positions=np.arange(first, first + len(lines), dtype=np.int64),
+            read_at=now,
+            format=RecordFormat.JSON,
+            trust=Trust.ATTESTED,
+        )
+
+
+def _record(finding: Finding) -> bytes:
+    fields = {
+        "message": f"{finding.rule_name or finding.rule_id}: {finding.sample}",
+        "@timestamp": rfc3339(finding.time),
+        "event.kind": "alert",
+        "event.action": "finding-made",
+        "rule.id": finding.rule_id,
+        "rule.name": finding.rule_name,
+        "log.level": finding.level.name.lower(),
+        "host.id": finding.host_id,
+        "host.name": finding.host_name,
+        "source.ip": finding.source_ip,
+        "user.name": finding.user_name,
+        "vedette.finding.id": finding.id,
+        "vedette.finding.count": finding.count,
+        _BODY: msgspec.json.encode(finding).decode(),
+    }
+    return orjson.dumps({name: value for name, value in fields.items() if value != ""})
+
+
+def findings_of(batch: Batch, counter: Counter) -> list[Finding]:
+    """The findings in a batch of this stream; what cannot be one is counted, by reason, and left out."""
+    found = []
+    for row in range(len(batch)):
+        try:
+            finding = msgspec.json.decode(orjson.loads(batch.raw(row))[_BODY], type=Finding)
+        except (ValueError, KeyError, TypeError):  # msgspec's errors are ValueErrors
+            counter.add("findings_refused", Refused.UNREADABLE)
+            continue
+        if finding.host_id != batch.origin.host_id:
+            counter.add("findings_refused", Refused.OF_ANOTHER_HOST)
+            continue
+        found.append(finding)
+    return found

@@ -1,0 +1,106 @@
+"""What leaves an agent with a commit, and what a hub makes of it: the shelf, the stream of findings, the lake's order.
+Counterpart: src/vedette/app/pipeline.py, src/vedette/app/findings_stream.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+import pytest
+from tests.app.parts import ATTACKER, FakeEnforcer, Rig
+
+from vedette.app.counters import Counters
+from vedette.app.findings_stream import STREAM, FindingsStream, Refused, findings_of
+from vedette.model.batch import Batch, Trust
+from vedette.model.clock import SECOND
+
+AGENT = "6f1c9f5e-0000-4000-8000-00000000a9e7"
+
+
+class FakeShelf:
+    """Keeps what it is given; `works` says whether it says so."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.works = True
+        self.asked = 0
+
+    def put(self, batch: Batch) -> None:
+        self.batches.append(batch)
+
+    def settled(self, timeout: float) -> bool:
+        assert timeout > 0
+        self.asked += 1
+        return self.works
+
+
+@pytest.fixture
+def shelf() -> FakeShelf:
+    return FakeShelf()
+
+
+def told_by_agent(shelf: FakeShelf) -> Batch:
+    agent = Rig(shelf=shelf, stream=FindingsStream("h", 7))
+    agent.attack()
+    found = [batch for batch in shelf.batches if batch.origin.source == STREAM]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_finding_is_on_the_shelf_before_it_is_committed_and_once(shelf: FakeShelf):
+    rig = Rig(shelf=shelf, stream=FindingsStream("h", 7))
+    rig.state.refusing = True
+    rig.attack()
+    assert [batch.origin.source for batch in shelf.batches] == [STREAM]
+    assert shelf.batches[0].trust is Trust.ATTESTED
+    rig.state.refusing = False
+    rig.clock.advance(5 * SECOND)
+    rig.pipeline.tick()
+    assert len(rig.state.recent_findings()) == 1
+    assert len(shelf.batches) == 1
+
+
+def test_a_slow_shelf_does_not_hold_up_a_block(shelf: FakeShelf):
+    shelf.works = False
+    enforcer = FakeEnforcer()
+    rig = Rig(shelf=shelf, enforcers=[enforcer])
+    rig.attack()
+    assert [one.target.value for one in rig.state.active_decisions(0)] == [ATTACKER]
+    assert shelf.asked > 0
+    assert rig.counters.value("commits_before_the_shelf") == shelf.asked
+
+
+def test_what_an_agent_found_is_an_alert_on_the_hub_and_no_decision_there(shelf: FakeShelf):
+    batch = told_by_agent(shelf)
+    finding = orjson.loads(orjson.loads(batch.raw(0))["vedette.finding"])
+    finding["host_id"] = AGENT
+    record = orjson.dumps({**orjson.loads(batch.raw(0)), "vedette.finding": orjson.dumps(finding).decode()})
+    batch = replace(batch, origin=replace(batch.origin, host_id=AGENT), block=record, ends=batch.starts + len(record))
+    hub = Rig(hub=True, enforcers=[FakeEnforcer()])
+    hub.pipeline.take_stored(batch, 41)
+    assert [alert.labels["source.ip"] for alert in hub.state.alerts()] == [ATTACKER]
+    assert hub.state.active_decisions(0) == []
+    assert hub.state.cursors()["lake"] == "41"
+    # Stored twice it is one finding all the same.
+    hub.pipeline.take_stored(batch, 42)
+    assert [alert.finding_count for alert in hub.state.alerts()] == [1]
+
+
+def test_an_agent_speaks_of_its_own_host_alone(shelf: FakeShelf):
+    batch = told_by_agent(shelf)
+    counters = Counters()
+    assert findings_of(replace(batch, origin=replace(batch.origin, host_id=AGENT)), counters) == []
+    assert counters.value("findings_refused", Refused.OF_ANOTHER_HOST) == 1
+
+
+@pytest.mark.parametrize("record", [b"", b"[]", b"1", b'{"vedette.finding": 1}', b'{"vedette.finding": "{}"}', b"\xff"])
+def test_what_is_no_finding_is_counted(shelf: FakeShelf, record: bytes):
+    batch = told_by_agent(shelf)
+    counters = Counters()
+    assert (
+        findings_of(
+            replace(batch, block=record, starts=batch.starts * 0, ends=batch.starts * 0 + len(record)), counters
+        )
+        == []
+    )
+    assert counters.value("findings_refused", Refused.UNREADABLE) == 1
