@@ -222,6 +222,15 @@ FIELDS: dict[str, Field] = {
         Field("vedette.attacks.command", _T, "the command as written, no value filled in", given_by=("attacks",)),
         Field("vedette.attacks.exit_code", _L, "how the program ended", given_by=("attacks",)),
         Field("vedette.attacks.notes", _T, "what to know though it decided nothing", given_by=("attacks",)),
+        # liveness
+        Field("vedette.liveness.kind", _K, "what is wrong with the watching", given_by=("liveness",)),
+        Field("vedette.liveness.host_id", _K, "host or group it is about", given_by=("liveness",)),
+        Field("vedette.liveness.stream", _K, "source it is about", given_by=("liveness",)),
+        Field("vedette.liveness.reason", _T, "why, as far as is known", attacker_text=True, given_by=("liveness",)),
+        Field("vedette.liveness.since", _D, "since when", given_by=("liveness",)),
+        Field("vedette.liveness.count", _L, "records, batches, bytes, seconds or hosts", given_by=("liveness",)),
+        Field("vedette.liveness.hosts", _K, "names of a group's hosts", given_by=("liveness",)),
+        Field("vedette.liveness.resumed", _B, "the agent had run all the time", given_by=("liveness",)),
     )
 }
 

@@ -68,7 +68,8 @@ class SourceState:
     number: of its last batch (0 = none yet). read_at: when that was read, microseconds (0 = never). position, size:
     where reading stands and how much there is, bytes or records, -1 where that means nothing. generation: as
     `Origin.generation`. alive: whether the source runs and can read. reason: why it is not, "" where it is. dropped:
-    records lost so far, by reason, of our own making; upstream: those that whoever wrote the log said it lost.
+    records lost so far in this session, by reason, of our own making; upstream: those that whoever wrote the log said
+    it lost, likewise.
     """
 
     number: int = 0
@@ -80,6 +81,8 @@ class SourceState:
     reason: str = ""
     dropped: Mapping[str, int] = field(default_factory=dict)
     upstream: Mapping[str, int] = field(default_factory=dict)
+    loggers_stopped: Mapping[str, int] = field(default_factory=dict)
+    """Loggers that said in this stream that they end and not yet that they run again, and when, microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class Report:
     bundle: int = 0
     spooled: int = 0
     stopping: bool = False
+    spool_room: int = 0
+    """Bytes that may wait at most, 0 = not said."""
 
 
 class Shelf(Protocol):

@@ -21,6 +21,7 @@ def kind_of(product: str, services: str = "", categories: str = "") -> RecordKin
 OWN_KINDS: Mapping[str, RecordKind] = {
     # event.dataset of what our own sources write
     "vedette.ports": kind_of("vedette", "ports"),
+    "vedette.liveness": kind_of("vedette", "liveness"),
     "vedette.attacks": kind_of("vedette", "attacks"),
 }
 
