@@ -3,7 +3,7 @@ Counterpart: `sources` read; `app.up` runs what is planned here and prints the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,7 +15,7 @@ from vedette.model.clock import Clock, SystemClock
 from vedette.model.protocols import Counter, Source
 from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
-from vedette.sources.settings import AttacksSettings, PortsSettings, SourcesSettings, SyslogSettings
+from vedette.sources.settings import AttacksSettings, PortsSettings, RelpSettings, SourcesSettings, SyslogSettings
 from vedette.sources.stdin import StdinSource
 from vedette.sources.syslog_sockets import Listeners, hint_of
 from vedette.system.privileges import keep_from_children
@@ -66,27 +66,37 @@ def check_syslog(settings: SyslogSettings) -> None:
 
 def open_listeners(settings: SourcesSettings, listeners: Listeners) -> None:
     """Open every socket that can be; needs the privileges that ports below 1024 need. What cannot is told later."""
-    if settings.syslog is not None:
-        for listen in settings.syslog.places:
-            with suppress(OSError):
-                listeners.open(listen)
+    for listen in settings.places:
+        with suppress(OSError):
+            listeners.open(listen)
 
 
 def _plan_syslog(
-    settings: SyslogSettings, listeners: Listeners, host_id: str, clock: Clock, counter: Counter, reading: Reading
+    settings: SyslogSettings,
+    listeners: Listeners,
+    host_id: str,
+    clock: Clock,
+    counter: Counter,
+    reading: Reading,
+    kept: Callable[[], Awaitable[None]] | None,
 ) -> None:
+    from vedette.sources.relp import RelpSource, at_once
     from vedette.sources.syslog import SyslogSource
 
-    source = SyslogSource(settings, listeners, host_id=host_id, clock=clock, counter=counter)
+    if isinstance(settings, RelpSettings):
+        kept = kept or at_once
+        source: SyslogSource = RelpSource(settings, listeners, host_id=host_id, clock=clock, counter=counter, kept=kept)
+    else:
+        source = SyslogSource(settings, listeners, host_id=host_id, clock=clock, counter=counter)
     reading.sources.append(source)
     for listen in settings.places:
         try:
-            reading.lines.append(f"listens: {listeners.bound(listen)} (syslog)")
+            reading.lines.append(f"listens: {listeners.bound(listen)} ({source.name})")
         except OSError as error:
             where = f"{listen.transport.value} {listen.host} port {listen.port}"
-            reading.lines.append(f"lacks: syslog by {where}: {error.strerror}; {hint_of(listen, error)}")
+            reading.lines.append(f"lacks: {source.name} by {where}: {error.strerror}; {hint_of(listen, error)}")
     if settings.accept_forgeable:
-        reading.accepted.append("syslog:tls/*")
+        reading.accepted.append(f"{source.name}:tls/*")
 
 
 def _plan_ports(
@@ -158,12 +168,14 @@ def plan_sources(
     keep: Path | None = None,
     inside: Insight | None = None,
     listeners: Listeners | None = None,
+    kept: Callable[[], Awaitable[None]] | None = None,
 ) -> Reading:
     """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version.
 
     keep: the folder in which sources keep what they know; inside: what this machine says of its own
     sockets, where a policy names it; None = as far as this process may see it. listeners: sockets that are open
-    already; they stay the caller's.
+    already; they stay the caller's. kept: awaits until what was emitted is safely stored; senders that wait for it are
+    answered then.
     """
     reading = Reading()
     if not settings.names_logs:
@@ -193,8 +205,10 @@ def plan_sources(
         reading.lines.append("reads: standard input")
         if settings.stdin.accept_forgeable:
             reading.accepted.append("stdin")
-    if settings.syslog is not None:
-        _plan_syslog(settings.syslog, listeners or Listeners(), host_id, clock, counter, reading)
+    listeners = listeners or Listeners()
+    for listening in (settings.syslog, settings.relp):
+        if listening is not None:
+            _plan_syslog(listening, listeners, host_id, clock, counter, reading, kept)
     if settings.ports is not None:
         # Whoever watches no ports does not wait for what that needs to be imported.
         from vedette.app.port_inside import inside_of
@@ -206,6 +220,6 @@ def plan_sources(
         policy = settings.ports.policy if settings.ports is not None else None
         _plan_attacks(settings.attacks, policy, host_id, clock, counter, cursors, reading)
     for name in reading.accepted:
-        who = "whoever holds such a certificate" if name.startswith("syslog:") else "any local user"
+        who = "whoever holds such a certificate" if name.startswith(("syslog:", "relp:")) else "any local user"
         reading.lines.append(f"risk: {name} may cause blocks, though {who} can write such records")
     return reading

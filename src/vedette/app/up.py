@@ -108,8 +108,9 @@ def check(settings: Settings) -> None:
         check_port_policy(settings.sources.ports)
     if settings.sources.attacks is not None:
         check_attack_files(settings.sources.attacks)
-    if settings.sources.syslog is not None:
-        check_syslog(settings.sources.syslog)
+    for listening in (settings.sources.syslog, settings.sources.relp):
+        if listening is not None:
+            check_syslog(listening)
     Router(settings.alerts, receiver_kinds(settings.notify), Counters())
 
 
@@ -212,7 +213,7 @@ class Up:
         clock, counters, me = self._clock, self.counters, held.me
         # A batch of a source that was cancelled may still lie there, and is read again after a reload.
         self._queue = queue.SimpleQueue()
-        held.listeners.only(settings.sources.syslog.places if settings.sources.syslog is not None else ())
+        held.listeners.only(settings.sources.places)
         reading = plan_sources(
             settings.sources,
             me.host_id,

@@ -260,6 +260,16 @@ class SyslogSettings(Settings):
         return self
 
 
+class RelpSettings(SyslogSettings):
+    """Listens for RELP, by `tcp` and `tls`; everything else is as for syslog."""
+
+    @model_validator(mode="after")
+    def _no_datagrams(self) -> Self:
+        if any(one.udp for one in self.listen):
+            raise ValueError("listen: RELP goes by tcp or tls")
+        return self
+
+
 class PortsSettings(Settings):
     """Looks at what answers, against a port policy.
 
@@ -312,10 +322,22 @@ class SourcesSettings(Settings):
     file: tuple[FileSettings, ...] = ()
     stdin: StdinSettings | None = None
     syslog: SyslogSettings | None = None
+    relp: RelpSettings | None = None
     ports: PortsSettings | None = None
     attacks: AttacksSettings | None = None
 
     @property
     def names_logs(self) -> bool:
         """Whether it says where log records come from."""
-        return any((self.journal, self.file, self.stdin, self.syslog))
+        return any((self.journal, self.file, self.stdin, self.syslog, self.relp))
+
+    @property
+    def places(self) -> tuple[Listen, ...]:
+        """Where others may send to, of all sources."""
+        return tuple(place for one in (self.syslog, self.relp) if one is not None for place in one.places)
+
+    @model_validator(mode="after")
+    def _own_places(self) -> Self:
+        if len(set(self.places)) != len(self.places):
+            raise ValueError("syslog and relp listen at the same place")
+        return self

@@ -60,11 +60,14 @@ class ConnectionEnd(StrEnum):
     HANDSHAKE_FAILED = "handshake-failed"
     TOO_MANY = "too-many"
     TOO_MANY_OF_ADDRESS = "too-many-of-address"
+    BAD_FRAME = "bad-frame"
+    UNREAD = "unread"
+    """It does not read our answers."""
     STOPPED = "stopped"
     DEFECT = "defect"
 
 
-class _Sender:
+class Sender:
     """What one sender sent and the engine has not taken yet."""
 
     __slots__ = ("dropped", "number", "origin", "position", "records", "size", "trust")
@@ -120,10 +123,11 @@ class SyslogSource:
     position the sender's count of records since.
     """
 
+    name = NAME
+
     def __init__(
         self, settings: SyslogSettings, listeners: Listeners, *, host_id: str, clock: Clock, counter: Counter
     ) -> None:
-        self.name = NAME
         self.begun = asyncio.Event()
         self._settings = settings
         self._listeners = listeners
@@ -133,8 +137,8 @@ class SyslogSource:
         self._context = tls_context(settings)
         self._timezone = zone_name(settings.timezone)
         self._generation = str(clock.now())
-        self._senders: dict[str, _Sender] = {}
-        self._waiting: deque[_Sender] = deque()
+        self._senders: dict[str, Sender] = {}
+        self._waiting: deque[Sender] = deque()
         self._size = 0
         self._more = asyncio.Event()
         self._room = asyncio.Event()
@@ -236,7 +240,7 @@ class SyslogSource:
 
     def _refuse(self, connection: socket.socket, end: ConnectionEnd) -> None:
         connection.close()
-        self._counter.add("syslog_connections", end)
+        self._counter.add(f"{self.name}_connections", end)
 
     # ------------------------------------------------------------------------------------------ connections
 
@@ -253,7 +257,7 @@ class SyslogSource:
             self._by_address[address] -= 1
             if not self._by_address[address]:
                 del self._by_address[address]
-            self._counter.add("syslog_connections", end)
+            self._counter.add(f"{self.name}_connections", end)
 
     async def _converse(self, connection: socket.socket, address: str, transport: Transport) -> ConnectionEnd:
         reader = asyncio.StreamReader(limit=CHUNK)
@@ -268,14 +272,14 @@ class SyslogSource:
         except OSError:  # also ssl.SSLError, and the end of patience
             return ConnectionEnd.HANDSHAKE_FAILED
         try:
-            return await self._read(reader, self._sender_of(writing, address) if tls else self._tcp(address))
+            return await self._read(reader, writing, self._sender_of(writing, address) if tls else self._tcp(address))
         finally:
             writing.abort()
 
-    def _tcp(self, address: str) -> _Sender:
+    def _tcp(self, address: str) -> Sender:
         return self._sender(Transport.TCP.value, address, Trust.NETWORK)
 
-    def _sender_of(self, connection: asyncio.Transport, address: str) -> _Sender:
+    def _sender_of(self, connection: asyncio.Transport, address: str) -> Sender:
         found: ssl.SSLObject = connection.get_extra_info("ssl_object")
         # Empty where none was shown; what was shown and is not of our authorities ended the handshake.
         certificate = found.getpeercert() if self._settings.client_ca else None
@@ -284,7 +288,12 @@ class SyslogSource:
             return self._sender(Transport.TLS.value, name, Trust.FORGEABLE)
         return self._sender("tls-anonymous", address, Trust.NETWORK)
 
-    async def _read(self, reader: asyncio.StreamReader, sender: _Sender) -> ConnectionEnd:
+    async def _read(
+        self,
+        reader: asyncio.StreamReader,
+        writing: asyncio.Transport,  # noqa: ARG002 (RELP answers)
+        sender: Sender,
+    ) -> ConnectionEnd:
         frames = Frames(self._settings.max_record)
         idle = seconds(self._settings.idle)
         end = ConnectionEnd.STOPPED
@@ -308,22 +317,22 @@ class SyslogSource:
 
     # ------------------------------------------------------------------------------------------ senders
 
-    def _sender(self, how: str, who: str, trust: Trust) -> _Sender:
+    def _sender(self, how: str, who: str, trust: Trust) -> Sender:
         if trust is Trust.NETWORK:
             who = canonical(who) or ""
-        name = f"{NAME}:{how}/{who}"
+        name = f"{self.name}:{how}/{who}"
         known = self._senders.get(name)
         if known is None:
             if trust is Trust.NETWORK and len(self._senders) >= MOST_SENDERS:
                 # Addresses of datagrams can be made up, without end.
-                self._counter.add("syslog_senders_shared")
-                name = f"{NAME}:{how}"
+                self._counter.add(f"{self.name}_senders_shared")
+                name = f"{self.name}:{how}"
                 known = self._senders.get(name)
-            known = known or _Sender(Origin(self._host_id, name, self._generation), trust)
+            known = known or Sender(Origin(self._host_id, name, self._generation), trust)
             self._senders[name] = known
         return known
 
-    def _take(self, sender: _Sender, records: list[bytes], too_long: int) -> None:
+    def _take(self, sender: Sender, records: list[bytes], too_long: int) -> None:
         if too_long:
             self._count(sender.dropped, DropReason.RECORD_TOO_LONG, too_long)
         if not records:
@@ -340,7 +349,7 @@ class SyslogSource:
         self._counter.add("source_dropped", reason, n)
         of[reason.value] = of.get(reason.value, 0) + n
 
-    async def _until_room(self, sender: _Sender | None = None) -> None:
+    async def _until_room(self, sender: Sender | None = None) -> None:
         while self._size >= MOST_WAITING or (sender is not None and sender.size >= MOST_OF_SENDER):
             self._room.clear()
             await self._room.wait()
