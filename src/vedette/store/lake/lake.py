@@ -1,0 +1,188 @@
+"""The lake's one writer: takes batches once a key, puts them on the disk together, and says which are safe.
+Counterpart: `reader` gives them back; who put them confirms to the agent what `flush` returned."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from vedette.model.batch import Batch
+from vedette.model.clock import HOUR, Clock
+from vedette.model.errors import StateError
+from vedette.model.protocols import Counter
+from vedette.model.shipping import BatchKey, Dropped, Headers
+from vedette.store.lake import files
+from vedette.store.lake import manifest as m
+from vedette.store.lake.columns import Rows, contents_of, rows_of, table_of
+from vedette.store.lake.ranges import Ranges
+from vedette.store.lake.reader import Reader
+
+FLUSH_LEVEL = 1
+
+
+class Ledger(Protocol):
+    """What proves the lake: leaves are made while putting, and appended in the lake's own transaction."""
+
+    def leaf(self, key: BatchKey, batch: Batch) -> Any:
+        """The leaf of a batch; pure, from any thread."""
+        ...
+
+    def append(self, connection: Connection, leaves: Sequence[Any]) -> None:
+        """Append in this order; what the transaction does not keep was never appended."""
+        ...
+
+
+class Lake(Reader):
+    """A lake that is written. One in a folder at a time (StateError); `put` from any thread, `flush` from one."""
+
+    def __init__(self, folder: Path, *, clock: Clock, counter: Counter, ledger: Ledger | None = None) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock_file)
+            raise StateError(
+                f"lake in {folder} is being written by another program", hint="end it, or name another folder"
+            ) from error
+        try:
+            super().__init__(folder, m.Manifest(folder, write=True))
+        except BaseException:
+            os.close(self._lock_file)
+            raise
+        self._clock, self._counter, self._ledger = clock, counter, ledger
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._pending: list[tuple[Rows, Any]] = []
+        self._keys: set[BatchKey] = set()
+        self._waiting = 0
+        with self._manifest.reading() as connection:
+            names = m.streams(connection)
+            self._stored = {names[stream]: found for stream, found in m.ranges(connection).items()}
+            self._known = {name: found.copy() for name, found in self._stored.items()}
+            for stream, dropped in m.all_dropped(connection):
+                self._known.setdefault(names[stream], Ranges()).add(dropped.first, dropped.last)
+            orphans = files.sweep(folder, m.all_paths(connection))
+        if orphans:
+            self._counter.add("lake_orphans_swept", n=orphans)
+
+    @property
+    def waiting(self) -> int:
+        """About how many bytes wait for `flush`: whoever puts should hold back when it grows."""
+        return self._waiting
+
+    def put(self, key: BatchKey, batch: Batch, headers: Headers) -> bool:
+        """Take a batch into memory; False = its key was put before, and this one is left out and counted.
+
+        Safe is what `flush` returned or `stored` names, a repeat as well. ValueError: columns do not fit the batch.
+        """
+        name = (key.host_id, key.stream)
+        with self._lock:
+            repeat = key in self._keys or key.number in self._stored.get(name, ())
+            if not repeat:
+                self._keys.add(key)
+        if repeat:
+            self._counter.add("lake_repeats")
+            return False
+        try:
+            rows = rows_of(key, batch, headers)
+            leaf = None if self._ledger is None else self._ledger.leaf(key, batch)
+        except BaseException:
+            with self._lock:
+                self._keys.discard(key)
+            raise
+        with self._lock:
+            self._pending.append((rows, leaf))
+            self._waiting += rows.weight
+        return True
+
+    def flush(self) -> Sequence[BatchKey]:
+        """Put what waits on the disk; the keys that are safe now.
+
+        StateError or OSError when the disk refuses: then all of it waits on, and nothing of it is half there.
+        """
+        with self._writing:
+            with self._lock:
+                taken = self._pending
+                self._pending = []
+            if not taken:
+                return []
+            try:
+                self._store([rows for rows, _ in taken], [leaf for _, leaf in taken])
+            except BaseException:
+                with self._lock:
+                    self._pending = taken + self._pending
+                raise
+            keys = [rows.key for rows, _ in taken]
+            with self._lock:
+                for key in keys:
+                    for known in (self._stored, self._known):
+                        known.setdefault((key.host_id, key.stream), Ranges()).add(key.number)
+                    self._keys.discard(key)
+                self._waiting -= sum(rows.weight for rows, _ in taken)
+            return keys
+
+    def _store(self, rows: Sequence[Rows], leaves: Sequence[Any]) -> None:
+        now = self._clock.now()
+        hour = now // HOUR
+        with self._manifest.reading() as connection:
+            first = m.next_sequence(connection)
+        held = contents_of(rows, [0] * len(rows), first, now)
+        held.groups = files.groups_of(held.records, held.raw_bytes)
+        path, size = files.path_of(hour, first, first + len(rows) - 1, "0"), 0
+        if held.records.any():
+            size = files.write(self.folder, path, table_of(rows, now), held.groups, level=FLUSH_LEVEL)
+        try:
+            with self._manifest.writing() as connection:
+                ids: dict[m.StreamName, int] = {}
+                added: dict[int, Ranges] = {}
+                for place, one in enumerate(rows):
+                    name = (one.key.host_id, one.key.stream)
+                    stream = ids.get(name) or ids.setdefault(name, m.stream_id(connection, name))
+                    held.stream[place] = stream
+                    added.setdefault(stream, Ranges()).add(one.key.number)
+                m.add_file(
+                    connection,
+                    {"path": path if size else f"empty/{first}", "hour": hour, "bytes": size, "tier": 0},
+                    held,
+                )
+                for stream, new in added.items():
+                    m.add_numbers(connection, stream, new)
+                if self._ledger is not None:
+                    self._ledger.append(connection, leaves)
+        except BaseException:
+            if size:
+                (self.folder / path).unlink(missing_ok=True)
+            raise
+
+    def drop(self, dropped: Dropped) -> None:
+        """Record a gap that will never be filled; once, however often it is said."""
+        name = (dropped.host_id, dropped.stream)
+        with self._writing, self._manifest.writing() as connection:
+            new = m.add_dropped(connection, m.stream_id(connection, name), dropped)
+        if new:
+            with self._lock:
+                self._known.setdefault(name, Ranges()).add(dropped.first, dropped.last)
+            self._counter.add("lake_dropped_batches", dropped.reason, dropped.last - dropped.first + 1)
+
+    def stored(self) -> Mapping[m.StreamName, Ranges]:
+        """The numbers that were ever stored, by host id and stream."""
+        with self._lock:
+            return {name: found.copy() for name, found in self._stored.items()}
+
+    def stored_through(self, host_id: str, stream: str) -> int:
+        """The last number up to which every batch is stored or known to be dropped; 0 where the first is missing."""
+        with self._lock:
+            found = self._known.get((host_id, stream))
+            return 0 if found is None else found.through()
+
+    def close(self) -> None:
+        """Let go of everything; what was not flushed is gone, and nobody was told it was safe."""
+        self._manifest.close()
+        os.close(self._lock_file)

@@ -1,0 +1,387 @@
+"""Which files are live, what they hold and what will never come: one SQLite database, one transaction a change.
+Counterpart: `lake` writes it, `reader` reads one frozen moment of it, also from other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from vedette.model.errors import StateError
+from vedette.model.shipping import Dropped
+from vedette.store.connections import in_our_words, locate, make_engine, prepare_file
+from vedette.store.lake.contents import Contents, decode, encode
+from vedette.store.lake.ranges import Ranges
+
+VERSION = 1
+FILE_NAME = "manifest.db"
+
+METADATA = MetaData()
+_META = Table("meta", METADATA, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+_STREAMS = Table(
+    "streams",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("host_id", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    UniqueConstraint("host_id", "stream"),
+)
+FILES = Table(
+    "files",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("path", Text, nullable=False, unique=True),  # below the lake's folder; "" where no batch has a record
+    Column("hour", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("batches", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("time_min", BigInteger, nullable=False),
+    Column("time_max", BigInteger, nullable=False),
+    Column("tier", Integer, nullable=False),
+    Column("replaced_at", BigInteger),
+    Index("files_by_first", "first"),
+)
+_CONTENTS = Table(
+    "contents", METADATA, Column("file_id", Integer, primary_key=True), Column("body", LargeBinary, nullable=False)
+)
+_HOLDINGS = Table(
+    "holdings",
+    METADATA,
+    Column("file_id", Integer, primary_key=True),
+    Column("stream_id", Integer, primary_key=True),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("oldest", BigInteger, nullable=False),  # earliest `ingested`
+    Index("holdings_by_stream", "stream_id", "first"),
+)
+_RANGES = Table(
+    "ranges",
+    METADATA,
+    Column("stream_id", Integer, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, nullable=False),
+)
+_DROPPED = Table(
+    "dropped",
+    METADATA,
+    Column("stream_id", Integer, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, primary_key=True),
+    Column("records", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+_TOMBSTONES = Table(
+    "tombstones",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("stream_id", Integer, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("tombstones_by_stream", "stream_id", "first"),
+)
+
+StreamName = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A live file. first, last: sequence numbers of its batches; tier: how often it was compacted."""
+
+    id: int
+    path: str
+    hour: int
+    first: int
+    last: int
+    batches: int
+    records: int
+    raw_bytes: int
+    bytes: int
+    time_min: int
+    time_max: int
+    tier: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Batches first to last of a stream were stored and let go, or erased, on purpose. reason: a `Gone` value."""
+
+    host_id: str
+    stream: str
+    first: int
+    last: int
+    records: int
+    raw_bytes: int
+    reason: str
+    at: int
+
+
+_FILE = select(*(FILES.c[name] for name in File.__dataclass_fields__)).where(FILES.c.replaced_at.is_(None))
+
+
+class Manifest:
+    """The manifest of a lake's folder; `write`: make it where there is none, and be able to change it."""
+
+    def __init__(self, folder: Path, *, write: bool) -> None:
+        self.path = folder / FILE_NAME
+        if write:
+            prepare_file(self.path)
+        elif not self.path.exists():
+            raise StateError(
+                f"no lake in {folder}", hint="name the data folder of a running vedette; nothing was stored yet"
+            )
+        url = locate(self.path)
+        self._writer = make_engine(url, write=True) if write else None
+        self._reader = make_engine(url, write=False)
+        try:
+            self._open(write)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, write: bool) -> None:
+        if write:
+            with self.writing() as connection:
+                METADATA.create_all(connection)
+                connection.execute(
+                    upsert(_META).values(name="version", value=str(VERSION)).on_conflict_do_nothing()  #
+                )
+        with self.reading() as connection:
+            stored = connection.execute(select(_META.c.value).where(_META.c.name == "version")).scalar()
+        if stored != str(VERSION):
+            raise StateError(
+                f"lake in {self.path} has version {stored}, this version knows none newer than {VERSION}",
+                hint="run the version that wrote it or a newer one; nothing was changed",
+            )
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction; StateError when the disk refuses, and then nothing of it was kept."""
+        assert self._writer is not None, "opened for reading"
+        with in_our_words(str(self.path)), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One frozen moment."""
+        with in_our_words(str(self.path)), self._reader.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Let go of the database."""
+        for engine in (self._writer, self._reader):
+            if engine is not None:
+                engine.dispose()
+
+
+def streams(connection: Connection) -> dict[int, StreamName]:
+    """Every known host and stream by its id."""
+    return {row.id: (row.host_id, row.stream) for row in connection.execute(select(_STREAMS))}
+
+
+def stream_id(connection: Connection, name: StreamName) -> int:
+    """The id of a host's stream, a new one where it is not known yet."""
+    connection.execute(upsert(_STREAMS).values(host_id=name[0], stream=name[1]).on_conflict_do_nothing())
+    found = select(_STREAMS.c.id).where(_STREAMS.c.host_id == name[0], _STREAMS.c.stream == name[1])
+    return int(connection.execute(found).scalar_one())
+
+
+def live_files(connection: Connection, after: int = 0) -> list[File]:
+    """Those with a batch after sequence number `after`, in ingest order."""
+    rows = connection.execute(_FILE.where(FILES.c.last > after).order_by(FILES.c.first))
+    return [File(*row) for row in rows]
+
+
+def next_sequence(connection: Connection) -> int:
+    """One more than any sequence number that was ever given."""
+    found = connection.execute(select(_META.c.value).where(_META.c.name == "next_sequence")).scalar()
+    return int(found or 1)
+
+
+def contents(connection: Connection, file_id: int) -> Contents | None:
+    """What a file holds; None where it is gone."""
+    body = connection.execute(select(_CONTENTS.c.body).where(_CONTENTS.c.file_id == file_id)).scalar()
+    return None if body is None else decode(body)
+
+
+def add_file(connection: Connection, file: Mapping[str, Any], held: Contents) -> int:
+    """List a file that is on the disk; its id."""
+    first, last = int(held.sequence[0]), int(held.sequence[-1])
+    busy = held.records > 0
+    values = {
+        "first": first,
+        "last": last,
+        "batches": len(held),
+        "records": int(held.records.sum()),
+        "raw_bytes": int(held.raw_bytes.sum()),
+        "time_min": int(held.time_min[busy].min()) if busy.any() else 0,
+        "time_max": int(held.time_max[busy].max()) if busy.any() else 0,
+    }
+    made = connection.execute(insert(FILES).values(**values, **file))
+    file_id = int(made.inserted_primary_key[0])  # type: ignore[index]
+    connection.execute(insert(_CONTENTS).values(file_id=file_id, body=encode(held)))
+    rows = []
+    for stream in np.unique(held.stream):
+        own = held.stream == stream
+        rows.append(
+            {
+                "file_id": file_id,
+                "stream_id": int(stream),
+                "first": int(held.number[own].min()),
+                "last": int(held.number[own].max()),
+                "raw_bytes": int(held.raw_bytes[own].sum()),
+                "oldest": int(held.ingested[own].min()),
+            }
+        )
+    connection.execute(insert(_HOLDINGS), rows)
+    following = max(last + 1, next_sequence(connection))
+    connection.execute(
+        upsert(_META)
+        .values(name="next_sequence", value=str(following))
+        .on_conflict_do_update(index_elements=["name"], set_={"value": str(following)})
+    )
+    return file_id
+
+
+def replace_files(connection: Connection, ids: Sequence[int], at: int) -> None:
+    """These are live no more; the files themselves go later, when nobody can be reading them."""
+    for file_id in ids:
+        connection.execute(update(FILES).where(FILES.c.id == file_id).values(replaced_at=at))
+        connection.execute(delete(_CONTENTS).where(_CONTENTS.c.file_id == file_id))
+        connection.execute(delete(_HOLDINGS).where(_HOLDINGS.c.file_id == file_id))
+
+
+def replaced(connection: Connection, before: int) -> list[tuple[int, str]]:
+    """Id and path of the files that were replaced up to `before`."""
+    found = select(FILES.c.id, FILES.c.path).where(FILES.c.replaced_at <= before).order_by(FILES.c.id)
+    return [(row.id, row.path) for row in connection.execute(found)]
+
+
+def all_paths(connection: Connection) -> set[str]:
+    """Of every file that is listed, live or replaced."""
+    return {row.path for row in connection.execute(select(FILES.c.path))}
+
+
+def forget_files(connection: Connection, ids: Sequence[int]) -> None:
+    """Take files off the list that are off the disk."""
+    for file_id in ids:
+        connection.execute(delete(FILES).where(FILES.c.id == file_id))
+
+
+def files_with(connection: Connection, stream: int, number: int) -> list[int]:
+    """Ids of the files that may hold this batch."""
+    held = (_HOLDINGS.c.stream_id == stream) & (_HOLDINGS.c.first <= number) & (_HOLDINGS.c.last >= number)
+    return [int(row.file_id) for row in connection.execute(select(_HOLDINGS.c.file_id).where(held))]
+
+
+def holdings(connection: Connection) -> list[tuple[int, int, int, int]]:
+    """(file, stream, raw bytes, earliest ingested) of live files, in ingest order."""
+    columns = _HOLDINGS.c.file_id, _HOLDINGS.c.stream_id, _HOLDINGS.c.raw_bytes, _HOLDINGS.c.oldest
+    found = select(*columns).join(FILES, FILES.c.id == _HOLDINGS.c.file_id).order_by(FILES.c.first)
+    return [tuple(row) for row in connection.execute(found)]
+
+
+def held_by_stream(connection: Connection) -> dict[int, set[int]]:
+    """The files that each stream has batches in."""
+    found: dict[int, set[int]] = {}
+    for row in connection.execute(select(_HOLDINGS.c.stream_id, _HOLDINGS.c.file_id)):
+        found.setdefault(row.stream_id, set()).add(row.file_id)
+    return found
+
+
+def ranges(connection: Connection) -> dict[int, Ranges]:
+    """Every number that was ever stored, by stream."""
+    found: dict[int, Ranges] = {}
+    for row in connection.execute(select(_RANGES).order_by(_RANGES.c.stream_id, _RANGES.c.first)):
+        found.setdefault(row.stream_id, Ranges()).add(row.first, row.last)
+    return found
+
+
+def add_numbers(connection: Connection, stream: int, added: Ranges) -> None:
+    """Join numbers to those that were stored before."""
+    for first, last in added:
+        # Touching ones become one row, so that a stream without gaps is one row for ever.
+        touched = (_RANGES.c.stream_id == stream) & (_RANGES.c.first <= last + 1) & (_RANGES.c.last >= first - 1)
+        bounds = connection.execute(select(func.min(_RANGES.c.first), func.max(_RANGES.c.last)).where(touched)).one()
+        low = first if bounds[0] is None else min(first, bounds[0])
+        high = last if bounds[1] is None else max(last, bounds[1])
+        connection.execute(delete(_RANGES).where(touched))
+        connection.execute(insert(_RANGES).values(stream_id=stream, first=low, last=high))
+
+
+def add_dropped(connection: Connection, stream: int, dropped: Dropped) -> bool:
+    """Record a known gap; False where it is recorded already."""
+    made = connection.execute(
+        upsert(_DROPPED)
+        .values(
+            stream_id=stream,
+            first=dropped.first,
+            last=dropped.last,
+            records=dropped.records,
+            reason=dropped.reason,
+            at=dropped.at,
+        )
+        .on_conflict_do_nothing()
+    )
+    return made.rowcount > 0
+
+
+def all_dropped(connection: Connection) -> list[tuple[int, Dropped]]:
+    """Every known gap with the id of its stream, oldest first."""
+    names = streams(connection)
+    rows = connection.execute(select(_DROPPED).order_by(_DROPPED.c.at, _DROPPED.c.stream_id, _DROPPED.c.first))
+    return [
+        (row.stream_id, Dropped(*names[row.stream_id], row.first, row.last, row.records, row.reason, row.at))
+        for row in rows
+    ]
+
+
+def add_tombstones(connection: Connection, tombstones: Sequence[tuple[int, Tombstone]]) -> None:
+    """Record what was let go on purpose, with the id of its stream."""
+    columns = ("first", "last", "records", "raw_bytes", "reason", "at")
+    rows = [
+        {"stream_id": stream, **{name: getattr(stone, name) for name in columns}}  #
+        for stream, stone in tombstones
+    ]
+    if rows:
+        connection.execute(insert(_TOMBSTONES), rows)
+
+
+def all_tombstones(connection: Connection) -> list[Tombstone]:
+    """Everything that was let go on purpose, in that order."""
+    names = streams(connection)
+    rows = connection.execute(select(_TOMBSTONES).order_by(_TOMBSTONES.c.id))
+    return [
+        Tombstone(*names[row.stream_id], row.first, row.last, row.records, row.raw_bytes, row.reason, row.at)
+        for row in rows
+    ]

@@ -1,0 +1,269 @@
+"""Reads a lake while it is written, from this or another process: in ingest order, or by time and words.
+Counterpart: `lake` writes it; search, replay and rules of the fleet read it through here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from vedette.model.batch import Batch, Bool, Int64
+from vedette.model.clock import BEGINNING
+from vedette.model.shipping import BatchKey, Dropped
+from vedette.store.lake import manifest as m
+from vedette.store.lake.columns import HEADER_COLUMNS, needed, numbers, rebuilt
+from vedette.store.lake.contents import Contents
+from vedette.store.lake.ranges import Ranges
+
+END = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Bytes that occur in a record; not `cased`: letters of ASCII in either case. whole: a word of its own."""
+
+    text: bytes
+    cased: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What to look for: since <= `@timestamp` < until; of these hosts (ids) and streams, where any are named.
+
+    literals: of every group at least one must occur. A stream covers its own `#security` one.
+    """
+
+    since: int = BEGINNING
+    until: int = END
+    hosts: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
+    literals: Sequence[Sequence[Literal]] = ()
+    newest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch as it was put, and where it stands in ingest order."""
+
+    sequence: int
+    key: BatchKey
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The candidates of one batch. rows: int64, their indices in the stored batch; time: int64, `@timestamp`.
+
+    newest_left: no later part has a record later than this, so that a walk from the newest may end early.
+    """
+
+    key: BatchKey
+    sequence: int
+    batch: Batch
+    rows: Int64
+    time: Int64
+    newest_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    path: str
+    held: Contents
+    group: int
+    places: Int64
+    newest: int
+
+
+class Reader:
+    """A lake's folder, read. Safe from any thread; each call sees one frozen moment. StateError: as `Manifest`."""
+
+    def __init__(self, folder: Path, manifest: m.Manifest | None = None) -> None:
+        self.folder = folder
+        self._manifest = manifest or m.Manifest(folder, write=False)
+        self._own = manifest is None
+
+    def close(self) -> None:
+        """Let go of the manifest, where it is not somebody else's."""
+        if self._own:
+            self._manifest.close()
+
+    def stored(self) -> Mapping[m.StreamName, Ranges]:
+        """The numbers that were ever stored, by host id and stream."""
+        with self._manifest.reading() as connection:
+            names = m.streams(connection)
+            return {names[stream]: found for stream, found in m.ranges(connection).items()}
+
+    def dropped(self) -> Sequence[Dropped]:
+        """Every known gap, oldest first."""
+        with self._manifest.reading() as connection:
+            return [dropped for _, dropped in m.all_dropped(connection)]
+
+    def files(self) -> list[Path]:
+        """The live data files, in ingest order: all that other tools must read, and nothing twice."""
+        with self._manifest.reading() as connection:
+            return [self.folder / file.path for file in m.live_files(connection) if file.bytes]
+
+    def read(self, after: int, limit: int) -> list[Taken]:
+        """At most `limit` batches behind sequence number `after`, in ingest order."""
+        taken: list[Taken] = []
+        with self._manifest.reading() as connection:
+            names = m.streams(connection)
+            chosen: list[tuple[m.File, Contents, Int64]] = []
+            wanted = limit
+            for file in m.live_files(connection, after):
+                held = m.contents(connection, file.id) if wanted > 0 else None
+                if held is None:
+                    break
+                places = np.flatnonzero(held.sequence > after)[:wanted]
+                chosen.append((file, held, places))
+                wanted -= len(places)
+        for file, held, places in chosen:
+            groups = held.group_of()
+            for group in np.unique(groups[places]):
+                mine = places[groups[places] == group]
+                given = any(held.shapes[int(held.shape[place])].given for place in mine)
+                table = self._group(file.path, int(group), needed(given))
+                for place in mine.tolist():
+                    rows = table.slice(int(held.rows[place] - held.groups[group]), int(held.records[place]))
+                    taken.append(Taken(int(held.sequence[place]), _key(names, held, place), rebuilt(rows, held, place)))
+        return taken
+
+    def scan(self, scan: Scan) -> Iterator[Part]:
+        """Every record that may match, batch by batch; records that cannot are left out."""
+        units, names = self._units(scan)
+        for at, unit in enumerate(units):
+            left = max((later.newest for later in units[at + 1 : at + 2]), default=BEGINNING)
+            if not scan.newest_first:
+                left = END
+            table = self._group(unit.path, unit.group, ["time", "raw"] if scan.literals else ["time"])
+            time = numbers(table.column("time"))
+            hit = (time >= scan.since) & (time < scan.until)
+            for alternatives in scan.literals:
+                hit &= _occurring(table.column("raw"), alternatives)
+            if not hit.any():
+                continue
+            given = any(unit.held.shapes[int(unit.held.shape[place])].given for place in unit.places)
+            table = self._group(unit.path, unit.group, needed(given))
+            places = unit.places[::-1] if scan.newest_first else unit.places
+            for place in places.tolist():
+                first = int(unit.held.rows[place] - unit.held.groups[unit.group])
+                rows = np.flatnonzero(hit[first : first + int(unit.held.records[place])])
+                if not len(rows):
+                    continue
+                batch = rebuilt(table.take(pa.array(rows + first)), unit.held, place)
+                sequence = int(unit.held.sequence[place])
+                newest = max(left, int(unit.held.time_max[unit.places].max()))
+                yield Part(_key(names, unit.held, place), sequence, batch, rows, time[rows + first], newest)
+
+    def columns(self, scan: Scan, names: Sequence[str]) -> Iterator[Any]:
+        """Header columns (HEADER_COLUMNS) of the candidates as Arrow tables; raw is read for literals only."""
+        unknown = set(names) - set(HEADER_COLUMNS)
+        if unknown:
+            raise ValueError(f"no header columns: {sorted(unknown)}")
+        units, _ = self._units(scan)
+        for unit in units:
+            wanted = {*names, "time", *(["raw"] if scan.literals else [])}
+            table = self._group(unit.path, unit.group, sorted(wanted))
+            time = numbers(table.column("time"))
+            hit = (time >= scan.since) & (time < scan.until)
+            mine = np.zeros(len(time), np.bool_)
+            for place in unit.places.tolist():
+                first = int(unit.held.rows[place] - unit.held.groups[unit.group])
+                mine[first : first + int(unit.held.records[place])] = True
+            hit &= mine
+            for alternatives in scan.literals:
+                hit &= _occurring(table.column("raw"), alternatives)
+            if hit.any():
+                yield table.select(list(names)).filter(pa.array(hit))
+
+    def sql_view(self) -> Any:
+        """A DuckDB connection with the view `events` over the live files, which can reach nothing else; close it."""
+        import duckdb
+
+        connection = duckdb.connect()
+        for name, value in (("enable_external_access", "false"), ("python_enable_replacements", "false")):
+            connection.execute(f"SET {name} = {value}")
+        # A data set and not file names: SQL of others gets no way to the disk.
+        from vedette.store.lake.columns import SCHEMA
+
+        files = [str(path) for path in self.files()]
+        events = ds.dataset(files, schema=SCHEMA, format="parquet") if files else SCHEMA.empty_table()
+        connection.register("events", events)
+        connection.execute("SET lock_configuration = true")
+        return connection
+
+    def _group(self, path: str, group: int, columns: Sequence[str]) -> Any:
+        if path.startswith("empty/"):  # batches without a record
+            from vedette.store.lake.columns import SCHEMA
+
+            return SCHEMA.empty_table().select(list(columns))
+        with pq.ParquetFile(str(self.folder / path)) as file:
+            return file.read_row_group(group, columns=list(columns)).combine_chunks()
+
+    def _units(self, scan: Scan) -> tuple[list[_Unit], dict[int, m.StreamName]]:
+        units = []
+        with self._manifest.reading() as connection:
+            names = m.streams(connection)
+            wanted = np.asarray([stream for stream, name in names.items() if _covers(scan, name)], np.int64)
+            for file in m.live_files(connection):
+                if not file.records or file.time_max < scan.since or file.time_min >= scan.until:
+                    continue
+                held = m.contents(connection, file.id)
+                if held is None:
+                    continue
+                fits = (held.records > 0) & (held.time_max >= scan.since) & (held.time_min < scan.until)
+                fits &= np.isin(held.stream, wanted)
+                groups = held.group_of()
+                for group in np.unique(groups[fits]):
+                    places = np.flatnonzero(fits & (groups == group))
+                    units.append(_Unit(file.path, held, int(group), places, int(held.time_max[places].max())))
+        if scan.newest_first:
+            units.sort(key=lambda unit: unit.newest, reverse=True)
+        return units, names
+
+
+def _covers(scan: Scan, name: m.StreamName) -> bool:
+    host, stream = name
+    if scan.hosts and host not in scan.hosts:
+        return False
+    return not scan.streams or stream in scan.streams or stream.split("#")[0] in scan.streams
+
+
+def _key(names: Mapping[int, m.StreamName], held: Contents, place: int) -> BatchKey:
+    return BatchKey(*names[int(held.stream[place])], int(held.number[place]))
+
+
+def _occurring(raw: Any, alternatives: Sequence[Literal]) -> Bool:
+    found = np.zeros(len(raw), np.bool_)
+    for literal in alternatives:
+        if literal.cased or not re.search(rb"[A-Za-z]", literal.text):
+            hits = pc.match_substring(raw, literal.text)
+        else:
+            hits = pc.match_substring(_lowered(raw), literal.text.lower())
+        found |= hits.to_numpy()
+    return found
+
+
+_LOWER = np.frombuffer(bytes(range(256)).lower(), np.uint8)
+
+
+def _lowered(raw: Any) -> Any:
+    chunks = []
+    for chunk in raw.chunks:
+        validity, offsets, data = chunk.buffers()
+        folded = _LOWER[np.frombuffer(data, np.uint8)] if data is not None else np.empty(0, np.uint8)
+        chunks.append(
+            pa.Array.from_buffers(
+                chunk.type, len(chunk), [validity, offsets, pa.py_buffer(folded)], offset=chunk.offset
+            )
+        )
+    return pa.chunked_array(chunks, raw.type)

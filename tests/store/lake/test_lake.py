@@ -1,0 +1,159 @@
+"""What is put comes back byte for byte, once, in order, also after the lake was closed.
+Counterpart: vedette.store.lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vedette.app.counters import Counters
+from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat, Trust
+from vedette.model.errors import StateError
+from vedette.model.events import Column
+from vedette.model.shipping import BatchKey, Dropped, Headers
+from vedette.store.lake.lake import Lake
+from vedette.store.lake.reader import Literal, Reader, Scan
+from vedette.testing.clock import START, FakeClock
+
+HOST = "11111111-1111-4111-8111-111111111111"
+
+
+def batch_of(records: list[bytes], **more: Any) -> Batch:
+    ends = np.cumsum([len(record) + 1 for record in records], dtype=np.int64) - 1
+    starts = ends - np.asarray([len(record) for record in records], np.int64)
+    fields: dict[str, Any] = {"origin": Origin(HOST, "file"), "number": 1, "positions": starts, "read_at": START}
+    block = b"".join(record + b"\n" for record in records)
+    return Batch(block=block, starts=starts, ends=ends, **{**fields, **more})
+
+
+def headers_of(n: int, time: int = START) -> Headers:
+    times = np.arange(n, dtype=np.int64) + time
+    return Headers(times, Column.constant(n, "web01"), Column.absent(n), np.full(n, 255, np.uint8))
+
+
+def lake_in(folder: Path, **more: Any) -> Lake:
+    return Lake(folder, clock=FakeClock(), counter=more.pop("counter", Counters()), **more)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    simple = ("origin", "number", "block", "read_at", "format", "timezone", "year", "spooled", "cursor", "dropped")
+    arrays = [(one.starts, other.starts), (one.ends, other.ends), (one.positions, other.positions)]
+    if (one.header is None) != (other.header is None) or type(one.trust) is not type(other.trust):
+        return False
+    if one.header is not None and other.header is not None:
+        arrays += [(one.header.time, other.header.time), (one.header.pid, other.header.pid)]
+        if (one.header.host, one.header.program) != (other.header.host, other.header.program):
+            return False
+    arrays.append((np.asarray(one.trust), np.asarray(other.trust)))
+    return all(getattr(one, name) == getattr(other, name) for name in simple) and all(
+        np.array_equal(left, right) for left, right in arrays
+    )
+
+
+texts = st.sampled_from(["", "web01", "ümläut", "\U0010fff0", "a\0b"])
+int64 = st.integers(-(2**63), 2**63 - 1)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[Batch, Headers]:
+    records = draw(st.lists(st.one_of(st.binary(max_size=20), st.just(b"\0\n\xff"), st.just(b"x" * 9000)), max_size=6))
+    n = len(records)
+    many = {"min_size": n, "max_size": n}
+    header = None
+    times = np.asarray(draw(st.lists(int64, **many)), np.int64)
+    hosts = draw(st.lists(texts, **many))
+    if draw(st.booleans()):
+        own = times if draw(st.booleans()) else times[::-1].copy()
+        header = GivenHeader(
+            own, hosts, draw(st.lists(texts, **many)), np.asarray(draw(st.lists(int64, **many)), np.int64)
+        )
+    trust: Any = draw(st.sampled_from(Trust))
+    if draw(st.booleans()):
+        trust = np.asarray(draw(st.lists(st.integers(0, 2), **many)), np.uint8)
+    batch = batch_of(
+        records,
+        origin=Origin(HOST, draw(texts), draw(texts)),
+        number=draw(st.integers(0, 2**40)),
+        positions=np.asarray(draw(st.lists(int64, **many)), np.int64),
+        read_at=draw(st.integers(0, 2**60)),
+        trust=trust,
+        header=header,
+        format=draw(st.sampled_from(RecordFormat)),
+        timezone=draw(texts),
+        year=draw(st.integers(0, 9999)),
+        spooled=draw(st.booleans()),
+        cursor=draw(texts),
+        dropped=draw(st.dictionaries(texts, st.integers(0, 9), max_size=2)),
+    )
+    column = Column.from_values([host or None for host in hosts])
+    return batch, Headers(times, column, Column.absent(n), np.full(n, 255, np.uint8))
+
+
+@settings(max_examples=60)
+@given(put=st.lists(batches(), min_size=1, max_size=5), cut=st.integers(1, 5))
+def test_batches_come_back_as_they_were_put(tmp_path_factory: pytest.TempPathFactory, put: Any, cut: int):
+    lake = lake_in(tmp_path_factory.mktemp("lake"))
+    try:
+        for number, (batch, headers) in enumerate(put, 1):
+            assert lake.put(BatchKey(HOST, "file", number), batch, headers)
+            if number % cut == 0:
+                lake.flush()
+        lake.flush()
+        taken = lake.read(0, 2) + lake.read(2, 100)
+        assert [one.sequence for one in taken] == list(range(1, len(put) + 1))
+        assert [one.key.number for one in taken] == list(range(1, len(put) + 1))
+        for one, (batch, _) in zip(taken, put, strict=True):
+            assert same(one.batch, batch)
+        assert sum(pq.read_metadata(path).num_rows for path in lake.files()) == sum(len(batch) for batch, _ in put)
+    finally:
+        lake.close()
+
+
+def test_a_key_is_stored_once_for_ever_and_gaps_are_seen(tmp_path: Path):
+    counter = Counters()
+    for _ in range(2):
+        lake = lake_in(tmp_path, counter=counter)
+        with pytest.raises(StateError, match="another program"):
+            lake_in(tmp_path)
+        for number in (1, 2, 2, 5):
+            lake.put(BatchKey(HOST, "file", number), batch_of([b"one"]), headers_of(1))
+        lake.flush()
+        assert list(lake.stored()[HOST, "file"]) == [(1, 2), (5, 5)]
+        lake.close()
+    assert counter.value("lake_repeats") == 1 + 4
+    lake = lake_in(tmp_path)
+    assert lake.stored_through(HOST, "file") == 2
+    for _ in range(2):
+        lake.drop(Dropped(HOST, "file", 3, 4, 7, "spool-full", START))
+    assert (lake.stored_through(HOST, "file"), len(lake.dropped()), len(lake.read(0, 9))) == (5, 1, 3)
+    lake.close()
+
+
+def test_what_no_manifest_speaks_of_is_swept_and_a_reader_sees_what_is_flushed(tmp_path: Path):
+    lake = lake_in(tmp_path)
+    reader = Reader(tmp_path)
+    lake.put(BatchKey(HOST, "file", 1), batch_of([b"one", b"two WORD", b"three"]), headers_of(3))
+    assert reader.read(0, 9) == []
+    lake.flush()
+    (path,) = reader.files()
+    (path.parent / "orphan.parquet").write_bytes(b"half")
+    lake.close()
+    counter = Counters()
+    lake = lake_in(tmp_path, counter=counter)
+    assert (counter.value("lake_orphans_swept"), [p.name for p in path.parent.iterdir()]) == (1, [path.name])
+    (part,) = reader.scan(Scan(literals=[[Literal(b"word")]]))
+    assert (part.rows.tolist(), part.batch.raw(0), part.key.number) == ([1], b"two WORD", 1)
+    assert not list(reader.scan(Scan(literals=[[Literal(b"word", cased=True)]])))
+    assert not list(reader.scan(Scan(since=START + 3)))
+    assert sum(len(table) for table in reader.columns(Scan(since=START + 1), ["host"])) == 2
+    sql = reader.sql_view()
+    assert sql.execute("SELECT count(*), min(host) FROM events").fetchall() == [(3, "web01")]
+    sql.close()
+    reader.close()
+    lake.close()
