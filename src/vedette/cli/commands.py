@@ -31,6 +31,12 @@ COMMANDS = {
     "block": Entry("vedette.cli.block", "app", "Blocks: list, add, remove, allow, stats, import."),
     "ports": Entry("vedette.cli.ports", "app", "Ports: check, learn, explain, schema."),
     "attack": Entry("vedette.cli.attack", "app", "Attack files: run, check."),
+    "backup": Entry(
+        "vedette.cli.backup", "backup", "Write state, keys and configuration to one file, while everything runs."
+    ),
+    "restore": Entry(
+        "vedette.cli.backup", "restore", "Make a data folder of an archive: verified first, all of it or nothing"
+    ),
     "config": Entry("vedette.cli.config", "app", "The configuration: check, show, schema."),
     "doctor": Entry("vedette.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
 }
