@@ -49,7 +49,14 @@ def test_lint_has_nothing_to_say_about_our_packs(packs: LoadResult):
 
 
 def test_ids_are_slugs_of_their_pack_and_titles_differ(packs: LoadResult):
-    assert {rule.id.split("-")[0] for rule in packs.rules} == {"ssh", "privilege", "logging", "ports", "attacks"}
+    assert {rule.id.split("-")[0] for rule in packs.rules} == {
+        "ssh",
+        "privilege",
+        "logging",
+        "ports",
+        "attacks",
+        "liveness",
+    }
     assert max(Counter(rule.name for rule in packs.rules).values()) == 1
 
 
