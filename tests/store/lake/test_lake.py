@@ -157,3 +157,32 @@ def test_what_no_manifest_speaks_of_is_swept_and_a_reader_sees_what_is_flushed(t
     sql.close()
     reader.close()
     lake.close()
+
+
+class Refusing:
+    """A ledger that refuses its first append and keeps what it is given after that."""
+
+    def __init__(self) -> None:
+        self.leaves: list[int] = []
+        self.refused = False
+
+    def leaf(self, key: BatchKey, batch: Batch) -> int:
+        return key.number
+
+    def append(self, connection: Any, leaves: Any) -> None:
+        if not self.refused:
+            self.refused = True
+            raise OSError("refused")
+        self.leaves += leaves
+
+
+def test_what_the_ledger_refuses_is_not_stored_and_waits(tmp_path: Path):
+    ledger = Refusing()
+    lake = lake_in(tmp_path, ledger=ledger)
+    lake.put(BatchKey(HOST, "file", 1), batch_of([b"one"]), headers_of(1))
+    with pytest.raises(OSError, match="refused"):
+        lake.flush()
+    assert (lake.read(0, 9), lake.stored(), list(tmp_path.glob("day=*/hour=*/*"))) == ([], {}, [])
+    assert lake.waiting > 0
+    assert (lake.flush(), ledger.leaves, lake.waiting) == ([BatchKey(HOST, "file", 1)], [1], 0)
+    lake.close()

@@ -156,10 +156,14 @@ class Lake(Reader):
                     m.add_numbers(connection, stream, new)
                 if self._ledger is not None:
                     self._ledger.append(connection, leaves)
-        except BaseException:
-            if size:
+        except Exception:
+            # A commit that failed may have been kept after all: only what nobody speaks of may go.
+            with self._manifest.reading() as connection:
+                kept = m.next_sequence(connection) != first
+            if size and not kept:
                 (self.folder / path).unlink(missing_ok=True)
-            raise
+            if not kept:
+                raise
 
     def drop(self, dropped: Dropped) -> None:
         """Record a gap that will never be filled; once, however often it is said."""
