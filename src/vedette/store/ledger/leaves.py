@@ -127,8 +127,8 @@ def parse_leaf(data: bytes) -> Leaf:
             root = b64decode(_text(values, "root"), validate=True)
             if len(root) != HASH_SIZE:
                 raise LeafError("a root has 32 bytes")
-            counts = [_count(values, name) for name in ("number", "records", "read_at")]
-            return BatchLeaf(_text(values, "host"), _text(values, "stream"), *counts, root)
+            number, records, read_at = (_count(values, name) for name in ("number", "records", "read_at"))
+            return BatchLeaf(_text(values, "host"), _text(values, "stream"), number, records, read_at, root)
         if values.get("leaf") == GAP:
             span = _batches([values.get(name) for name in ("host", "stream", "first", "last")])
             return GapLeaf(span, _count(values, "records"), _text(values, "reason"), _count(values, "at"))

@@ -1,5 +1,5 @@
 """Signed notes, checkpoints and cosignatures as C2SP writes them (signed-note, tlog-checkpoint, tlog-cosignature).
-Counterpart: `store.ledger.ledger` signs them, `witness` cosigns them, `verify` reads them; only cryptography is needed."""
+Counterpart: `store.ledger.ledger` signs them, `witness` cosigns, `verify` reads them; needs cryptography alone."""
 
 from __future__ import annotations
 
@@ -196,9 +196,13 @@ class Note:
         return [found[4:] for name, found in self.signatures if name == key.name and found[:4] == key.id]
 
     def with_line(self, line: str) -> Note:
-        """With one more signature line; one that is there already is not doubled."""
+        """With one more signature line, in place of an older one of the same key; NoteError where it is none."""
         added = Note.parse(f"{self.text}\n{line}").signatures
-        return Note(self.text, self.signatures + tuple(one for one in added if one not in self.signatures))
+        if len(added) != 1:
+            raise NoteError("one signature line at a time")
+        ((name, signature),) = added
+        others = tuple(one for one in self.signatures if (one[0], one[1][:4]) != (name, signature[:4]))
+        return Note(self.text, (*others, (name, signature)))
 
 
 @dataclass(frozen=True, slots=True)

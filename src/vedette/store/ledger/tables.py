@@ -1,0 +1,76 @@
+"""The ledger's tables, beside the lake's own in one SQLite file so that one transaction holds both.
+Counterpart: `store.ledger.ledger` alone reads and writes them."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, LargeBinary, MetaData, Table, Text, select
+
+from vedette.model.errors import StateError
+
+FORMAT = "vedette-ledger/1"
+
+METADATA = MetaData()
+
+META = Table("ledger_meta", METADATA, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+STREAMS = Table(
+    "ledger_streams",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("host_id", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    Index("ledger_stream", "host_id", "stream", unique=True),
+)
+
+# A row a leaf. Those of batches have columns, of which the leaf's bytes are made again; the others have a body.
+LEAVES = Table(
+    "ledger_leaves",
+    METADATA,
+    Column("leaf", Integer, primary_key=True),
+    Column("stream", Integer),
+    Column("number", BigInteger),
+    Column("records", BigInteger),
+    Column("read_at", BigInteger),
+    Column("root", LargeBinary),
+    Column("seed", LargeBinary),
+    Column("body", LargeBinary),
+    Index("ledger_leaf_of", "stream", "number", unique=True),
+)
+
+# Which batches a gap or a tombstone speaks of.
+SPANS = Table(
+    "ledger_spans",
+    METADATA,
+    Column("leaf", BigInteger, nullable=False),
+    Column("stream", Integer, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("erased", Integer, nullable=False),
+    Index("ledger_span_of", "stream", "first"),
+)
+
+# Hashes of complete subtrees above the leaves; id: level << 56 | index.
+NODES = Table(
+    "ledger_nodes", METADATA, Column("id", Integer, primary_key=True), Column("hash", LargeBinary, nullable=False)
+)
+
+CHECKPOINTS = Table(
+    "ledger_checkpoints",
+    METADATA,
+    Column("size", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+
+def create(connection: Connection) -> None:
+    """Make what is missing, inside the connection's transaction; StateError where a newer version wrote it."""
+    METADATA.create_all(connection)
+    found = connection.execute(select(META.c.value).where(META.c.name == "format")).scalar()
+    if found is None:
+        connection.execute(META.insert().values(name="format", value=FORMAT))
+    elif found != FORMAT:
+        raise StateError(
+            f"the ledger has format {found}, this version knows {FORMAT}",
+            hint="run the version that wrote it or a newer one; nothing was changed",
+        )
