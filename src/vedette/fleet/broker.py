@@ -32,8 +32,8 @@ from vedette.text.escape import terminal
 
 _log = structlog.get_logger(__name__)
 
-MOST_PAYLOAD = 8 << 20
-"""Bytes of one message."""
+MOST_PAYLOAD = (8 << 20) + 4096
+"""Bytes of one message: the largest packed batch, and its headers."""
 HUB_USER = "hub"
 _START_SECONDS, _STOP_SECONDS, _GLANCE = 15.0, 5.0, 0.02
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
