@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 from vedette.model.batch import Batch
 from vedette.model.errors import StateError
 from vedette.model.shipping import BatchKey
-from vedette.store.ledger.ledger import Entry, Ledger
 from vedette.store.ledger.leaves import Batches, Tombstone, parse_leaf
+from vedette.store.ledger.ledger import Entry, Ledger
 from vedette.store.ledger.notes import VerifierKey
 from vedette.store.ledger.records import facts_of, hashes_of, raws_of
 from vedette.store.ledger.salted import record_path, salts_of

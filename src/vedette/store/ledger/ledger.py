@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, and_, func, select, update
 
+from vedette.model.batch import Batch
 from vedette.model.clock import Clock
 from vedette.model.errors import StateError
 from vedette.model.shipping import BatchKey, Dropped
@@ -18,7 +19,7 @@ from vedette.store.connections import in_our_words, locate, make_engine
 from vedette.store.ledger import tables
 from vedette.store.ledger.leaves import Batches, BatchLeaf, ErasureKind, GapLeaf, Tombstone
 from vedette.store.ledger.notes import Checkpoint, NoteError, Signer, VerifierKey, make_checkpoint
-from vedette.store.ledger.records import Leaf
+from vedette.store.ledger.records import Leaf, leaf_of
 from vedette.store.ledger.tables import CHECKPOINTS, LEAVES, NODES, SPANS, STREAMS
 from vedette.store.ledger.tree import (
     Node,
@@ -85,14 +86,15 @@ class Ledger:
 
     # ---------------------------------------------------------------- inside the lake's transaction
 
-    def create(self, connection: Connection) -> None:
-        """Make the tables that are missing."""
-        tables.create(connection)
+    def leaf(self, key: BatchKey, batch: Batch) -> Leaf:
+        """The leaf of a batch with a fresh seed; pure, from any thread."""
+        return leaf_of(key, batch)
 
     def append(self, connection: Connection, leaves: Sequence[Leaf]) -> None:
         """Batches were taken in. sqlalchemy's IntegrityError where one of the keys stands in the log already."""
         if not leaves:
             return
+        tables.ensure(connection)
         streams = self._streams(connection, {(leaf.key.host_id, leaf.key.stream) for leaf in leaves})
         first = self._grow(connection, [leaf.encode() for leaf in leaves])
         rows = [
@@ -111,6 +113,7 @@ class Ledger:
 
     def dropped(self, connection: Connection, dropped: Dropped) -> None:
         """It is known and said that these batches will never come."""
+        tables.ensure(connection)
         what = Batches(dropped.host_id, dropped.stream, dropped.first, dropped.last)
         data = GapLeaf(what, dropped.records, dropped.reason, dropped.at).encode()
         self._append_body(connection, data, [what], erased=False)
@@ -119,6 +122,7 @@ class Ledger:
         self, connection: Connection, what: Sequence[Batches], *, kind: ErasureKind, who: str, why: str
     ) -> Tombstone:
         """Forget the seeds of these batches and say so in the log; the caller deletes their records."""
+        tables.ensure(connection)
         signer = self._signing()
         stone = Tombstone(kind, who, why, self._clock.now(), tuple(what))
         # What is overwritten must not be found in free pages of the file.
@@ -314,6 +318,8 @@ class Ledger:
     def reading(self) -> Iterator[Connection]:
         """A frozen moment of what is committed."""
         with in_our_words(str(self._database)), self._engine(write=False).connect() as connection:
+            if not tables.exist(connection):
+                raise self._none()
             yield connection
 
     @contextmanager
@@ -325,12 +331,12 @@ class Ledger:
         with self._lock:
             if write not in self._engines:
                 if not self._database.exists():
-                    raise StateError(
-                        f"no ledger in {self._database}",
-                        hint="it begins with the first record that `vedette up` stores",
-                    )
+                    raise self._none()
                 self._engines[write] = make_engine(locate(self._database), write=write)
             return self._engines[write]
+
+    def _none(self) -> StateError:
+        return StateError(f"no ledger in {self._database}", hint="it begins with the first record that is stored")
 
     def _signing(self) -> Signer:
         if self._signer is None:

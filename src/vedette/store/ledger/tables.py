@@ -63,14 +63,22 @@ CHECKPOINTS = Table(
 )
 
 
-def create(connection: Connection) -> None:
-    """Make what is missing, inside the connection's transaction; StateError where a newer version wrote it."""
-    METADATA.create_all(connection)
+def exist(connection: Connection) -> bool:
+    """Whether the ledger's tables are there; StateError where another version wrote them."""
+    known = connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'ledger_meta'").scalar()
+    if known is None:
+        return False
     found = connection.execute(select(META.c.value).where(META.c.name == "format")).scalar()
-    if found is None:
-        connection.execute(META.insert().values(name="format", value=FORMAT))
-    elif found != FORMAT:
+    if found != FORMAT:
         raise StateError(
             f"the ledger has format {found}, this version knows {FORMAT}",
             hint="run the version that wrote it or a newer one; nothing was changed",
         )
+    return True
+
+
+def ensure(connection: Connection) -> None:
+    """Make the tables inside the connection's transaction, where they are missing."""
+    if not exist(connection):
+        METADATA.create_all(connection)
+        connection.execute(META.insert().values(name="format", value=FORMAT))

@@ -33,14 +33,14 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """What the verifier knows from elsewhere: the log's key, earlier checkpoints, and witnesses of whom `need` count."""
+    """What the verifier knows from elsewhere: the log's key, earlier checkpoints, witnesses of whom `need` must sign."""
 
     key: VerifierKey | None = None
     checkpoints: Sequence[Checkpoint] = ()
     witnesses: Sequence[VerifierKey] = ()
     need: int = 0
-    records: bool = False
-    """Every batch's records must be here, whatever the export says of itself."""
+    complete: bool = False
+    """Every leaf and every batch's records must be here, whatever the export says of itself."""
 
 
 @dataclass(slots=True)
@@ -147,6 +147,8 @@ def verify(where: Path, trusted: Trusted) -> Result:
         export = _open(where)
         result.origin, result.size = export.checkpoint.origin, export.checkpoint.size
         if _signed(export, trusted, result):
+            if trusted.complete and not export.whole:
+                result.say(Verdict.LEAF_REMOVED, "only a part of the leaves is here, and all were asked for")
             leaves = _leaves(export, result)
             _history(export, trusted, leaves, result)
             _records(export, leaves, trusted, result)
@@ -296,7 +298,7 @@ def _records(export: _Export, leaves: dict[int, bytes], trusted: Trusted, result
     for index, leaf in batches.items():
         if here[index] or index in gone:
             continue
-        if trusted.records or export.records == "all":
+        if trusted.complete or export.records == "all":
             text = f"the {leaf.records} records of batch {leaf.number} of {leaf.stream} are gone without a tombstone"
             result.say(Verdict.BATCH_REMOVED, text, **_where(index, leaf))
         else:
