@@ -10,9 +10,9 @@ from vedette.model.errors import VedetteError
 _NEEDED = ("sqlalchemy", "alembic", "aiosmtplib", "httpx", "apprise", "jinja2")
 
 
-def needs_hub() -> None:
-    """VedetteError where the extra `hub` is not installed."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+def needs_hub(*libraries: str) -> None:
+    """VedetteError where these libraries of the extra `hub` are not installed; none named = those `up` needs."""
+    missing = [name for name in libraries or _NEEDED if find_spec(name) is None]
     if missing:
         raise VedetteError(
             f"this command needs the extra `hub` ({', '.join(missing)} not installed)",
