@@ -29,6 +29,8 @@ COMMANDS = {
     "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint, coverage, new, promote, demote."),
     "alerts": Entry("vedette.cli.alerts", "app", "Alerts: list, show, ack, resolve, silence."),
     "block": Entry("vedette.cli.block", "app", "Blocks: list, add, remove, allow, stats, import."),
+    "search": Entry("vedette.cli.search", "search", "Look for records in the lake."),
+    "tail": Entry("vedette.cli.tail", "tail", "Show what comes into the lake from now on"),
     "ports": Entry("vedette.cli.ports", "app", "Ports: check, learn, explain, schema."),
     "attack": Entry("vedette.cli.attack", "app", "Attack files: run, check."),
     "backup": Entry(
