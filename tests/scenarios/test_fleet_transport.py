@@ -17,12 +17,17 @@ from vedette.app.counters import Counters
 from vedette.fleet import subjects
 from vedette.fleet.authority import HUB_NAME, Authority, Identity, new_key, request
 from vedette.fleet.broker import Broker
-from vedette.fleet.hub_settings import BrokerSettings
+from vedette.fleet.door import Door
+from vedette.fleet.enrolment import Membership, Registrar, enrol, new_token
+from vedette.fleet.hub_settings import BrokerSettings, HubSettings
 from vedette.fleet.link import Endpoint, LinkError
+from vedette.fleet.membership import admit, keep_admitted, renew
 from vedette.fleet.transport import AgentTransport, Arrival, HubTransport
 from vedette.model.clock import DAY, SystemClock
 from vedette.model.fleet import Agent, AgentState, LinkReason
 from vedette.model.shipping import BatchKey, Lane
+from vedette.store.agents import Agents
+from vedette.store.state import State
 
 BOUND = 20.0
 
@@ -52,17 +57,16 @@ class Fleet:
         identity = identity or identity_of(agent, self.authority)
         return Endpoint((self.broker.url,), identity.client_context(), subjects.inbox(agent.host_id))
 
-    def hub(self) -> HubTransport:
+    def hub(self, on_renew=None) -> HubTransport:
         async def on_ask(host_id: str, asked: bytes) -> bytes:
             return host_id.encode() + b" asked " + asked
 
-        endpoint = Endpoint((self.broker.url,), self.broker.hub_identity().client_context(), "_INBOX_hub")
         return HubTransport(
-            endpoint,
+            self.broker.hub_endpoint(),
             self.counters,
             on_report=lambda host_id, packed: self.reports.append((host_id, packed)),
             on_ask=on_ask,
-            on_renew=on_ask,
+            on_renew=on_renew or on_ask,
         )
 
     @asynccontextmanager
@@ -385,6 +389,61 @@ def test_a_broker_that_dies_comes_back_where_it_was_with_what_it_held(tmp_path: 
                 assert fleet.counters.value("broker_died") == 1
 
     asyncio.run(scenario())
+
+
+def test_a_host_joins_ships_renews_and_is_revoked_from_the_command_line(tmp_path: Path):
+    async def scenario(state: State) -> None:
+        fleet, roll, folder = Fleet(tmp_path), Agents(state), tmp_path / "agent"
+        folder.mkdir()
+        now = SystemClock().now()
+        text, token = new_token(fleet.authority.fingerprint, "web", uses=1, expires_at=now + DAY, by="anna", now=now)
+        roll.add_token(token)
+        async with fleet.broker:
+            registrar = Registrar(
+                fleet.authority,
+                roll,
+                fleet.broker.told,
+                clock=SystemClock(),
+                counter=fleet.counters,
+                changed=lambda: admit(roll, fleet.broker),
+            )
+
+            async def on_renew(host_id: str, csr: bytes) -> bytes:
+                return await asyncio.to_thread(registrar.renew, host_id, csr)
+
+            settings = HubSettings(enrol="127.0.0.1:-1")
+            door = Door(registrar, settings, clock=SystemClock(), counter=fleet.counters)
+            keeper = asyncio.create_task(keep_admitted(roll, fleet.broker, state.foreign_version, 0.02))
+            async with door, fleet.hub(on_renew) as hub:
+                host_id = str(uuid.uuid4())
+                url = f"https://127.0.0.1:{door.port}"
+                member = await enrol(url, text, folder, host_id=host_id, name="web01")
+                transport = AgentTransport(host_id, member.endpoint(), fleet.counters, on_confirm=lambda _: None)
+                async with transport as agent:
+                    await agent.publish(BatchKey(host_id, "file", 1), Lane.BULK, b"one", BOUND)
+                    renewed = await renew(agent, member, folder)
+                    assert renewed.identity.key != member.identity.key
+                    assert Membership.load(folder) == renewed
+                    known = roll.agent(host_id)
+                    assert known is not None
+                    assert known.serial == renewed.certificate.serial
+                    await agent.publish(BatchKey(host_id, "file", 2), Lane.BULK, b"two", BOUND)
+                    assert fleet.counters.value("link_cut") == 0
+                    assert len(await asyncio.wait_for(taken(hub, 2), BOUND)) == 2
+                    # Another process, as the command line is one.
+                    other = State(tmp_path / "state.db")
+                    Agents(other).change(host_id, AgentState.REVOKED, by="anna", note="stolen", now=now)
+                    other.close()
+                    await until(lambda: agent.link.trouble is LinkReason.UNAUTHORIZED)
+                    assert fleet.counters.value("link_cut") == 1
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    state = State(tmp_path / "state.db")
+    try:
+        asyncio.run(scenario(state))
+    finally:
+        state.close()
 
 
 async def _quiet(_error: Exception) -> None:

@@ -39,6 +39,8 @@ COMMANDS = {
     "restore": Entry(
         "vedette.cli.backup", "restore", "Make a data folder of an archive: verified first, all of it or nothing"
     ),
+    "enrol": Entry("vedette.cli.enrol", "enrol", "Join the fleet of a hub by a join token."),
+    "fleet": Entry("vedette.cli.fleet", "app", "The fleet: list, token, tokens, forget, retire, revoke."),
     "config": Entry("vedette.cli.config", "app", "The configuration: check, show, schema."),
     "doctor": Entry("vedette.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
 }

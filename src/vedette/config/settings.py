@@ -10,12 +10,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vedette.alerts.settings import AlertsSettings
+from vedette.fleet.hub_settings import HubSettings
+from vedette.fleet.settings import ShippingSettings
 from vedette.model.decisions import Rung
 from vedette.notify.settings import NotifySettings
 from vedette.respond.settings import RespondSettings
 from vedette.rules.settings import RulesSettings
 from vedette.sources.settings import SourcesSettings
-from vedette.store.settings import RetentionSettings
+from vedette.store.lake.settings import LakeSettings
+from vedette.store.settings import OperatorsSettings, RetentionSettings
 
 
 class Settings(BaseModel):
@@ -32,6 +35,10 @@ class Settings(BaseModel):
     )
     state_url: str = Field(default="", description="SQLAlchemy URL of the state; default: SQLite in the data folder")
     retention: RetentionSettings = RetentionSettings()
+    operators: OperatorsSettings = OperatorsSettings()
+    lake: LakeSettings = LakeSettings()
+    shipping: ShippingSettings = ShippingSettings()
+    hub: HubSettings = HubSettings()
     sources: SourcesSettings = SourcesSettings()
     rules: RulesSettings = RulesSettings()
     alerts: AlertsSettings = AlertsSettings()

@@ -20,8 +20,10 @@ from typing import Any, Self
 import structlog
 
 from vedette.fleet import subjects
-from vedette.fleet.authority import HUB_NAME, SERVER_LIFE, Authority, Identity, subject_text
+from vedette.fleet.authority import HUB_NAME, SERVER_LIFE, Authority, subject_text
+from vedette.fleet.enrolment import Told
 from vedette.fleet.hub_settings import BrokerSettings
+from vedette.fleet.link import Endpoint
 from vedette.model.clock import Clock
 from vedette.model.errors import VedetteError
 from vedette.model.fleet import Agent
@@ -34,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 MOST_PAYLOAD = (8 << 20) + 4096
 """Bytes of one message: the largest packed batch, and its headers."""
-HUB_USER = "hub"
+HUB_USER, HUB_INBOX = "hub", "_INBOX_hub"
 _START_SECONDS, _STOP_SECONDS, _GLANCE = 15.0, 5.0, 0.02
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SETTLED_SECONDS = 30.0
@@ -104,9 +106,14 @@ class Broker:
         """Of the server, 0 where none runs."""
         return self._child.pid if self._child is not None and self._child.running else 0
 
-    def hub_identity(self) -> Identity:
-        """A key and certificate for the hub's own connection."""
-        return self._authority.identity(HUB_USER, server=False)
+    def hub_endpoint(self) -> Endpoint:
+        """For the hub's own connection, with a key and certificate of its own."""
+        identity = self._authority.identity(HUB_USER, server=False)
+        return Endpoint((self.url,), identity.client_context(), HUB_INBOX)
+
+    def told(self, advertise: tuple[str, ...] = ()) -> Told:
+        """What agents are told of it; none advertised: the host they enrolled at."""
+        return Told(advertise or (f"tls://{{host}}:{self.port}",), self._authority.certificate)
 
     async def allow(self, agents: Iterable[Agent]) -> None:
         """Let exactly these in (those of them that are active); whoever is not among them any more is cut at once."""

@@ -237,7 +237,7 @@ class Membership:
 
     def endpoint(self) -> Endpoint:
         """Where to connect, and as whom."""
-        trusted = replace(self.identity, authority=self.broker_authority)
+        trusted = self.identity.with_authority(self.broker_authority)
         return Endpoint(self.urls, trusted.client_context(), subjects.inbox(self.host_id), self.broker_name)
 
     def renewed(self, key: bytes, certificate: bytes) -> Membership:
