@@ -23,6 +23,9 @@ from vedette.store.ledger.salted import record_path, salts_of
 from vedette.store.ledger.tree import leaf_hash
 from vedette.store.ledger.verify import EXPORT, PROOF
 
+PROVEN = 100
+"""To how many of the kept checkpoints a part brings the proof; a whole log needs none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -55,7 +58,7 @@ def write_export(
 
     taken: what the lake holds, each batch once; not read where `records` is off. keys: only these batches, each
     leaf with its proof (default: every leaf, which needs no proofs). since: sizes of earlier checkpoints that the
-    reader of a part will hold; the checkpoints that are kept here are among them.
+    reader of a part will hold; the newest checkpoints that are kept here are among them.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +89,8 @@ def _write(
     }
     (folder / "ledger.json").write_text(json.dumps(about, indent=1) + "\n")
     kept = [one for one in ledger.checkpoints() if one.size < size]
+    if keys is not None:
+        kept = kept[-PROVEN:]
     (folder / "earlier").write_text("\n".join(str(one) for one in kept))
     leaves = batches = 0
     with ledger.reading() as connection:

@@ -209,6 +209,13 @@ class Ledger:
         found = connection.execute(joined).scalar()
         return None if found is None else int(found)
 
+    def keys(self, streams: Sequence[str]) -> set[BatchKey]:
+        """Every batch of these streams, of any host."""
+        joined = select(STREAMS.c.host_id, STREAMS.c.stream, LEAVES.c.number)
+        joined = joined.join_from(STREAMS, LEAVES, LEAVES.c.stream == STREAMS.c.id)
+        with self.reading() as connection:
+            return {BatchKey(*row) for row in connection.execute(joined.where(STREAMS.c.stream.in_(streams)))}
+
     def spoken_of(self, connection: Connection, key: BatchKey) -> list[int]:
         """The leaves of gaps and tombstones that speak of this batch."""
         of = and_(STREAMS.c.host_id == key.host_id, STREAMS.c.stream == key.stream)

@@ -3,7 +3,7 @@ Counterpart: `store.ledger.ledger` keeps the nodes; the tests hold every functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import sha256
 
 HASH_SIZE = 32
@@ -95,6 +95,22 @@ def grow(frontier: Sequence[tuple[Node, bytes]], size: int, hashes: Iterable[byt
         edge.append((level, found))
         size += 1
     return made
+
+
+def roots_at(hashes: Iterable[bytes], sizes: Collection[int]) -> dict[int, bytes]:
+    """The roots of the trees over the first `size` leaf hashes, for each size there is; in one pass."""
+    edge: list[tuple[int, bytes]] = []
+    wanted = set(sizes)
+    found = {0: EMPTY} if 0 in wanted else {}
+    for size, one in enumerate(hashes, start=1):
+        level = 0
+        while edge and edge[-1][0] == level:
+            one = node_hash(edge.pop()[1], one)
+            level += 1
+        edge.append((level, one))
+        if size in wanted:
+            found[size] = fold([held for _, held in edge])
+    return found
 
 
 def inclusion_spans(index: int, size: int) -> list[Span]:

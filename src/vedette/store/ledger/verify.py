@@ -14,7 +14,7 @@ from typing import Any
 from vedette.store.ledger.leaves import BatchLeaf, GapLeaf, LeafError, Tombstone, parse_leaf, spans_of, tombstone_note
 from vedette.store.ledger.notes import Checkpoint, VerifierKey, checkpoints_in
 from vedette.store.ledger.salted import Tampering, compare, record_hash
-from vedette.store.ledger.tree import HASH_SIZE, consistency_holds, inclusion_holds, leaf_hash, root_of
+from vedette.store.ledger.tree import HASH_SIZE, consistency_holds, inclusion_holds, leaf_hash, root_of, roots_at
 from vedette.store.ledger.verdicts import UNTOLD, WELL, Statement, Verdict
 
 EXPORT = "vedette-ledger-export/1"
@@ -33,7 +33,7 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """What the verifier knows from elsewhere: the log's key, earlier checkpoints, witnesses of whom `need` must sign."""
+    """What the verifier knows from elsewhere: the key, earlier checkpoints, witnesses of whom `need` must sign."""
 
     key: VerifierKey | None = None
     checkpoints: Sequence[Checkpoint] = ()
@@ -243,7 +243,10 @@ def _history(export: _Export, trusted: Trusted, leaves: dict[int, bytes], result
         (_whole_number(values, "old"), _whole_number(values, "new")): _hashes(values)
         for values in export.lines("consistency")
     }
-    hashes = [leaf_hash(leaves[index]) for index in range(len(leaves))] if _complete(export, leaves) else None
+    roots: dict[int, bytes] | None = None
+    if _complete(export, leaves):
+        hashes = (leaf_hash(leaves[index]) for index in range(len(leaves)))
+        roots = roots_at(hashes, {one.size for one, _ in earlier})
     last_good = 0
     for one, known in sorted(earlier, key=lambda pair: (pair[0].size, not pair[1])):
         if not one.note.signed_by(export.key) or one.origin != now.origin:
@@ -255,9 +258,9 @@ def _history(export: _Export, trusted: Trusted, leaves: dict[int, bytes], result
         elif one.size == now.size:
             if one.root != now.root:
                 result.say(Verdict.TWO_HISTORIES, f"two roots were signed for {one.size} leaves")
-        elif hashes is not None or (one.size, now.size) in proofs:
-            if hashes is not None:
-                holds = root_of(hashes[: one.size]) == one.root
+        elif roots is not None or (one.size, now.size) in proofs:
+            if roots is not None:
+                holds = roots[one.size] == one.root
             else:
                 holds = consistency_holds(one.size, now.size, one.root, now.root, proofs[one.size, now.size])
             if holds:

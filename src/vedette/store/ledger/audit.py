@@ -1,0 +1,160 @@
+"""Holds what the lake has now to what the ledger says it took, batch by batch, on the hub itself.
+Counterpart: `verify` does the same with an export, where neither lake nor ledger can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sqlalchemy import Connection
+
+from vedette.model.batch import Batch
+from vedette.model.errors import StateError
+from vedette.model.shipping import BatchKey
+from vedette.store.ledger.leaves import Batches, BatchLeaf, GapLeaf, LeafError, Tombstone, parse_leaf, tombstone_note
+from vedette.store.ledger.ledger import Ledger
+from vedette.store.ledger.notes import Checkpoint, VerifierKey
+from vedette.store.ledger.records import facts_of, raws_of
+from vedette.store.ledger.salted import Tampering, compare
+from vedette.store.ledger.tree import leaf_hash, roots_at
+from vedette.store.ledger.verdicts import Verdict
+from vedette.store.ledger.verify import Result
+
+_FOUND = {
+    Tampering.CHANGED: Verdict.RECORD_CHANGED,
+    Tampering.REMOVED: Verdict.RECORD_REMOVED,
+    Tampering.ADDED: Verdict.RECORD_ADDED,
+}
+
+
+def audit(
+    ledger: Ledger, key: VerifierKey, taken: Iterable[tuple[BatchKey, Batch]], trusted: Sequence[Checkpoint] = ()
+) -> Result:
+    """Every batch against its leaf, every leaf against the signed checkpoints kept here and those in `trusted`.
+
+    taken: what the lake holds, each batch once. Batches that came after the head was read are left out.
+    """
+    result = Result(origin=key.name)
+    try:
+        with ledger.reading() as connection:
+            result.size = size = ledger.size(connection)
+            batches, gone = _log(ledger, connection, size, key, trusted, result)
+            here = bytearray(size)
+            for which, batch in taken:
+                index = ledger.find(connection, which)
+                if index is None:
+                    if not _later(ledger, which):
+                        text = f"batch {which.number} of {which.stream} is in the lake and not in the log"
+                        result.say(Verdict.BATCH_UNKNOWN, text, **_where(which))
+                    continue
+                if index >= size or index not in batches:
+                    continue
+                here[index] = 1
+                _batch(ledger, connection, index, which, batch, result)
+    except StateError as error:
+        result.say(Verdict.LEAF_REMOVED, error.message)
+        return result
+    for index, leaf in batches.items():
+        if not here[index] and index not in gone and leaf.records:
+            text = f"the {leaf.records} records of batch {leaf.number} of {leaf.stream} are gone without a tombstone"
+            where = {"host_id": leaf.host_id, "stream": leaf.stream, "number": leaf.number}
+            result.say(Verdict.BATCH_REMOVED, text, leaf=index, **where)
+    return result
+
+
+def _later(ledger: Ledger, which: BatchKey) -> bool:
+    """Whether the batch was taken in while we were looking."""
+    with ledger.reading() as connection:
+        return ledger.find(connection, which) is not None
+
+
+def _where(which: BatchKey) -> dict[str, str | int]:
+    return {"host_id": which.host_id, "stream": which.stream, "number": which.number}
+
+
+def _batch(ledger: Ledger, connection: Connection, index: int, which: BatchKey, batch: Batch, result: Result) -> None:
+    (entry,) = ledger.entries(connection, index, index + 1)
+    if entry.batch is None or entry.seed is None:
+        text = f"batch {which.number} of {which.stream} was erased, and its records are here"
+        result.say(Verdict.BATCH_UNKNOWN, text, leaf=index, **_where(which))
+        return
+    found = compare(entry.batch.root, entry.batch.records, entry.seed, raws_of(batch), facts_of(batch))
+    if found is None:
+        result.records += len(batch)
+        return
+    text = (
+        f"batch {which.number} of {which.stream} is not as it was taken in: {found.kind.value} "
+        f"({len(batch)} records are here, {entry.batch.records} were logged)"
+    )
+    result.say(_FOUND[found.kind], text, leaf=index, **_where(which))
+
+
+def _log(
+    ledger: Ledger,
+    connection: Connection,
+    size: int,
+    key: VerifierKey,
+    trusted: Sequence[Checkpoint],
+    result: Result,
+) -> tuple[dict[int, BatchLeaf], set[int]]:
+    batches: dict[int, BatchLeaf] = {}
+    known: dict[tuple[str, str], dict[int, int]] = {}
+    gone: set[int] = set()
+
+    def hashes() -> Iterator[bytes]:
+        for entry in ledger.entries(connection, 0, size):
+            result.leaves += 1
+            if entry.batch is not None:
+                leaf = entry.batch
+                batches[entry.index] = leaf
+                known.setdefault((leaf.host_id, leaf.stream), {})[leaf.number] = entry.index
+            else:
+                _said(entry.index, entry.data, key, known, gone, result)
+            yield leaf_hash(entry.data)
+
+    kept = [(one, "kept here") for one in ledger.checkpoints()] + [(one, "trusted") for one in trusted]
+    roots = roots_at(hashes(), {size, *(one.size for one, _ in kept)})
+    if size and roots[size] != ledger.root(connection, size):
+        result.say(Verdict.LEAF_CHANGED, "the leaves are not those that the stored tree was made of")
+    last_good = 0
+    for one, whose in sorted(kept, key=lambda pair: pair[0].size):
+        if one.origin != key.name or not one.note.signed_by(key):
+            result.say(Verdict.SIGNATURE_WRONG, f"a checkpoint {whose} ({one.size} leaves) is not signed by {key.name}")
+        elif one.size > size:
+            text = f"{one.size} leaves were signed (checkpoint {whose}), {size} are here: {one.size - size} are cut off"
+            result.say(Verdict.TAIL_CUT, text, leaf=size)
+        elif roots[one.size] == one.root:
+            last_good = one.size
+        else:
+            text = f"what was signed of the first {one.size} leaves ({whose}) is not what is here; held to {last_good}"
+            result.say(Verdict.HISTORY_REPLACED, text, leaf=last_good)
+    return batches, gone
+
+
+def _said(
+    index: int,
+    data: bytes,
+    key: VerifierKey,
+    known: dict[tuple[str, str], dict[int, int]],
+    gone: set[int],
+    result: Result,
+) -> None:
+    try:
+        leaf = parse_leaf(data)
+        if isinstance(leaf, Tombstone) and not tombstone_note(data).signed_by(key):
+            raise LeafError("a tombstone that is not signed")
+    except LeafError as error:
+        result.say(Verdict.UNREADABLE, f"leaf {index}: {error}", leaf=index)
+        return
+    if isinstance(leaf, GapLeaf):
+        what, text = leaf.batches, f"never came: {leaf.reason}"
+        result.say(Verdict.GAP, _words(what, text), leaf=index, host_id=what.host_id, stream=what.stream)
+    elif isinstance(leaf, Tombstone):
+        for what in leaf.what:
+            held = known.get((what.host_id, what.stream), {})
+            gone |= {place for number, place in held.items() if what.first <= number <= what.last}
+            text = _words(what, f"were erased ({leaf.kind.value}) by {leaf.who}: {leaf.why}")
+            result.say(Verdict.ERASED, text, leaf=index, host_id=what.host_id, stream=what.stream, number=what.first)
+
+
+def _words(what: Batches, text: str) -> str:
+    return f"batches {what.first} to {what.last} of {what.stream} {text}"
