@@ -84,7 +84,7 @@ class Confirm:
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of a packed batch without unpacking it. last: position of its last record, -1 without a cursor."""
+    """What is known of a packed batch without unpacking it. last: its highest position, -1 without a cursor."""
 
     host_id: str
     stream: str
@@ -244,7 +244,7 @@ def pack(key: BatchKey, batch: Batch) -> bytes:
         cursor=batch.cursor,
         dropped=batch.dropped,
     )
-    last = int(batch.positions[-1]) if n and batch.cursor else -1
+    last = int(batch.positions.max()) if n and batch.cursor else -1
     head = _encode(
         Head(key.host_id, key.stream, key.number, n, len(batch.block), batch.read_at, batch.origin.generation, last)
     )

@@ -24,6 +24,17 @@ class DropReason(StrEnum):
     """Read, and not judged before the end came."""
     JSON_UNREADABLE = "json-unreadable"
     JSON_DUPLICATE_KEY = "json-duplicate-key"
+    SPOOL_FULL = "spool-full"
+    """The oldest went to make room while the hub was away."""
+    SPOOL_REFUSED = "spool-refused"
+    """The disk did not take it."""
+    SPOOL_BUSY = "spool-busy"
+    """The disk took longer than there was memory to wait in."""
+    SPOOL_DAMAGED = "spool-damaged"
+    """It was on the disk, and came back otherwise."""
+    TOO_LARGE = "too-large"
+    """More than a message may hold."""
+    DEFECT = "defect"
 
 
 class BlameReason(StrEnum):

@@ -1,0 +1,200 @@
+"""Files of the spool: frames with a checksum, one behind the other; a torn end is cut off.
+Counterpart: `fleet.spool` writes and frees them, and says what is in them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+import msgspec
+
+from vedette.fleet import messages
+from vedette.model.errors import StateError
+
+_NAME = b"vedette-spool "
+HEADER = _NAME + b"1\n"
+SUFFIX = ".spool"
+# Bytes of the payload, CRC-32 of kind and payload, kind.
+_FRAME = struct.Struct("<IIB")
+# Where the index of a file begins that nothing more is added to.
+_TRAILER = struct.Struct("<Q8s")
+_SEALED = b"sealed 1"
+OVERHEAD = _FRAME.size
+
+Place = tuple[int, int]
+"""Number of a file, offset in it: up to where was read."""
+START: Place = (0, 0)
+
+
+class FrameKind(IntEnum):
+    """What is in a frame."""
+
+    BATCH = 1
+    DROPPED = 2
+    STATE = 3
+    INDEX = 4
+
+
+class SpoolState(msgspec.Struct, frozen=True):
+    """What must outlive the batches; begins every file. numbers, through: stream -> last given, last confirmed.
+
+    marks: stream -> generation -> highest position kept. dropped: stream -> reason -> records.
+    """
+
+    numbers: dict[str, int]
+    through: dict[str, int]
+    marks: dict[str, dict[str, int]]
+    dropped: dict[str, dict[str, int]]
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file. size: bytes that are synced. spans: stream -> highest number in it."""
+
+    number: int
+    path: Path
+    size: int = len(HEADER)
+    spans: dict[str, int] = field(default_factory=dict)
+    damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One whole frame and where it stands; `bad` says that what stood before it did not check out."""
+
+    kind: FrameKind
+    payload: bytes
+    start: int
+    end: int
+    bad: bool = False
+
+
+_state = msgspec.msgpack.Decoder(SpoolState)
+_spans = msgspec.msgpack.Decoder(dict[str, int])
+
+
+def frame(kind: FrameKind, payload: bytes) -> bytes:
+    """The bytes of a frame."""
+    check = zlib.crc32(payload, zlib.crc32(bytes([kind])))
+    return _FRAME.pack(len(payload), check, kind) + payload
+
+
+def state_frame(state: SpoolState) -> bytes:
+    """The frame that begins a file."""
+    return frame(FrameKind.STATE, msgspec.msgpack.encode(state))
+
+
+def read_state(payload: bytes) -> SpoolState:
+    """ValueError where these bytes are none."""
+    try:
+        return _state.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+
+
+def end_of(spans: dict[str, int], size: int) -> bytes:
+    """What closes a file of so many bytes, so that it need not be read to know what is in it."""
+    return frame(FrameKind.INDEX, msgspec.msgpack.encode(spans)) + _TRAILER.pack(size, _SEALED)
+
+
+def frames(data: bytes, offset: int = 0, *, resync: bool = False) -> Iterator[Frame]:
+    """The whole frames of `data` from `offset` on, up to the first that is not; those behind that too with `resync`.
+
+    A frame whose payload alone is damaged is left out where the next one stands right behind it.
+    """
+    bad = False
+    while offset + OVERHEAD <= len(data):
+        size, check, kind = _FRAME.unpack_from(data, offset)
+        end = offset + OVERHEAD + size
+        if end > len(data) or size > messages.LIMIT + messages.LIMIT:
+            return
+        payload = data[offset + OVERHEAD : end]
+        whole = kind in FrameKind.__members__.values() and zlib.crc32(payload, zlib.crc32(bytes([kind]))) == check
+        if whole:
+            yield Frame(FrameKind(kind), payload, offset, end, bad)
+        elif not resync:
+            return
+        bad = not whole
+        offset = end
+
+
+def note(spans: dict[str, int], found: Iterable[Frame]) -> None:
+    """Add what is in these frames to `spans`."""
+    for each in found:
+        if each.kind is FrameKind.BATCH:
+            head = messages.head_of(each.payload)
+            spans[head.stream] = max(spans.get(head.stream, 0), head.number)
+        elif each.kind is FrameKind.DROPPED:
+            gap = messages.unpack_dropped(each.payload)
+            spans[gap.stream] = max(spans.get(gap.stream, 0), gap.last)
+
+
+def begin(path: Path, state: bytes) -> int:
+    """A new file with its header, synced: a descriptor to append by. OSError as the system gives it; then no file."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        write_all(descriptor, HEADER + state)
+        os.fdatasync(descriptor)
+        sync_folder(path.parent)
+    except BaseException:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        raise
+    return descriptor
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """All of it, or OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """So that names in it outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def opened(path: Path, number: int) -> tuple[Segment, bool]:
+    """A file of an earlier start, and whether its end was torn; it is cut there. ValueError where it is none of ours.
+
+    StateError where a newer version wrote it.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        name = file.read(len(HEADER))
+        if name != HEADER:
+            if len(name) == len(HEADER) and name.startswith(_NAME):
+                raise StateError(
+                    f"{path}: written by a newer version", hint="run that version, or move the folder away"
+                )
+            if HEADER.startswith(name):
+                return Segment(number, path), True
+            raise ValueError("not a file of the spool")
+        if size >= len(HEADER) + _TRAILER.size:
+            file.seek(size - _TRAILER.size)
+            start, mark = _TRAILER.unpack(file.read())
+            if mark == _SEALED and len(HEADER) <= start < size:
+                file.seek(start)
+                last = next(frames(file.read(size - start)), None)
+                if last is not None and last.kind is FrameKind.INDEX:
+                    return Segment(number, path, start, _spans.decode(last.payload)), False
+        file.seek(0)
+        data = file.read()
+    segment = Segment(number, path)
+    found = list(frames(data, len(HEADER)))
+    note(segment.spans, found)
+    segment.size = found[-1].end if found else len(HEADER)
+    torn = segment.size < size
+    if torn:
+        os.truncate(path, segment.size)
+    return segment, torn

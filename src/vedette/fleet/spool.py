@@ -1,0 +1,645 @@
+"""The shelf of an agent: batches numbered, packed and synced by a thread of its own, until the hub has them.
+Counterpart: the engine's commit waits for `settled`; `fleet.shipper`, or the lake writer of `up`, reads and frees."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from vedette.fleet import messages, segments
+from vedette.fleet.lanes import Part, cut, select
+from vedette.fleet.segments import START, FrameKind, Place, Segment, SpoolState
+from vedette.fleet.settings import SpoolSettings
+from vedette.model.batch import Batch
+from vedette.model.clock import Clock
+from vedette.model.errors import StateError
+from vedette.model.protocols import Counter
+from vedette.model.reasons import DropReason
+from vedette.model.shipping import BatchKey, Dropped, Lane, SourceState
+
+log = structlog.get_logger()
+
+QUEUE_BYTES = 128 << 20
+"""Of batches that wait for a slow disk; more than that is lost, counted."""
+GROUP_BYTES = 8 << 20
+"""Of batches that share a sync."""
+_TRY_AGAIN = 1.0
+_GENERATIONS = 8
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A packed message as it is to be shipped: a batch, or a gap said in its place.
+
+    place: hand it to `read` to go on behind it. key: of the batch; of a gap, its last number. records: in it.
+    """
+
+    place: Place
+    lane: Lane
+    key: BatchKey
+    gap: bool
+    records: int
+    packed: bytes
+
+
+@dataclass(slots=True)
+class _Item:
+    """A frame to be written, and what is known once it is."""
+
+    frame: bytes
+    gap: Dropped
+    """What is said should it be lost."""
+    batch: Batch | None
+
+
+class _Side:
+    """One lane on the disk."""
+
+    def __init__(self, lane: Lane, folder: Path, limit: int) -> None:
+        self.lane, self.folder, self.limit = lane, folder, limit
+        self.segments: list[Segment] = []
+        self.descriptor = -1
+        self.next = 1
+        self.refusing = False
+
+    @property
+    def size(self) -> int:
+        return sum(each.size for each in self.segments)
+
+
+class Spool:
+    """Implements `model.shipping.Shelf`. StateError where the folder was written by a newer version.
+
+    split: which records go by which lane under which stream; mask: hides what must not leave the host, before
+    anything is written. Both run in the spool's thread. `close` keeps all that was put.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        host_id: str,
+        *,
+        clock: Clock,
+        counter: Counter,
+        settings: SpoolSettings | None = None,
+        split: Callable[[Batch], Sequence[Part]] | None = None,
+        mask: Callable[[Batch], Batch] | None = None,
+    ) -> None:
+        settings = settings or SpoolSettings()
+        self.host_id = host_id
+        self.lost = 0
+        """Batches that the disk did not take, so far: whoever acknowledges looks whether it has grown."""
+        self._clock, self._counter = clock, counter
+        self._split = split or (lambda batch: [(batch.origin.source, Lane.BULK, batch)])
+        self._mask = mask
+        self._segment_bytes = min(settings.segment, settings.bulk // 4, settings.security // 4)
+        self._sides = {
+            Lane.SECURITY: _Side(Lane.SECURITY, folder / "security", settings.security),
+            Lane.BULK: _Side(Lane.BULK, folder / "bulk", settings.bulk),
+        }
+        self._numbers: dict[str, int] = {}
+        self._through: dict[str, int] = {}
+        self._marks: dict[str, dict[str, int]] = {}
+        # The same two as far as they are on the disk: what begins a file may not know of what is lost in a crash.
+        self._kept_numbers: dict[str, int] = {}
+        self._kept_marks: dict[str, dict[str, int]] = {}
+        self._states: dict[str, SourceState] = {}
+        self._owed: list[Dropped] = []
+        self._victims: list[Path] = []
+        self._listeners: list[Callable[[], None]] = []
+        for side in self._sides.values():
+            self._open(side)
+        self._kept_numbers.update(self._numbers)
+        self._kept_marks.update({stream: dict(marks) for stream, marks in self._marks.items()})
+        # What may be looked at or freed from any thread.
+        self._lock = threading.RLock()
+        self._queue: deque[Batch] = deque()
+        waiting = threading.Lock()
+        self._changed = threading.Condition(waiting)
+        self._finished = threading.Condition(waiting)
+        self._queued = self._put = self._done = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._thread.start()
+
+    # ------------------------------------------------------------------------------------------ the shelf
+
+    def put(self, batch: Batch) -> None:
+        """Take this batch; one that is there already (read again after a restart) is left out, also in part."""
+        with self._changed:
+            if self._queued > QUEUE_BYTES or self._closing:
+                # It has no number yet, so it is no gap: what is said of it is its count.
+                self._counter.add("records_dropped", DropReason.SPOOL_BUSY, len(batch))
+                self._note_dropped(batch.origin.source, DropReason.SPOOL_BUSY, len(batch))
+                self.lost += 1
+                return
+            self._queue.append(batch)
+            self._queued += len(batch.block)
+            self._put += 1
+            self._changed.notify_all()
+
+    def settled(self, timeout: float) -> bool:
+        """Whether all that was put is kept, or known to be lost (`lost` has grown then)."""
+        with self._changed:
+            wanted = self._put
+            return self._finished.wait_for(lambda: self._done >= wanted, timeout)
+
+    def listen(self, called: Callable[[], None]) -> None:
+        """Have this called, in the spool's thread, whenever there is something new to read; it must return at once."""
+        self._listeners.append(called)
+
+    def close(self) -> None:
+        """Write what was put, and how far the hub has confirmed; then nothing is taken any more."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        for side in self._sides.values():
+            if side.descriptor >= 0:
+                self._seal(side)
+
+    # ------------------------------------------------------------------------------------------ who empties it
+
+    def read(self, lane: Lane, after: Place = START, limit: int = 1 << 20) -> Sequence[Entry]:
+        """What stands behind `after`, in order and without what is freed: up to `limit` bytes, at least one message.
+
+        Empty = nothing new. What is damaged on the disk is left out, and said as a gap.
+        """
+        side = self._sides[lane]
+        while True:
+            with self._lock:
+                behind = (each for each in side.segments if (each.number, each.size) > after)
+                found = next((each for each in behind if each.size > len(segments.HEADER)), None)
+                if found is None:
+                    return []
+                end, damaged = found.size, found.damaged
+            start = after[1] if after[0] == found.number else len(segments.HEADER)
+            got, reached = self._entries(lane, found, start, end, limit, damaged)
+            if got or reached < 0:
+                return got
+            after = (found.number, reached)
+
+    def pending(self, lane: Lane | None = None) -> Iterator[Entry]:
+        """All that waits, in order; security first."""
+        for one in Lane if lane is None else (lane,):
+            after = START
+            while got := self.read(one, after):
+                yield from got
+                after = got[-1].place
+
+    def free(self, host_id: str, stream: str, through: int) -> None:
+        """The hub has everything of this stream up to this number."""
+        self.free_all(host_id, {stream: through})
+
+    def free_all(self, host_id: str, through: Mapping[str, int]) -> None:
+        """As `free`, for many streams at once."""
+        if host_id != self.host_id:
+            self._counter.add("spool_confirms_refused", "other-host")
+            return
+        with self._lock:
+            for stream, number in through.items():
+                if number > self._numbers.get(stream, 0):
+                    # The spool was lost and began anew: a number that was given once is never given again.
+                    self._counter.add("spool_numbers_behind")
+                    log.warning("the hub knows later batches than the spool", stream=stream, number=number)
+                    self._numbers[stream] = self._kept_numbers[stream] = number
+                self._through[stream] = max(self._through.get(stream, 0), number)
+            for side in self._sides.values():
+                freed = [each for each in side.segments[:-1] if self._is_free(each)]
+                for each in freed:
+                    side.segments.remove(each)
+                    _unlink(each.path)
+
+    def states(self) -> Mapping[str, SourceState]:
+        """How each stream stands, as `Report.sources` says it; size, alive and upstream are for the sources to say."""
+        with self._lock:
+            return dict(self._states)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes on the disk that the hub has not confirmed, by whole files."""
+        with self._lock:
+            return sum(each.size for side in self._sides.values() for each in side.segments if not self._is_free(each))
+
+    def _is_free(self, segment: Segment) -> bool:
+        return all(self._through.get(stream, 0) >= last for stream, last in segment.spans.items())
+
+    def _entries(
+        self, lane: Lane, segment: Segment, start: int, end: int, limit: int, damaged: bool
+    ) -> tuple[list[Entry], int]:
+        try:
+            # Behind damage it is not known where the next frame begins; so all of it is looked at.
+            data = _pread(segment.path, start, end - start if damaged else min(end - start, limit))
+            if not damaged and next(segments.frames(data), None) is None:
+                data = _pread(segment.path, start, end - start)
+        except OSError as error:
+            with self._lock:
+                if segment not in self._sides[lane].segments:
+                    return [], end
+            if error.errno not in (errno.ENOENT, errno.EIO):
+                self._counter.add("spool_reads_failed")
+                return [], -1
+            data = b""
+        got: list[Entry] = []
+        reached = 0
+        for each in segments.frames(data, resync=damaged):
+            reached = each.end
+            entry = self._entry(lane, each, (segment.number, start + each.end))
+            if entry is not None:
+                got.append(entry)
+        if damaged:
+            return got, start + reached if reached else end
+        if not reached or (start + len(data) == end and reached < len(data)):
+            # Nothing whole stands there although it was synced.
+            self._on_damaged(segment, end)
+        return got, start + reached
+
+    def _entry(self, lane: Lane, found: segments.Frame, place: Place) -> Entry | None:
+        if found.kind is FrameKind.BATCH:
+            head = messages.head_of(found.payload)
+            key, records = BatchKey(head.host_id, head.stream, head.number), head.rows
+        elif found.kind is FrameKind.DROPPED:
+            gap = messages.unpack_dropped(found.payload)
+            key, records = BatchKey(gap.host_id, gap.stream, gap.last), gap.records
+        else:
+            return None
+        if key.number <= self._through.get(key.stream, 0):
+            return None
+        return Entry(place, lane, key, found.kind is FrameKind.DROPPED, records, found.payload)
+
+    def _on_damaged(self, segment: Segment, end: int) -> None:
+        """Say what cannot be read any more, once; what stands behind it is still given out."""
+        self._counter.add("spool_files_damaged")
+        log.error("the spool came back from the disk otherwise than it was written", file=str(segment.path))
+        with self._lock:
+            segment.damaged = True
+            gaps = self._gaps(segment, DropReason.SPOOL_DAMAGED, end)
+        with self._changed:
+            self._owed += gaps
+            self._changed.notify_all()
+
+    # ------------------------------------------------------------------------------------------ its thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closing:
+                    self._changed.wait(_TRY_AGAIN if self._owed else None)
+                    if self._owed:
+                        break
+                group, size = [], 0
+                while self._queue and size < GROUP_BYTES:
+                    group.append(self._queue.popleft())
+                    size += len(group[-1].block)
+                if not group and self._closing:
+                    break
+            self._keep(group)
+            with self._changed:
+                self._queued -= size
+                self._done += len(group)
+                self._finished.notify_all()
+            for called in self._listeners:
+                called()
+
+    def _keep(self, group: Sequence[Batch]) -> None:
+        items: dict[Lane, list[_Item]] = {lane: [] for lane in Lane}
+        for batch in group:
+            try:
+                for stream, lane, part in self._split(self._mask(batch) if self._mask else batch):
+                    self._prepare(items[lane], stream, part)
+            except Exception:
+                # Not to be shipped unmasked, and no reason to keep nothing ever again.
+                log.exception("a batch could not be put on the shelf", source=batch.origin.source)
+                self._counter.add("records_dropped", DropReason.DEFECT, len(batch))
+                self._note_dropped(batch.origin.source, DropReason.DEFECT, len(batch))
+                self.lost += 1
+        for lane in Lane:
+            if items[lane]:
+                self._write(self._sides[lane], items[lane])
+        if self._owed or self._victims:
+            self._say()
+
+    def _prepare(self, items: list[_Item], stream: str, batch: Batch) -> None:
+        fresh = self._fresh(stream, batch)
+        if not len(fresh) and not fresh.dropped:
+            return
+        for piece in cut(fresh, messages.BLOCK_LIMIT, messages.ROWS_LIMIT):
+            with self._lock:
+                number = self._numbers[stream] = self._numbers.get(stream, 0) + 1
+            gap = Dropped(self.host_id, stream, number, number, len(piece), DropReason.SPOOL_REFUSED, piece.read_at)
+            try:
+                packed = messages.pack(BatchKey(self.host_id, stream, number), piece)
+            except messages.MessageError:
+                self._lose(replace(gap, reason=DropReason.TOO_LARGE))
+                continue
+            items.append(_Item(segments.frame(FrameKind.BATCH, packed), gap, piece))
+
+    def _fresh(self, stream: str, batch: Batch) -> Batch:
+        """What of a batch is not there already."""
+        n = len(batch)
+        if not n or not batch.cursor:
+            return batch
+        mark = _mark(self._marks, stream, batch.origin.generation, int(batch.positions.max()))
+        if mark is None or int(batch.positions.min()) > mark:
+            return batch
+        chosen = batch.positions > mark
+        self._counter.add("records_read_twice", "", n - int(chosen.sum()))
+        return select(batch, chosen)
+
+    def _write(self, side: _Side, items: list[_Item]) -> bool:
+        """Append and sync; what the disk does not take is lost, and said. False where something was."""
+        todo, again = deque(items), True
+        while todo:
+            try:
+                segment = self._segment(side, len(todo[0].frame))
+                run: list[_Item] = []
+                size = 0
+                while todo and (not run or segment.size + size + len(todo[0].frame) <= self._segment_bytes):
+                    size += len(todo[0].frame)
+                    run.append(todo.popleft())
+                try:
+                    segments.write_all(side.descriptor, b"".join(item.frame for item in run))
+                    os.fdatasync(side.descriptor)
+                except BaseException:
+                    todo.extendleft(reversed(run))
+                    raise
+            except OSError as error:
+                self._give_up(side)
+                if error.errno in _NO_ROOM:
+                    if self._drop_oldest(self._sides[Lane.BULK]):
+                        self._unlink_victims()
+                        continue
+                elif again:
+                    again = False
+                    continue
+                self._on_refused(side, error, todo)
+                return False
+            self._on_written(side, segment, run, size)
+        return True
+
+    def _segment(self, side: _Side, size: int) -> Segment:
+        """The file to append so many bytes to; room is made for them."""
+        while side.size + size > side.limit and self._drop_oldest(side):
+            pass
+        if side.descriptor >= 0:
+            segment = side.segments[-1]
+            if segment.size + size <= self._segment_bytes:
+                return segment
+            self._seal(side)
+        state = segments.state_frame(self._state())
+        path = side.folder / f"{side.next:016x}{segments.SUFFIX}"
+        side.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        side.descriptor = segments.begin(path, state)
+        segment = Segment(side.next, path, len(segments.HEADER) + len(state))
+        side.next += 1
+        with self._lock:
+            side.segments.append(segment)
+            # What is confirmed whole waited only for a file behind it.
+            self.free_all(self.host_id, {})
+        return segment
+
+    def _state(self) -> SpoolState:
+        with self._lock:
+            dropped = {stream: dict(state.dropped) for stream, state in self._states.items() if state.dropped}
+            marks = {stream: dict(known) for stream, known in self._kept_marks.items()}
+            return SpoolState(dict(self._kept_numbers), dict(self._through), marks, dropped)
+
+    def _on_written(self, side: _Side, segment: Segment, run: Sequence[_Item], size: int) -> None:
+        if side.refusing:
+            side.refusing = False
+            log.info("the disk takes the spool again", lane=side.lane.value)
+        with self._lock:
+            for item in run:
+                stream, last = item.gap.stream, item.gap.last
+                segment.spans[stream] = max(segment.spans.get(stream, 0), last)
+                self._kept_numbers[stream] = max(self._kept_numbers.get(stream, 0), last)
+                if item.batch is not None:
+                    if item.batch.cursor and len(item.batch):
+                        highest = int(item.batch.positions.max())
+                        _mark(self._kept_marks, stream, item.batch.origin.generation, highest)
+                    state = self._states.get(stream, SourceState())
+                    self._states[stream] = replace(
+                        state,
+                        number=last,
+                        read_at=item.batch.read_at,
+                        position=int(item.batch.positions[-1]) if len(item.batch) else state.position,
+                        generation=item.batch.origin.generation,
+                    )
+                    for reason, n in item.batch.dropped.items():
+                        self._note_dropped(stream, reason, n)
+            segment.size += size
+
+    def _on_refused(self, side: _Side, error: OSError, items: Sequence[_Item]) -> None:
+        self._counter.add("spool_writes_refused", errno.errorcode.get(error.errno or 0, "other"))
+        if not side.refusing:
+            side.refusing = True
+            log.error("the disk does not take the spool; records are lost", lane=side.lane.value, error=str(error))
+        with self._changed:
+            self._owed = merged([*self._owed, *(item.gap for item in items)])
+        for item in items:
+            if item.batch is not None:
+                self.lost += 1
+                self._count(item.gap)
+
+    def _lose(self, gap: Dropped) -> None:
+        self.lost += 1
+        self._count(gap)
+        with self._changed:
+            self._owed = merged([*self._owed, gap])
+
+    def _count(self, gap: Dropped) -> None:
+        self._counter.add("records_dropped", gap.reason, max(gap.records, 0))
+        self._note_dropped(gap.stream, gap.reason, max(gap.records, 0))
+
+    def _note_dropped(self, stream: str, reason: str, n: int) -> None:
+        with self._lock:
+            state = self._states.get(stream, SourceState())
+            self._states[stream] = replace(
+                state, dropped={**state.dropped, str(reason): state.dropped.get(str(reason), 0) + n}
+            )
+
+    # ------------------------------------------------------------------------------------------ making room
+
+    def _drop_oldest(self, side: _Side) -> bool:
+        """Take the oldest file out that nothing is added to; its gaps are owed. False where there is none."""
+        with self._lock:
+            # The newest knows the numbers, so it stays until there is a newer one.
+            if len(side.segments) < 2:
+                return False
+            segment = side.segments.pop(0)
+            gaps = self._gaps(segment, DropReason.SPOOL_FULL, segment.size)
+        self._victims.append(segment.path)
+        for gap in gaps:
+            if gap.reason == DropReason.SPOOL_FULL:
+                self._count(gap)
+        with self._changed:
+            self._owed = merged([*self._owed, *gaps])
+        return True
+
+    def _gaps(self, segment: Segment, reason: DropReason, end: int) -> list[Dropped]:
+        """What would be missing without this file, or is missing in it: unconfirmed numbers, and gaps it tells of."""
+        now = self._clock.now()
+        there: list[Dropped] = []
+        try:
+            data = _pread(segment.path, 0, end)
+        except OSError:
+            data = b""
+        reached, whole = len(segments.HEADER), True
+        for each in segments.frames(data, reached, resync=True):
+            reached, whole = each.end, whole and not each.bad
+            if each.kind is FrameKind.BATCH:
+                head = messages.head_of(each.payload)
+                there.append(Dropped(self.host_id, head.stream, head.number, head.number, head.rows, reason, now))
+            elif each.kind is FrameKind.DROPPED:
+                there.append(messages.unpack_dropped(each.payload))
+        there = merged([one for one in there if one.last > self._through.get(one.stream, 0)])
+        missing = [] if whole and reached == end else self._missing(segment, there, now)
+        return missing if reason is DropReason.SPOOL_DAMAGED else merged([*there, *missing])
+
+    def _missing(self, segment: Segment, there: Sequence[Dropped], now: int) -> list[Dropped]:
+        """What should be in a damaged file and is not: each begins where the file before it ends."""
+        missing: list[Dropped] = []
+        for stream, last in segment.spans.items():
+            before = [self._through.get(stream, 0)]
+            others = [each.spans.get(stream, 0) for side in self._sides.values() for each in side.segments]
+            owed = [one.last for one in self._owed if one.stream == stream]
+            expected = max([*before, *(number for number in (*others, *owed) if number < last)])
+            for one in (one for one in there if one.stream == stream):
+                if one.first > expected + 1:
+                    missing.append(_unknown(one, expected + 1, one.first - 1))
+                expected = max(expected, one.last)
+            if expected < last:
+                missing.append(_unknown(Dropped(self.host_id, stream, last, last, -1, "", now), expected + 1, last))
+        return missing
+
+    def _say(self) -> None:
+        """Write the gaps that are owed, then let go of the files they stand for."""
+        with self._changed:
+            owed, self._owed = merged(self._owed), []
+        now = [_Item(segments.frame(FrameKind.DROPPED, messages.pack_dropped(gap)), gap, None) for gap in owed]
+        kept = self._write(self._sides[Lane.SECURITY], now) if now else True
+        self._unlink_victims()
+        if not kept:
+            self._counter.add("spool_gaps_unsaid")
+
+    def _unlink_victims(self) -> None:
+        for path in self._victims:
+            _unlink(path)
+        self._victims.clear()
+
+    # ------------------------------------------------------------------------------------------ its files
+
+    def _seal(self, side: _Side) -> None:
+        """Close the file that is added to, with how far the hub has confirmed and what is in it."""
+        segment = side.segments[-1]
+        state = segments.state_frame(self._state())
+        try:
+            segments.write_all(side.descriptor, state + segments.end_of(segment.spans, segment.size + len(state)))
+            os.fdatasync(side.descriptor)
+        except OSError:
+            self._give_up(side)
+        else:
+            segment.size += len(state)
+            os.close(side.descriptor)
+            side.descriptor = -1
+
+    def _give_up(self, side: _Side) -> None:
+        """Nothing more is added to this file; what is not known to be on the disk is cut off."""
+        if side.descriptor < 0:
+            return
+        try:
+            os.ftruncate(side.descriptor, side.segments[-1].size)
+        except OSError:
+            self._counter.add("spool_files_not_cut")
+        os.close(side.descriptor)
+        side.descriptor = -1
+
+    def _open(self, side: _Side) -> None:
+        side.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in sorted(side.folder.glob(f"*{segments.SUFFIX}")):
+            try:
+                number = int(path.stem, 16)
+                side.next = max(side.next, number + 1)
+                segment, torn = segments.opened(path, number)
+            except (ValueError, OSError, messages.MessageError) as error:
+                if isinstance(error, StateError):
+                    raise
+                self._counter.add("spool_files_unreadable")
+                log.error("a file in the spool cannot be read", file=str(path), error=str(error))
+                continue
+            if torn:
+                self._counter.add("spool_files_torn")
+            side.segments.append(segment)
+            for stream, last in segment.spans.items():
+                self._numbers[stream] = max(self._numbers.get(stream, 0), last)
+        for segment in side.segments[-2:]:
+            self._recall(segment)
+
+    def _recall(self, segment: Segment) -> None:
+        """Take up where the last start stopped."""
+        for each in segments.frames(_pread(segment.path, 0, segment.size), len(segments.HEADER)):
+            if each.kind is FrameKind.STATE:
+                state = segments.read_state(each.payload)
+                for stream, number in state.numbers.items():
+                    self._numbers[stream] = max(self._numbers.get(stream, 0), number)
+                for stream, number in state.through.items():
+                    self._through[stream] = max(self._through.get(stream, 0), number)
+                for stream, marks in state.marks.items():
+                    known = self._marks.setdefault(stream, {})
+                    for generation, mark in marks.items():
+                        known[generation] = max(known.get(generation, mark), mark)
+                for stream, dropped in state.dropped.items():
+                    self._states[stream] = replace(self._states.get(stream, SourceState()), dropped=dropped)
+            elif each.kind is FrameKind.BATCH:
+                head = messages.head_of(each.payload)
+                self._numbers[head.stream] = max(self._numbers.get(head.stream, 0), head.number)
+                before = self._states.get(head.stream, SourceState())
+                self._states[head.stream] = replace(
+                    before, number=head.number, read_at=head.read_at, position=head.last, generation=head.generation
+                )
+                if head.last >= 0:
+                    _mark(self._marks, head.stream, head.generation, head.last)
+
+
+def merged(gaps: Sequence[Dropped]) -> list[Dropped]:
+    """Gaps of a stream that follow each other for the same reason become one; the rest as they are, by stream."""
+    out: list[Dropped] = []
+    for gap in sorted(gaps, key=lambda one: (one.stream, one.first)):
+        last = out[-1] if out else None
+        if last and (last.stream, last.reason) == (gap.stream, gap.reason) and gap.first == last.last + 1:
+            records = -1 if -1 in (last.records, gap.records) else last.records + gap.records
+            out[-1] = replace(last, last=gap.last, records=records, at=max(last.at, gap.at))
+        else:
+            out.append(gap)
+    return out
+
+
+def _mark(marks: dict[str, dict[str, int]], stream: str, generation: str, position: int) -> int | None:
+    """Note how far a stream came in this generation; how far it had before. Those longest without news are let go."""
+    known = marks.setdefault(stream, {})
+    before = known.pop(generation, None)
+    known[generation] = position if before is None else max(position, before)
+    while len(known) > _GENERATIONS:
+        del known[next(iter(known))]
+    return before
+
+
+def _unknown(like: Dropped, first: int, last: int) -> Dropped:
+    return replace(like, first=first, last=last, records=-1, reason=DropReason.SPOOL_DAMAGED)
+
+
+def _pread(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return os.pread(file.fileno(), size, start)
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)

@@ -1,0 +1,320 @@
+"""The spool keeps what was put, in order and once, over crashes, full disks and damage; what goes is said.
+Counterpart: vedette.fleet.spool, vedette.fleet.segments."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vedette.app.counters import Counters
+from vedette.fleet import messages
+from vedette.fleet.segments import START
+from vedette.fleet.settings import SpoolSettings
+from vedette.fleet.spool import Spool, merged
+from vedette.model.batch import Batch, Origin
+from vedette.model.errors import StateError
+from vedette.model.reasons import DropReason
+from vedette.model.shipping import Dropped, Lane
+from vedette.testing.clock import FakeClock
+
+HOST = "host"
+SMALL = SpoolSettings(security=4 << 20, bulk=4 << 20, segment=64 * 1024)
+
+
+def batch(
+    first: int, n: int = 3, *, source: str = "a", generation: str = "0", cursor: str = "c", size: int = 0
+) -> Batch:
+    filler = random.Random(first).randbytes(size // 2).hex().encode()
+    records = [b"%d %s" % (position, filler) for position in range(first, first + n)]
+    lengths = np.array([len(record) for record in records], dtype=np.int64)
+    starts = np.cumsum(lengths + 1) - lengths - 1
+    positions = np.arange(first, first + n, dtype=np.int64)
+    block = b"".join(record + b"\n" for record in records)
+    return Batch(Origin(HOST, source, generation), 0, block, starts, starts + lengths, positions, 7, cursor=cursor)
+
+
+@pytest.fixture
+def counter() -> Counters:
+    return Counters()
+
+
+Make = Callable[..., Spool]
+
+
+@pytest.fixture
+def make(tmp_path: Path, counter: Counters) -> Iterator[Make]:
+    made: list[Spool] = []
+
+    def new(folder: Path = tmp_path / "spool", **more: object) -> Spool:
+        given = {"settings": SMALL, **more}
+        made.append(Spool(folder, HOST, clock=FakeClock(), counter=counter, **given))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield new
+    for spool in made:
+        spool.close()
+
+
+def put(spool: Spool, *batches: Batch) -> None:
+    for each in batches:
+        spool.put(each)
+    assert spool.settled(30)
+
+
+def got(spool: Spool, lane: Lane | None = None) -> list[tuple[str, int, list[int]]]:
+    """What waits: (stream, number, positions)."""
+    out = []
+    for entry in spool.pending(lane):
+        if not entry.gap:
+            key, back = messages.unpack(entry.packed)
+            assert key == entry.key
+            out.append((key.stream, key.number, back.positions.tolist()))
+    return out
+
+
+def read(spool: Spool) -> list[int]:
+    return [position for _, _, positions in got(spool) for position in positions]
+
+
+def gaps(spool: Spool) -> list[Dropped]:
+    return [messages.unpack_dropped(entry.packed) for entry in spool.pending() if entry.gap]
+
+
+def crashed(spool: Spool, folder: Path, to: Path) -> Path:
+    """The folder as it lies there now, as if the process had been killed."""
+    shutil.copytree(folder, to)
+    return to
+
+
+def test_what_was_put_waits_in_order_until_it_is_freed(make: Make) -> None:
+    spool = make()
+    put(spool, batch(0), batch(3), batch(0, source="b"))
+    assert got(spool) == [("a", 1, [0, 1, 2]), ("a", 2, [3, 4, 5]), ("b", 1, [0, 1, 2])]
+    spool.free(HOST, "a", 1)
+    assert got(spool) == [("a", 2, [3, 4, 5]), ("b", 1, [0, 1, 2])]
+    spool.free("another", "a", 2)
+    assert len(got(spool)) == 2
+    states = spool.states()
+    assert (states["a"].number, states["a"].position, states["a"].generation, states["a"].read_at) == (2, 5, "0", 7)
+
+
+def test_a_listener_hears_of_what_is_new_and_reading_goes_on_behind_a_place(make: Make) -> None:
+    spool = make()
+    heard: list[int] = []
+    spool.listen(lambda: heard.append(1))
+    put(spool, batch(0))
+    first = spool.read(Lane.BULK, START)
+    put(spool, batch(3))
+    second = spool.read(Lane.BULK, first[-1].place)
+    assert [each.key.number for each in (*first, *second)] == [1, 2]
+    assert not spool.read(Lane.BULK, second[-1].place)
+    spool.close()
+    assert heard
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_numbers_and_positions_outlive_a_restart(make: Make, tmp_path: Path, counter: Counters, clean: bool) -> None:
+    spool = make()
+    put(spool, batch(0), batch(3))
+    spool.free(HOST, "a", 1)
+    if clean:
+        spool.close()
+    folder = crashed(spool, tmp_path / "spool", tmp_path / "after")
+    again = make(folder)
+    put(again, batch(4), batch(7), batch(0, generation="1"), batch(0, cursor=""))
+    assert got(again)[-4:] == [
+        ("a", 3, [6]),
+        ("a", 4, [7, 8, 9]),
+        ("a", 5, [0, 1, 2]),
+        ("a", 6, [0, 1, 2]),
+    ]
+    assert (got(again)[0][1] == 2) is clean
+    assert counter.value("records_read_twice") == 2
+
+
+def test_numbers_outlive_that_everything_was_freed(make: Make, tmp_path: Path) -> None:
+    spool = make()
+    for first in range(40):
+        put(spool, batch(first, 1, size=16_000))
+    spool.free(HOST, "a", 40)
+    assert not got(spool)
+    assert spool.waiting == 0
+    assert len(list((tmp_path / "spool" / "bulk").iterdir())) == 1
+    again = make(crashed(spool, tmp_path / "spool", tmp_path / "after"))
+    put(again, batch(99, 1))
+    assert got(again)[-1] == ("a", 41, [99])
+
+
+def test_the_oldest_of_a_full_lane_goes_and_is_said(make: Make, counter: Counters) -> None:
+    spool = make(
+        split=lambda each: [(each.origin.source, Lane.SECURITY if each.origin.source == "s" else Lane.BULK, each)]
+    )
+    put(spool, batch(0, 2, source="s"))
+    for first in range(100):
+        put(spool, batch(first * 2, 2, size=120_000))
+    kept = [number for stream, number, _ in got(spool) if stream == "a"]
+    said = gaps(spool)
+    assert got(spool)[0] == ("s", 1, [0, 1])
+    assert kept == list(range(kept[0], 101))
+    assert kept[0] > 1
+    assert [number for gap in said for number in range(gap.first, gap.last + 1)] == list(range(1, kept[0]))
+    assert {(gap.stream, gap.reason) for gap in said} == {("a", DropReason.SPOOL_FULL)}
+    lost = sum(gap.records for gap in said)
+    assert lost == 2 * (kept[0] - 1) == counter.value("records_dropped", DropReason.SPOOL_FULL)
+    assert spool.states()["a"].dropped == {"spool-full": lost}
+    assert spool.waiting <= SMALL.bulk + SMALL.segment
+    spool.free(HOST, "a", kept[0] - 1)
+    assert not gaps(spool)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_crash_at_any_byte_keeps_all_that_was_settled(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("crash")
+    spool = Spool(folder / "spool", HOST, clock=FakeClock(), counter=Counters(), settings=SMALL)
+    position, ends = 0, []
+    for n in data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=6)):
+        put(spool, batch(position, n, size=data.draw(st.sampled_from([0, 40_000]))))
+        position += n
+        ends.append((position, sum(each.stat().st_size for each in (folder / "spool" / "bulk").iterdir())))
+    shutil.copytree(folder / "spool", folder / "after")
+    spool.close()
+    newest = max((folder / "after" / "bulk").iterdir())
+    before = sum(each.stat().st_size for each in (folder / "after" / "bulk").iterdir()) - newest.stat().st_size
+    size = newest.stat().st_size * data.draw(st.integers(0, 1000)) // 1000
+    os.truncate(newest, size)
+    if data.draw(st.booleans()):
+        with newest.open("ab") as file:
+            file.write(data.draw(st.binary(max_size=40)))
+    settled = max((position for position, end in ends if end <= before + size), default=0)
+    again = Spool(folder / "after", HOST, clock=FakeClock(), counter=Counters(), settings=SMALL)
+    assert read(again)[:settled] == list(range(settled))
+    # Everything is read anew; what is there already is left out.
+    put(again, batch(0, position + 2))
+    assert read(again) == list(range(position + 2))
+    numbers = [number for _, number, _ in got(again)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    again.close()
+
+
+class Disk:
+    """Refuses to write to files of the spool while `error` is set."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, call: str) -> None:
+        self.error = 0
+        real = getattr(os, call)
+
+        def refusing(descriptor: int, *rest: object) -> object:
+            if self.error and ".spool" in os.readlink(f"/proc/self/fd/{descriptor}"):
+                raise OSError(self.error, os.strerror(self.error))
+            return real(descriptor, *rest)
+
+        patch.setattr(os, call, refusing)
+
+
+@pytest.mark.parametrize("call", ["write", "fdatasync"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_what_the_disk_refuses_is_said_and_it_works_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, counter: Counters, tmp_path: Path, call: str, error: int
+) -> None:
+    spool = make()
+    put(spool, batch(0))
+    disk = Disk(monkeypatch, call)
+    disk.error = error
+    put(spool, batch(3), batch(6))
+    assert spool.lost == 2
+    assert counter.value("records_dropped", DropReason.SPOOL_REFUSED) == 6
+    disk.error = 0
+    put(spool, batch(9))
+    assert got(spool) == [("a", 1, [0, 1, 2]), ("a", 4, [9, 10, 11])]
+    assert [(gap.first, gap.last, gap.records, gap.reason) for gap in gaps(spool)] == [(2, 3, 6, "spool-refused")]
+    again = make(crashed(spool, tmp_path / "spool", tmp_path / "after"))
+    assert got(again) == got(spool)
+    assert gaps(again) == gaps(spool)
+
+
+def test_damage_is_said_and_the_rest_is_read(make: Make, tmp_path: Path, counter: Counters) -> None:
+    spool = make()
+    put(spool, batch(0))
+    (path,) = (tmp_path / "spool" / "bulk").iterdir()
+    size = path.stat().st_size
+    put(spool, batch(3))
+    put(spool, batch(6))
+    with path.open("r+b") as file:
+        file.seek(size + 30)
+        file.write(b"\xff\x00\xff")
+    assert [number for _, number, _ in got(spool)] == [1, 3]
+    put(spool, batch(9))
+    assert [number for _, number, _ in got(spool)] == [1, 3, 4]
+    assert [(gap.first, gap.last, gap.reason) for gap in gaps(spool)] == [(2, 2, "spool-damaged")]
+    assert counter.value("spool_files_damaged") == 1
+
+
+def test_a_file_taken_away_is_a_gap(make: Make, tmp_path: Path) -> None:
+    spool = make()
+    for first in range(10):
+        put(spool, batch(first, 1, size=40_000))
+    min((tmp_path / "spool" / "bulk").iterdir()).unlink()
+    left = [number for _, number, _ in got(spool)]
+    put(spool, batch(50, 1))
+    (gap,) = gaps(spool)
+    assert (gap.first, gap.last, gap.records) == (1, left[0] - 1, -1)
+
+
+def test_a_batch_that_is_too_large_is_cut(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "BLOCK_LIMIT", 40)
+    spool = make()
+    put(spool, batch(0, 30))
+    assert read(spool) == list(range(30))
+    assert len(got(spool)) > 1
+
+
+def test_numbers_go_on_behind_what_the_hub_knows(make: Make, counter: Counters) -> None:
+    spool = make()
+    spool.free(HOST, "a", 7)
+    put(spool, batch(0))
+    assert got(spool) == [("a", 8, [0, 1, 2])]
+    assert counter.value("spool_numbers_behind") == 1
+
+
+def test_a_defect_in_a_mask_ships_nothing_and_is_counted(make: Make, counter: Counters) -> None:
+    def broken(each: Batch) -> Batch:
+        raise ZeroDivisionError
+
+    spool = make(mask=broken)
+    put(spool, batch(0))
+    assert not got(spool)
+    assert counter.value("records_dropped", DropReason.DEFECT) == 3
+
+
+def test_files_of_a_newer_version_are_refused_and_others_left_alone(
+    make: Make, tmp_path: Path, counter: Counters
+) -> None:
+    folder = tmp_path / "spool" / "bulk"
+    folder.mkdir(parents=True)
+    (folder / "0000000000000009.spool").write_bytes(b"something else entirely")
+    (folder / "zz.spool").write_bytes(b"")
+    spool = make()
+    put(spool, batch(0))
+    assert counter.value("spool_files_unreadable") == 2
+    spool.close()
+    (folder / "00000000000000ff.spool").write_bytes(b"vedette-spool 2\n")
+    with pytest.raises(StateError):
+        make()
+
+
+def test_gaps_that_follow_each_other_become_one() -> None:
+    one, two = Dropped(HOST, "a", 1, 2, 5, "x", 1), Dropped(HOST, "a", 3, 3, 1, "x", 2)
+    other = Dropped(HOST, "a", 4, 4, 1, "y", 2)
+    assert merged([other, two, one]) == [Dropped(HOST, "a", 1, 3, 6, "x", 2), other]
