@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from vedette.app import promotion
 from vedette.app.host import AUDIT_FILE
 from vedette.app.promotion import check_climb, check_fall, move, needed, next_step, steps_file, would_have_fired
 from vedette.config.load import load_settings
@@ -128,13 +127,19 @@ def test_the_step_stands_in_the_configuration_and_in_the_audit(config: Path):
     assert steps_file(config).stat().st_mode & 0o777 == 0o644
     (line,) = (config.parent / "data" / AUDIT_FILE).read_text().splitlines()
     assert json.loads(line) == {
+        "message": "alice: my-rule from store to digest",
         "@timestamp": "2026-03-20T09:46:40.000000Z",
-        "event.action": "rule-promoted",
-        "rule.id": "my-rule",
-        "from": "store",
-        "to": "digest",
-        "user.name": "alice",
-        "reason": "quiet for a week",
+        "event": {
+            "kind": "event",
+            "category": ["configuration"],
+            "action": "rule-promoted",
+            "outcome": "success",
+            "dataset": "vedette.audit",
+        },
+        "user": {"name": "alice"},
+        "vedette": {
+            "audit": {"rule": "my-rule", "before": "store", "after": "digest", "reason": "quiet for a week"},
+        },
     }
 
 
@@ -181,7 +186,7 @@ def test_half_a_change_is_taken_back(config: Path, monkeypatch: pytest.MonkeyPat
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(promotion.os, "write", full)
+    monkeypatch.setattr("vedette.app.audit.os.write", full)
     with pytest.raises(ConfigError, match="No space left"):
         moved(config, MAIL, rule=replace(RULE, step=DIGEST))
     assert steps_file(config).read_bytes() == before

@@ -10,6 +10,7 @@ import pwd
 import time
 import uuid
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from vedette.model.errors import StateError
@@ -27,8 +28,17 @@ _LOCK_TRIES, _LOCK_PAUSE = 10, 0.02
 _READING_GROUPS = ("adm", "systemd-journal")
 
 
+ACTING: ContextVar[str] = ContextVar("acting", default="")
+"""The operator in whose name a command runs; `cli.admission` sets it."""
+
+
 def operator_name() -> str:
-    """Who gives the command: behind sudo whoever called it, else who we are."""
+    """Who gives the command: the operator who is logged in, else the account."""
+    return ACTING.get() or account_name()
+
+
+def account_name() -> str:
+    """The account that gives the command: behind sudo whoever called it, else who we are."""
     uid = os.getuid()
     if uid == 0 and os.environ.get("SUDO_USER"):
         return os.environ["SUDO_USER"]

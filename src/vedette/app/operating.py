@@ -86,7 +86,7 @@ def operating(settings: Settings, clock: Clock, *, create: bool = False) -> Iter
         yield Operating(settings, state, clock, operator_name())
     finally:
         state.close()
-        _owned_like_folder(folder)
+        owned_like_folder(folder)
 
 
 class Operating:
@@ -262,7 +262,7 @@ def table_is_absent() -> bool:
     return done.returncode == 0 and f"table inet {TABLE}".encode() not in done.stdout.splitlines()
 
 
-def _owned_like_folder(folder: Path) -> None:
+def owned_like_folder(folder: Path) -> None:
     """What root made in the folder of an `up` without privileges is given to it: it must read and write it."""
     if os.geteuid() != 0 or not folder.is_dir():
         return

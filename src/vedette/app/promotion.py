@@ -4,7 +4,6 @@ Counterpart: `rules.promotion` counts, `cli.rules.promoting` prints; a running `
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import orjson
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from vedette.alerts.keys import alert_key, finding_fields
+from vedette.app.audit import Action, Audit
 from vedette.app.counters import Counters
 from vedette.app.detection import matcher_of
-from vedette.app.host import AUDIT_FILE, prepare_folder
 from vedette.app.replay import Progress, Replay, ReplayFile, evidence, is_gzip, open_files
 from vedette.config.load import DEFAULT_PATH, load_with_places
 from vedette.config.settings import Settings
@@ -30,10 +28,10 @@ from vedette.detections.match import Matcher
 from vedette.detections.stretch import Outcome, Stretch
 from vedette.model.batch import Batch, split_lines
 from vedette.model.clock import BEGINNING
-from vedette.model.errors import ConfigError, StateError, VedetteError
+from vedette.model.errors import ConfigError, VedetteError
 from vedette.model.rules import NotifyStep, Rule
 from vedette.rules.promotion import Report, Tally
-from vedette.system.files import open_own, write_atomic
+from vedette.system.files import write_atomic
 from vedette.text.escape import shorten, terminal
 from vedette.text.times import rfc3339
 
@@ -207,13 +205,19 @@ def move(config: Path | None, settings: Settings, rule: Rule, to: NotifyStep, *,
         )
     why = shorten(terminal(" ".join(why.split())), _WHY_LIMIT)
     done = Move(rule.id, rule.step, to, path, who, why)
-    audit = _open_audit(settings.data_folder())
+    with Audit(settings.data_folder()) as audit:
+        _step(config, done, audit, now)
+    return done
+
+
+def _step(config: Path | None, done: Move, audit: Audit, now: int) -> None:
+    path = done.path
     before = path.read_bytes() if path.exists() else None
     try:
         _write(path, _changed(path, before, done, now))
         try:
             load_with_places(config)
-            os.write(audit, _audit_line(done, now))
+            audit.write(_audited(done), now)
         except (ConfigError, OSError):
             # What stood there before is worth more than half a change.
             if before is None:
@@ -223,9 +227,6 @@ def move(config: Path | None, settings: Settings, rule: Rule, to: NotifyStep, *,
             raise
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}", hint="run this as root") from None
-    finally:
-        os.close(audit)
-    return done
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -261,31 +262,11 @@ def _changed(path: Path, before: bytes | None, done: Move, now: int) -> bytes:
     return out.getvalue().encode()
 
 
-def _open_audit(folder: Path) -> int:
-    """The audit, to append to; made where it is not there."""
-    try:
-        if not folder.exists():
-            prepare_folder(folder)
-        audit = open_own(folder / AUDIT_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        owner = folder.stat()
-        if os.geteuid() == 0:
-            os.fchown(audit, owner.st_uid, owner.st_gid)
-    except OSError as error:
-        raise StateError(
-            f"the audit in {folder} cannot be written: {error.strerror}", hint="run this as root"
-        ) from None
-    return audit
-
-
-def _audit_line(done: Move, now: int) -> bytes:
+def _audited(done: Move) -> Action:
     up = done.after.rank > done.before.rank
-    record = {
-        "@timestamp": rfc3339(now),
-        "event.action": "rule-promoted" if up else "rule-demoted",
-        "rule.id": done.rule_id,
-        "from": done.before.value,
-        "to": done.after.value,
-        "user.name": done.who,
-        "reason": done.why,
-    }
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    return Action(
+        "rule-promoted" if up else "rule-demoted",
+        done.who,
+        f"{done.who}: {done.rule_id} from {done.before.value} to {done.after.value}",
+        about={"rule": done.rule_id, "before": done.before.value, "after": done.after.value, "reason": done.why},
+    )

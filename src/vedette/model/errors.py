@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vedette.model.operators import LoginReason
 from vedette.model.reasons import InventoryReason
 
 
@@ -45,6 +46,14 @@ class RuleError(VedetteError):
 
 class ConfigError(VedetteError):
     """A configuration that cannot be used as written."""
+
+
+class LoginError(VedetteError):
+    """Somebody was not let in, or may not do what they asked for."""
+
+    def __init__(self, message: str, *, reason: LoginReason, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class StateError(VedetteError):
