@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from vedette.fleet import messages
 from vedette.text.regex import compile_re2
 
 _MIB = 1 << 20
@@ -97,3 +98,4 @@ class ShippingSettings(BaseModel):
     spool: SpoolSettings = SpoolSettings()
     lanes: LanesSettings = LanesSettings()
     masks: dict[str, Annotated[str, AfterValidator(_pattern)]] = Field(default_factory=dict)
+    window: Annotated[int, Field(ge=messages.LIMIT, le=256 * _MIB, description="bytes of a lane under way")] = 16 * _MIB

@@ -152,9 +152,17 @@ class Spool:
             wanted = self._put
             return self._finished.wait_for(lambda: self._done >= wanted, timeout)
 
-    def listen(self, called: Callable[[], None]) -> None:
-        """Have this called, in the spool's thread, whenever there is something new to read; it must return at once."""
-        self._listeners.append(called)
+    def listen(self, called: Callable[[], None]) -> Callable[[], None]:
+        """Have this called, in the spool's thread, whenever there is something new to read; it must return at once.
+
+        What comes back ends that.
+        """
+        self._listeners = [*self._listeners, called]
+
+        def end() -> None:
+            self._listeners = [each for each in self._listeners if each is not called]
+
+        return end
 
     def close(self) -> None:
         """Write what was put, and how far the hub has confirmed; then nothing is taken any more."""
