@@ -53,7 +53,7 @@ from vedette.detections.engine import Engine
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, Clock
 from vedette.model.decisions import Rung
-from vedette.model.errors import EnforcementError
+from vedette.model.errors import EnforcementError, VedetteError
 from vedette.model.protocols import Enforcer, Source
 from vedette.model.rules import Rule
 from vedette.notify.heartbeat import Heartbeat
@@ -71,6 +71,7 @@ from vedette.text.times import parse_duration
 
 if TYPE_CHECKING:
     from vedette.app.inside_helper import InsideHelper
+    from vedette.app.keeping import LakeKeeping
 
 log = structlog.get_logger()
 
@@ -78,6 +79,9 @@ SKEW_LIMIT = 5 * MINUTE
 SWITCH = 0.0005
 """Seconds a thread may keep the interpreter while another wants it: the engine gives it back at every statement, and
 the usual 5 ms each time would add up."""
+
+KEPT_WITHIN = 10.0
+"""Seconds a sender that wants to be told may wait until what it sent is kept."""
 
 NO_PRIORITY = "lacks: real-time priority (CAP_SYS_NICE), so a block may have to wait for its turn; docs/blocking.md"
 
@@ -126,6 +130,7 @@ class Up:
         self._held: _Held | None = None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
+        self._keeping: LakeKeeping | None = None
 
     async def run(self, settings: Settings, stop: asyncio.Event) -> None:
         """Start everything in order, run, end it in reverse order; raises what could not be mended."""
@@ -213,6 +218,7 @@ class Up:
         clock, counters, me = self._clock, self.counters, held.me
         # A batch of a source that was cancelled may still lie there, and is read again after a reload.
         self._queue = queue.SimpleQueue()
+        keeping = self._keeping = self._keep(settings, me)
         held.listeners.only(settings.sources.places)
         reading = plan_sources(
             settings.sources,
@@ -223,6 +229,7 @@ class Up:
             keep=settings.data_folder(),
             inside=held.inside.view if held.inside is not None else None,
             listeners=held.listeners,
+            kept=self._kept,
         )
         matcher = matcher_of([*rules, own.LOGIN], counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
@@ -259,6 +266,7 @@ class Up:
             retention=settings.retention.ages(),
             known=known,
             budget=budget_of(settings.rules.page_budget, receivers, state, me.host_id, clock.now()),
+            shelf=keeping.shelf if keeping is not None else None,
         )
         pipeline.warm_up()
         self._announce(settings, reading, rules)
@@ -292,6 +300,8 @@ class Up:
             # Everything already read is judged and committed; the sources have stopped.
             self._queue.put(None)
             await asyncio.to_thread(engine.join)
+            if keeping is not None:
+                await asyncio.to_thread(keeping.close)
             for notifier in notifiers.values():
                 await notifier.close()
         if self._failure is not None:
@@ -306,6 +316,30 @@ class Up:
             log.error("SOURCE STOPPED", source=source.name, reason=str(error))
         finally:
             source.begun.set()
+
+    def _keep(self, settings: Settings, me: own.Self) -> LakeKeeping | None:
+        """What is read is kept, unless the settings or the disk say otherwise: that must not end what blocks."""
+        if not settings.lake.enabled:
+            return None
+        from vedette.app.keeping import LakeKeeping
+
+        try:
+            keeping = LakeKeeping(settings, me.host_id, clock=self._clock, counter=self.counters)
+        except (VedetteError, OSError) as error:
+            self.counters.add("lake_unopened")
+            self._say(f"lacks: a lake, so nothing is kept to be searched; {error}")
+            return None
+        self._say(f"keeps: everything that is read, in {keeping.lake.folder}")
+        return keeping
+
+    async def _kept(self) -> None:
+        """Until everything emitted so far is on the disk; OSError where it is not, so that senders send it again."""
+        if self._keeping is None:
+            return
+        shelf = self._keeping.shelf
+        lost = shelf.lost
+        if not await asyncio.to_thread(shelf.settled, KEPT_WITHIN) or shelf.lost > lost:
+            raise OSError("what was received could not be kept")
 
     async def _look_at_priority(self) -> None:
         """The engine looks too; a thread that is stuck could not."""
@@ -325,6 +359,9 @@ class Up:
         self._say("up")
 
     async def _emit(self, batch: Batch) -> None:
+        # On its way to the disk while it is judged: the commit waits for that.
+        if self._keeping is not None:
+            self._keeping.shelf.put(batch)
         # One batch a source waits at most, and it reads on when the engine has taken that: its next batch grows.
         taken = asyncio.Event()
         self._queue.put_nowait((batch, taken))
