@@ -28,11 +28,12 @@ COMMANDS = {
     "explain": Entry("vedette.cli.explain", "explain_line", "Show a record on its way through every stage."),
     "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint, coverage, new, promote, demote."),
     "alerts": Entry("vedette.cli.alerts", "app", "Alerts: list, show, ack, resolve, silence."),
-    "block": Entry("vedette.cli.block", "app", "Blocks: list, add, remove, allow, stats, import."),
+    "block": Entry("vedette.cli.block", "app", "Blocks: list, backtest, add, remove, allow, stats, import."),
     "search": Entry("vedette.cli.search", "search", "Look for records in the lake."),
     "tail": Entry("vedette.cli.tail", "tail", "Show what comes into the lake from now on"),
     "ports": Entry("vedette.cli.ports", "app", "Ports: check, learn, explain, schema."),
     "attack": Entry("vedette.cli.attack", "app", "Attack files: run, check."),
+    "ledger": Entry("vedette.cli.ledger", "app", "The ledger: head, prove, export, verify."),
     "backup": Entry(
         "vedette.cli.backup", "backup", "Write state, keys and configuration to one file, while everything runs."
     ),
@@ -41,13 +42,18 @@ COMMANDS = {
     ),
     "enrol": Entry("vedette.cli.enrol", "enrol", "Join the fleet of a hub by a join token."),
     "fleet": Entry("vedette.cli.fleet", "app", "The fleet: list, token, tokens, forget, retire, revoke."),
+    "login": Entry("vedette.cli.login", "login", "Log in as an operator, with password and code"),
+    "logout": Entry("vedette.cli.login", "logout", "End the session of this account."),
+    "operators": Entry("vedette.cli.operators", "app", "Operators: add, list, role, reset, remove, token."),
     "config": Entry("vedette.cli.config", "app", "The configuration: check, show, schema."),
     "doctor": Entry("vedette.cli.doctor", "doctor", "Say what is wrong and how to mend it."),
 }
 
 
 def load_command(name: str) -> TyperCommand | TyperGroup:
-    """The command called `name`, imported now."""
+    """The command called `name`, imported now, with the question who may run it around it."""
+    from vedette.cli.admission import guard
+
     entry = COMMANDS[name]
     found = getattr(import_module(entry.module), entry.attribute)
     around = typer.Typer(cls=TyperGroup, add_completion=False, rich_markup_mode=None)
@@ -63,6 +69,7 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
         gc.freeze()
         gc.enable()
     assert isinstance(made, TyperCommand | TyperGroup)
+    guard(made, name)
     return made
 
 

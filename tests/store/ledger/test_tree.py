@@ -59,7 +59,7 @@ def test_roots_are_those_known_from_elsewhere(size: int):
 logs = st.integers(1, 70).map(lambda n: [b"%d" % i for i in range(n)])
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(logs, st.lists(st.integers(0, 70), max_size=4), st.data())
 def test_proofs_are_those_of_the_rfc_however_the_log_grew(leaves: list[bytes], cuts: list[int], data: st.DataObject):
     store = Store(leaves, cuts)
@@ -78,7 +78,7 @@ def test_proofs_are_those_of_the_rfc_however_the_log_grew(leaves: list[bytes], c
     assert tree.consistency_holds(old, size, old_root, root, proof)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(logs, st.data())
 def test_a_proof_with_anything_changed_proves_nothing(leaves: list[bytes], data: st.DataObject):
     size = len(leaves)
