@@ -26,9 +26,18 @@ EVER = 2**60
 HOUR = 3_600_000_000
 
 
-def put(lake: Lake, number: int, lines: Sequence[bytes], *, stream: str = "auth", host_id: str = HOST_ID) -> Batch:
+def put(
+    lake: Lake,
+    number: int,
+    lines: Sequence[bytes],
+    *,
+    stream: str = "auth",
+    host_id: str = HOST_ID,
+    created: int = 0,
+) -> Batch:
     """Store these lines as one batch, of the format they look like."""
-    batch = replace(batch_of_lines(lines, year=2026), origin=Origin(host_id, stream), number=number)
+    batch = batch_of_lines(lines, year=2026)
+    batch = replace(batch, origin=Origin(host_id, stream), number=number, read_at=created or batch.read_at)
     table = routed_parser([], Counters()).parse(batch)
     severity = np.full(len(batch), 255, np.uint8)
     headers = Headers(table.time, table.column("host.name"), table.column("process.name"), severity)
@@ -37,12 +46,12 @@ def put(lake: Lake, number: int, lines: Sequence[bytes], *, stream: str = "auth"
 
 
 @contextmanager
-def lake_of(folder: Path, batches: Sequence[Sequence[bytes]], *, flush_every: int = 1):
+def lake_of(folder: Path, batches: Sequence[Sequence[bytes]], *, flush_every: int = 1, created: int = 0):
     """A lake that holds these batches of lines."""
     lake = Lake(folder, clock=FakeClock(), counter=Counters())
     try:
         for number, lines in enumerate(batches, 1):
-            put(lake, number, lines)
+            put(lake, number, lines, created=created)
             if number % flush_every == 0:
                 lake.flush()
         lake.flush()

@@ -1,4 +1,4 @@
-"""`vedette block list|add|remove|allow|stats|import`: decisions from the command line.
+"""`vedette block list|backtest|add|remove|allow|stats|import`: decisions from the command line.
 Counterpart: `app.operating` carries the verbs out; `respond` knows floor, allowlist and leases."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vedette.respond.denyhosts import Imported
     from vedette.respond.policy import Outcome
 
-app = typer.Typer(help="Blocks: list, add, remove, allow, stats, import.", no_args_is_help=True)
+app = typer.Typer(help="Blocks: list, backtest, add, remove, allow, stats, import.", no_args_is_help=True)
 imports = typer.Typer(help="Take over what another program blocked.", no_args_is_help=True)
 app.add_typer(imports, name="import")
 
@@ -99,6 +99,27 @@ def stats(
         if refusals:
             say()
             table(("REFUSED FOR", "REASON", "COUNT"), [(one.rule_id, one.reason.value, one.count) for one in refusals])
+
+
+# ---------------------------------------------------------------------------------------------------- what would be
+@app.command("backtest")
+def backtest_rule(
+    rule_id: Annotated[str, typer.Argument(help="id of the rule, as `vedette rules list` names it")],
+    since: Annotated[str, typer.Option("--since", help="a time, or how long ago")] = "30d",
+    until: Annotated[str, typer.Option("--until", help="a time, or how long ago; none: now")] = "",
+    host: Annotated[list[str] | None, typer.Option("--host", help="id of a host; may be given several times")] = None,
+    rules: Annotated[list[Path] | None, typer.Option("--rules", help="rule files besides the configured ones")] = None,
+    accept_forgeable: Annotated[
+        bool, typer.Option("--accept-forgeable", help="as if records that a local user can forge were believed")
+    ] = False,
+    config: Config = None,
+    data: Data = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Whom a rule would have blocked, by the records of the lake, and which of them logged in successfully."""
+    from vedette.cli.backtesting import run_backtest
+
+    run_backtest(rule_id, since, until, host or [], rules or [], accept_forgeable, config, data, output)
 
 
 # ---------------------------------------------------------------------------------------------------- verbs
