@@ -21,7 +21,7 @@ from vedette.fleet.door import Door
 from vedette.fleet.enrolment import Membership, Registrar, enrol, new_token
 from vedette.fleet.hub_settings import BrokerSettings, HubSettings
 from vedette.fleet.link import Endpoint, LinkError
-from vedette.fleet.membership import admit, keep_admitted, renew
+from vedette.fleet.membership import Admission, renew
 from vedette.fleet.transport import AgentTransport, Arrival, HubTransport
 from vedette.model.clock import DAY, SystemClock
 from vedette.model.fleet import Agent, AgentState, LinkReason
@@ -398,6 +398,7 @@ def test_a_host_joins_ships_renews_and_is_revoked_from_the_command_line(tmp_path
         now = SystemClock().now()
         text, token = new_token(fleet.authority.fingerprint, "web", uses=1, expires_at=now + DAY, by="anna", now=now)
         roll.add_token(token)
+        admission = Admission(roll, fleet.broker)
         async with fleet.broker:
             registrar = Registrar(
                 fleet.authority,
@@ -405,7 +406,7 @@ def test_a_host_joins_ships_renews_and_is_revoked_from_the_command_line(tmp_path
                 fleet.broker.told,
                 clock=SystemClock(),
                 counter=fleet.counters,
-                changed=lambda: admit(roll, fleet.broker),
+                changed=admission.admit,
             )
 
             async def on_renew(host_id: str, csr: bytes) -> bytes:
@@ -413,7 +414,7 @@ def test_a_host_joins_ships_renews_and_is_revoked_from_the_command_line(tmp_path
 
             settings = HubSettings(enrol="127.0.0.1:-1")
             door = Door(registrar, settings, clock=SystemClock(), counter=fleet.counters)
-            keeper = asyncio.create_task(keep_admitted(roll, fleet.broker, state.foreign_version, 0.02))
+            keeper = asyncio.create_task(admission.keep(state.foreign_version, 0.02))
             async with door, fleet.hub(on_renew) as hub:
                 host_id = str(uuid.uuid4())
                 url = f"https://127.0.0.1:{door.port}"

@@ -148,8 +148,10 @@ class Link:
             raise LinkError(reason, str(failed) or reason.value) from None
         finally:
             self._users[client] -= 1
-            if not self._users[client] and client in self._idle:
-                self._idle[client].set()
+            if not self._users[client]:
+                del self._users[client]
+                if client in self._idle:
+                    self._idle[client].set()
 
     async def exchange(self, endpoint: Endpoint) -> None:
         """Go over to another identity or place: the new connection is up before the old one goes. LinkError if not.
@@ -195,7 +197,6 @@ class Link:
             client = self._client
             await self._closed[client].wait()
             self._closed.pop(client, None)
-            self._users.pop(client, None)
             if self._client is client:
                 self._client = None
                 self._up.clear()

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from vedette.fleet.authority import new_key, request
-from vedette.fleet.broker import Broker
 from vedette.fleet.enrolment import Membership
 from vedette.fleet.transport import AgentTransport
 from vedette.model.clock import SECOND, Clock
 from vedette.model.errors import StateError, VedetteError
-from vedette.model.fleet import Roll
+from vedette.model.fleet import Agent, Roll
 from vedette.model.protocols import Counter
 
 _log = structlog.get_logger(__name__)
@@ -58,25 +58,42 @@ async def keep_renewed(
             await asyncio.sleep(random.uniform(_SHORTEST_SLEEP, 2 * _SHORTEST_SLEEP))
 
 
-async def admit(roll: Roll, broker: Broker) -> None:
-    """Tell the broker who is in the fleet now."""
-    await broker.allow(await asyncio.to_thread(roll.agents))
+class Admits(Protocol):
+    """What is told who is in: `Broker` or `Cluster`."""
+
+    async def allow(self, agents: Iterable[Agent]) -> None:
+        """Let exactly these in; returns once that is in force."""
+        ...
 
 
-async def keep_admitted(roll: Roll, broker: Broker, version: Callable[[], int], interval: float = 0.2) -> None:
-    """Tell the broker whenever another process (the command line) changed something, until cancelled.
+class Admission:
+    """Keeps the broker to what the roll says."""
 
-    version: changes with every foreign change (`State.foreign_version`).
-    """
-    known = -1
-    while True:
-        try:
-            found = await asyncio.to_thread(version)
-            if found != known:
-                await admit(roll, broker)
-                known = found
-        except StateError as error:
-            # Said by whoever writes to it; who is in stays as it was.
-            _log.warning("who is in the fleet cannot be read", error=str(error))
-            await asyncio.sleep(1)
-        await asyncio.sleep(interval)
+    def __init__(self, roll: Roll, broker: Admits) -> None:
+        self._roll = roll
+        self._broker = broker
+        # What was read first is told first: else one who just joined could be shut out again.
+        self._one = asyncio.Lock()
+
+    async def admit(self) -> None:
+        """Tell the broker who is in the fleet now. StateError where that cannot be read."""
+        async with self._one:
+            await self._broker.allow(await asyncio.to_thread(self._roll.agents))
+
+    async def keep(self, version: Callable[[], int], interval: float = 0.2) -> None:
+        """Tell it whenever another process (the command line) changed something, until cancelled.
+
+        version: changes with every foreign change (`State.foreign_version`); asked every `interval` seconds.
+        """
+        known: int | None = None
+        while True:
+            try:
+                found = await asyncio.to_thread(version)
+                if found != known:
+                    await self.admit()
+                    known = found
+            except StateError as error:
+                # Who is in stays as it was; whoever writes to the state says it loudly.
+                _log.warning("who is in the fleet cannot be read", error=str(error))
+                await asyncio.sleep(1)
+            await asyncio.sleep(interval)
