@@ -17,11 +17,12 @@ from vedette.model.clock import HOUR, Clock
 from vedette.model.errors import StateError
 from vedette.model.protocols import Counter
 from vedette.model.shipping import BatchKey, Dropped, Headers
-from vedette.store.lake import files
+from vedette.store.lake import compaction, files
 from vedette.store.lake import manifest as m
 from vedette.store.lake.columns import Rows, contents_of, rows_of, table_of
 from vedette.store.lake.ranges import Ranges
 from vedette.store.lake.reader import Reader
+from vedette.store.lake.rewriting import Stop
 
 FLUSH_LEVEL = 1
 
@@ -59,6 +60,7 @@ class Lake(Reader):
         self._clock, self._counter, self._ledger = clock, counter, ledger
         self._lock = threading.Lock()
         self._writing = threading.Lock()
+        self._rewriting = threading.Lock()
         self._pending: list[tuple[Rows, Any]] = []
         self._keys: set[BatchKey] = set()
         self._waiting = 0
@@ -137,7 +139,7 @@ class Lake(Reader):
         held.groups = files.groups_of(held.records, held.raw_bytes)
         path, size = files.path_of(hour, first, first + len(rows) - 1, "0"), 0
         if held.records.any():
-            size = files.write(self.folder, path, table_of(rows, now), held.groups, level=FLUSH_LEVEL)
+            size = files.write(self.folder, path, files.slices(table_of(rows, now), held.groups), level=FLUSH_LEVEL)
         try:
             with self._manifest.writing() as connection:
                 ids: dict[m.StreamName, int] = {}
@@ -175,6 +177,14 @@ class Lake(Reader):
                 self._known.setdefault(name, Ranges()).add(dropped.first, dropped.last)
             self._counter.add("lake_dropped_batches", dropped.reason, dropped.last - dropped.first + 1)
 
+    def compact(self, stop: Stop = lambda: False) -> compaction.Compacted:
+        """Make few files of many, beside everything else; from a thread with time. `stop`: asked whether to end early.
+
+        StateError or OSError: what was not done yet waits for the next time.
+        """
+        with self._rewriting:
+            return compaction.compact(self.folder, self._manifest, self._clock.now(), stop=stop)
+
     def stored(self) -> Mapping[m.StreamName, Ranges]:
         """The numbers that were ever stored, by host id and stream."""
         with self._lock:
@@ -187,6 +197,9 @@ class Lake(Reader):
             return 0 if found is None else found.through()
 
     def close(self) -> None:
-        """Let go of everything; what was not flushed is gone, and nobody was told it was safe."""
+        """Let go of everything; what was not flushed is gone, and nobody was told it was safe.
+
+        Whatever thread flushes or compacts has ended before.
+        """
         self._manifest.close()
         os.close(self._lock_file)

@@ -146,6 +146,7 @@ class Tombstone:
     at: int
 
 
+# Live files alone: what was replaced lies on the disk for those who still read it.
 _FILE = select(*(FILES.c[name] for name in File.__dataclass_fields__)).where(FILES.c.replaced_at.is_(None))
 
 
@@ -216,10 +217,19 @@ def stream_id(connection: Connection, name: StreamName) -> int:
     return int(connection.execute(found).scalar_one())
 
 
-def live_files(connection: Connection, after: int = 0) -> list[File]:
-    """Those with a batch after sequence number `after`, in ingest order."""
-    rows = connection.execute(_FILE.where(FILES.c.last > after).order_by(FILES.c.first))
-    return [File(*row) for row in rows]
+def live_files(
+    connection: Connection, after: int = 0, *, through: int | None = None, most: int | None = None
+) -> list[File]:
+    """Those with a batch after sequence number `after` and none behind `through` alone, in ingest order."""
+    wanted = _FILE.where(FILES.c.last > after).order_by(FILES.c.first).limit(most)
+    if through is not None:
+        wanted = wanted.where(FILES.c.first <= through)
+    return [File(*row) for row in connection.execute(wanted)]
+
+
+def listed(connection: Connection, path: str) -> bool:
+    """Whether a file is spoken of."""
+    return connection.execute(select(FILES.c.id).where(FILES.c.path == path)).scalar() is not None
 
 
 def next_sequence(connection: Connection) -> int:
@@ -229,7 +239,7 @@ def next_sequence(connection: Connection) -> int:
 
 
 def contents(connection: Connection, file_id: int) -> Contents | None:
-    """What a file holds; None where it is gone."""
+    """What a file holds, also a replaced one that is not deleted yet; None where it is gone."""
     body = connection.execute(select(_CONTENTS.c.body).where(_CONTENTS.c.file_id == file_id)).scalar()
     return None if body is None else decode(body)
 
@@ -274,10 +284,16 @@ def add_file(connection: Connection, file: Mapping[str, Any], held: Contents) ->
 
 
 def replace_files(connection: Connection, ids: Sequence[int], at: int) -> None:
-    """These are live no more; the files themselves go later, when nobody can be reading them."""
+    """These are live no more; the files themselves go later, when nobody can be reading them.
+
+    StateError where one of them is not live: then somebody else replaced it, and this must not be kept.
+    """
     for file_id in ids:
-        connection.execute(update(FILES).where(FILES.c.id == file_id).values(replaced_at=at))
-        connection.execute(delete(_CONTENTS).where(_CONTENTS.c.file_id == file_id))
+        live = (FILES.c.id == file_id) & FILES.c.replaced_at.is_(None)
+        if connection.execute(update(FILES).where(live).values(replaced_at=at)).rowcount != 1:
+            raise StateError(
+                f"lake: file {file_id} was replaced by another", hint="nothing was changed; it is tried again"
+            )
         connection.execute(delete(_HOLDINGS).where(_HOLDINGS.c.file_id == file_id))
 
 
@@ -295,6 +311,7 @@ def all_paths(connection: Connection) -> set[str]:
 def forget_files(connection: Connection, ids: Sequence[int]) -> None:
     """Take files off the list that are off the disk."""
     for file_id in ids:
+        connection.execute(delete(_CONTENTS).where(_CONTENTS.c.file_id == file_id))
         connection.execute(delete(FILES).where(FILES.c.id == file_id))
 
 

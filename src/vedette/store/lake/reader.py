@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,16 @@ class Part:
     newest_left: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Unit:
+    """A row group with batches that may hold something; left: no later unit has a record later than this."""
+
     path: str
     held: Contents
     group: int
     places: Int64
     newest: int
+    left: int = END
 
 
 class Reader:
@@ -114,12 +118,18 @@ class Reader:
 
     def read(self, after: int, limit: int) -> list[Taken]:
         """At most `limit` batches behind sequence number `after`, in ingest order."""
+        try:
+            return self._taken(after, limit)
+        except FileNotFoundError:  # replaced, and the grace was over
+            return self._taken(after, limit)
+
+    def _taken(self, after: int, limit: int) -> list[Taken]:
         taken: list[Taken] = []
         with self._manifest.reading() as connection:
             names = m.streams(connection)
             chosen: list[tuple[m.File, Contents, Int64]] = []
             wanted = limit
-            for file in m.live_files(connection, after):
+            for file in m.live_files(connection, after, most=max(limit, 0)):
                 held = m.contents(connection, file.id) if wanted > 0 else None
                 if held is None:
                     break
@@ -139,51 +149,49 @@ class Reader:
 
     def scan(self, scan: Scan) -> Iterator[Part]:
         """Every record that may match, batch by batch; records that cannot are left out."""
-        units, names = self._units(scan)
-        for at, unit in enumerate(units):
-            left = max((later.newest for later in units[at + 1 : at + 2]), default=BEGINNING)
-            if not scan.newest_first:
-                left = END
-            table = self._group(unit.path, unit.group, ["time", "raw"] if scan.literals else ["time"])
-            time = numbers(table.column("time"))
-            hit = (time >= scan.since) & (time < scan.until)
-            for alternatives in scan.literals:
-                hit &= _occurring(table.column("raw"), alternatives)
-            if not hit.any():
+        names, units = self._walk(scan)
+        for unit in units:
+            try:
+                parts = list(self._parts(scan, names, unit))
+            except FileNotFoundError:  # replaced, and the grace was over
+                parts = [part for other in self._instead(scan, names, unit) for part in self._parts(scan, names, other)]
+            yield from parts
+
+    def _parts(self, scan: Scan, names: Mapping[int, m.StreamName], unit: _Unit) -> Iterator[Part]:
+        table = self._group(unit.path, unit.group, ["time", "raw"] if scan.literals else ["time"])
+        time, hit = _hits(scan, unit, table)
+        if not hit.any():
+            return
+        given = any(unit.held.shapes[int(unit.held.shape[place])].given for place in unit.places)
+        table = self._group(unit.path, unit.group, needed(given))
+        places = unit.places[::-1] if scan.newest_first else unit.places
+        newest = max(unit.left, unit.newest)
+        for place in places.tolist():
+            first = int(unit.held.rows[place] - unit.held.groups[unit.group])
+            rows = np.flatnonzero(hit[first : first + int(unit.held.records[place])])
+            if not len(rows):
                 continue
-            given = any(unit.held.shapes[int(unit.held.shape[place])].given for place in unit.places)
-            table = self._group(unit.path, unit.group, needed(given))
-            places = unit.places[::-1] if scan.newest_first else unit.places
-            for place in places.tolist():
-                first = int(unit.held.rows[place] - unit.held.groups[unit.group])
-                rows = np.flatnonzero(hit[first : first + int(unit.held.records[place])])
-                if not len(rows):
-                    continue
-                batch = rebuilt(table.take(pa.array(rows + first)), unit.held, place)
-                sequence = int(unit.held.sequence[place])
-                newest = max(left, int(unit.held.time_max[unit.places].max()))
-                yield Part(_key(names, unit.held, place), sequence, batch, rows, time[rows + first], newest)
+            batch = rebuilt(table.take(pa.array(rows + first)), unit.held, place)
+            sequence = int(unit.held.sequence[place])
+            yield Part(_key(names, unit.held, place), sequence, batch, rows, time[rows + first], newest)
 
     def columns(self, scan: Scan, names: Sequence[str]) -> Iterator[Any]:
         """Header columns (HEADER_COLUMNS) of the candidates as Arrow tables; raw is read for literals only."""
         unknown = set(names) - set(HEADER_COLUMNS)
         if unknown:
             raise ValueError(f"no header columns: {sorted(unknown)}")
-        units, _ = self._units(scan)
+        streams, units = self._walk(scan)
+        wanted = sorted({*names, "time", *(["raw"] if scan.literals else [])})
         for unit in units:
-            wanted = {*names, "time", *(["raw"] if scan.literals else [])}
-            table = self._group(unit.path, unit.group, sorted(wanted))
-            time = numbers(table.column("time"))
-            hit = (time >= scan.since) & (time < scan.until)
-            mine = np.zeros(len(time), np.bool_)
-            for place in unit.places.tolist():
-                first = int(unit.held.rows[place] - unit.held.groups[unit.group])
-                mine[first : first + int(unit.held.records[place])] = True
-            hit &= mine
-            for alternatives in scan.literals:
-                hit &= _occurring(table.column("raw"), alternatives)
-            if hit.any():
-                yield table.select(list(names)).filter(pa.array(hit))
+            try:
+                tables = [self._chosen(scan, unit, wanted)]
+            except FileNotFoundError:  # replaced, and the grace was over
+                tables = [self._chosen(scan, other, wanted) for other in self._instead(scan, streams, unit)]
+            yield from (table.select(list(names)) for table in tables if len(table))
+
+    def _chosen(self, scan: Scan, unit: _Unit, columns: Sequence[str]) -> Any:
+        table = self._group(unit.path, unit.group, columns)
+        return table.filter(pa.array(_hits(scan, unit, table)[1]))
 
     def sql_view(self) -> Any:
         """A DuckDB connection with the view `events` over the live files, which can reach nothing else; close it."""
@@ -209,26 +217,91 @@ class Reader:
         with pq.ParquetFile(str(self.folder / path)) as file:
             return file.read_row_group(group, columns=list(columns)).combine_chunks()
 
-    def _units(self, scan: Scan) -> tuple[list[_Unit], dict[int, m.StreamName]]:
-        units = []
+    def _walk(self, scan: Scan) -> tuple[Mapping[int, m.StreamName], Iterator[_Unit]]:
+        """The row groups to look at, of the files that are live now; what a file holds is looked up when it is due."""
         with self._manifest.reading() as connection:
             names = m.streams(connection)
-            wanted = np.asarray([stream for stream, name in names.items() if _covers(scan, name)], np.int64)
-            for file in m.live_files(connection):
-                if not file.records or file.time_max < scan.since or file.time_min >= scan.until:
-                    continue
-                held = m.contents(connection, file.id)
-                if held is None:
-                    continue
-                fits = (held.records > 0) & (held.time_max >= scan.since) & (held.time_min < scan.until)
-                fits &= np.isin(held.stream, wanted)
-                groups = held.group_of()
-                for group in np.unique(groups[fits]):
-                    places = np.flatnonzero(fits & (groups == group))
-                    units.append(_Unit(file.path, held, int(group), places, int(held.time_max[places].max())))
-        if scan.newest_first:
-            units.sort(key=lambda unit: unit.newest, reverse=True)
-        return units, names
+            live = m.live_files(connection)
+        live = [file for file in live if file.records and file.time_max >= scan.since and file.time_min < scan.until]
+        units = self._newest_first(scan, names, live) if scan.newest_first else self._in_order(scan, names, live)
+        return names, units
+
+    def _in_order(self, scan: Scan, names: Mapping[int, m.StreamName], live: Sequence[m.File]) -> Iterator[_Unit]:
+        for file in live:
+            yield from self._units(scan, names, file)
+
+    def _newest_first(self, scan: Scan, names: Mapping[int, m.StreamName], live: list[m.File]) -> Iterator[_Unit]:
+        live.sort(key=lambda file: file.time_max, reverse=True)
+        waiting: list[tuple[int, int, _Unit]] = []
+        found = 0
+        for place in range(len(live) + 1):
+            floor = live[place].time_max if place < len(live) else BEGINNING
+            while waiting and (place == len(live) or -waiting[0][0] >= floor):
+                unit = heappop(waiting)[2]
+                unit.left = max(floor, -waiting[0][0] if waiting else BEGINNING)
+                yield unit
+            if place < len(live):
+                for unit in self._units(scan, names, live[place]):
+                    found += 1
+                    heappush(waiting, (-unit.newest, found, unit))
+
+    def _units(self, scan: Scan, names: Mapping[int, m.StreamName], file: m.File) -> list[_Unit]:
+        with self._manifest.reading() as connection:
+            held = m.contents(connection, file.id)
+        if held is None:  # replaced, and the grace was over
+            return self._within(scan, names, file.first, file.last)
+        return self._fitting(scan, names, file, held, np.ones(len(held), np.bool_))
+
+    def _instead(self, scan: Scan, names: Mapping[int, m.StreamName], gone: _Unit) -> list[_Unit]:
+        """Where the batches of a unit lie now that its file is gone."""
+        sequences = gone.held.sequence[gone.places]
+        units = self._within(scan, names, int(sequences[0]), int(sequences[-1]), sequences)
+        for unit in units:
+            unit.left = gone.left
+        return units
+
+    def _within(
+        self, scan: Scan, names: Mapping[int, m.StreamName], first: int, last: int, only: Int64 | None = None
+    ) -> list[_Unit]:
+        with self._manifest.reading() as connection:
+            live = m.live_files(connection, first - 1, through=last)
+            found = [(file, m.contents(connection, file.id)) for file in live]
+        units = []
+        for file, held in found:
+            if held is None:
+                continue
+            mine = (held.sequence >= first) & (held.sequence <= last)
+            if only is not None:
+                mine &= np.isin(held.sequence, only)
+            units += self._fitting(scan, names, file, held, mine)
+        return units
+
+    def _fitting(
+        self, scan: Scan, names: Mapping[int, m.StreamName], file: m.File, held: Contents, mine: Bool
+    ) -> list[_Unit]:
+        wanted = np.asarray([stream for stream, name in names.items() if _covers(scan, name)], np.int64)
+        fits = mine & (held.records > 0) & (held.time_max >= scan.since) & (held.time_min < scan.until)
+        fits &= np.isin(held.stream, wanted)
+        groups = held.group_of()
+        units = []
+        for group in np.unique(groups[fits]).tolist():
+            places = np.flatnonzero(fits & (groups == group))
+            units.append(_Unit(file.path, held, group, places, int(held.time_max[places].max())))
+        return units
+
+
+def _hits(scan: Scan, unit: _Unit, table: Any) -> tuple[Int64, Bool]:
+    """`@timestamp` of every record of the row group, and which of them may match."""
+    time = numbers(table.column("time"))
+    hit = np.zeros(len(time), np.bool_)
+    for place in unit.places.tolist():
+        first = int(unit.held.rows[place] - unit.held.groups[unit.group])
+        hit[first : first + int(unit.held.records[place])] = True
+    hit &= (time >= scan.since) & (time < scan.until)
+    for alternatives in scan.literals:
+        if hit.any():
+            hit &= _occurring(table.column("raw"), alternatives)
+    return time, hit
 
 
 def _covers(scan: Scan, name: m.StreamName) -> bool:
