@@ -121,6 +121,15 @@ def test_a_listener_hears_of_what_is_new_and_reading_goes_on_behind_a_place(make
     assert heard
 
 
+def test_as_much_is_read_as_is_asked_for_and_at_least_one(make: Make) -> None:
+    spool = make()
+    put(spool, *(batch(first, 1, size=4000) for first in range(6)))
+    assert [each.key.number for each in spool.read(Lane.BULK, START, 1)] == [1]
+    some = spool.read(Lane.BULK, START, 5000)
+    assert [each.key.number for each in some] == [1, 2]
+    assert [each.key.number for each in spool.read(Lane.BULK, some[-1].place, 1)] == [3]
+
+
 @pytest.mark.parametrize("clean", [True, False])
 def test_numbers_and_positions_outlive_a_restart(make: Make, tmp_path: Path, counter: Counters, clean: bool) -> None:
     spool = make()

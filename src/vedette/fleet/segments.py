@@ -123,6 +123,11 @@ def frames(data: bytes, offset: int = 0, *, resync: bool = False) -> Iterator[Fr
         offset = end
 
 
+def first_size(data: bytes) -> int:
+    """How many bytes the frame at the beginning has, by its own word; 0 where not even that is there."""
+    return OVERHEAD + int(_FRAME.unpack_from(data)[0]) if len(data) >= OVERHEAD else 0
+
+
 def note(spans: dict[str, int], found: Iterable[Frame]) -> None:
     """Add what is in these frames to `spans`."""
     for each in found:

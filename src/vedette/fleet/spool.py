@@ -245,9 +245,9 @@ class Spool:
     ) -> tuple[list[Entry], int]:
         try:
             # Behind damage it is not known where the next frame begins; so all of it is looked at.
-            data = _pread(segment.path, start, end - start if damaged else min(end - start, limit))
+            data = _pread(segment.path, start, end - start if damaged else min(end - start, max(limit, 64)))
             if not damaged and next(segments.frames(data), None) is None:
-                data = _pread(segment.path, start, end - start)
+                data = _pread(segment.path, start, min(segments.first_size(data), end - start))
         except OSError as error:
             with self._lock:
                 if segment not in self._sides[lane].segments:
