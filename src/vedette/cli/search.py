@@ -50,12 +50,32 @@ def search(
     sql: Annotated[str, typer.Option("--sql", help="one SELECT over the view `events`, in place of a query")] = "",
     timeout: Annotated[str, typer.Option("--timeout", help="how long it may take")] = "60s",
     memory: Annotated[str, typer.Option("--memory", help="memory SQL may take, as 512MB")] = "1GB",
+    save: Annotated[str, typer.Option("--save", help="keep the query under this name; it becomes a rule")] = "",
+    window: Annotated[str, typer.Option("--window", help="of a saved search: time its records are counted in")] = "5m",
+    threshold: Annotated[int, typer.Option("--threshold", help="of a saved search: so many records are a finding")] = 1,
+    below: Annotated[bool, typer.Option("--below", help="fewer than the threshold are a finding")] = False,
+    by: Annotated[list[str] | None, typer.Option("--by", help="of a saved search: counted for each value")] = None,
+    hours: Annotated[str, typer.Option("--hours", help="of a saved search: UTC hours it watches in, as 22-6")] = "",
+    level: Annotated[str, typer.Option("--level", help="of a saved search's findings")] = "medium",
+    saved: Annotated[bool, typer.Option("--saved", help="list the saved searches")] = False,
+    remove: Annotated[str, typer.Option("--remove", help="forget the saved search of this name")] = "",
     to: Annotated[Path | None, typer.Option("--to", help="file to write to, in place of standard output")] = None,
     config: Config = None,
     data: Data = None,
     output: Annotated[Written, typer.Option("--output", help="text, json, csv or parquet")] = Written.TEXT,
 ) -> None:
     """Look for records in the lake: `source.ip:203.0.113.9 AND event.outcome:failure | count by user.name`."""
+    if saved or remove or save:
+        from vedette.cli import saved_searches
+
+        if saved:
+            saved_searches.show(config, data, json=output is Written.JSON)
+        elif remove:
+            saved_searches.remove(remove, config, data)
+        else:
+            chosen = saved_searches.Chosen(query, window, threshold, below, tuple(by or ()), hours, level)
+            saved_searches.save(save, chosen, config, data)
+        return
     with errors_said():
         folder = lake_folder(config, data)
         seconds = duration(timeout, "--timeout") / 1_000_000
