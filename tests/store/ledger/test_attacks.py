@@ -22,7 +22,7 @@ from vedette.store.ledger.notes import COSIGNATURE, Checkpoint, NoteError, Signe
 from vedette.store.ledger.records import leaf_of
 from vedette.store.ledger.verdicts import Verdict
 from vedette.store.ledger.verify import Trusted, verify
-from vedette.store.ledger.witness import RefusalToCosignError, cosign, find_fork
+from vedette.store.ledger.witness import WITNESS_SEEN, RefusalToCosignError, Witness, cosign, find_fork
 
 TRUSTED = Trusted(key=SIGNER.verifier)
 
@@ -295,6 +295,23 @@ def test_a_witness_cosigns_nothing_that_does_not_go_on(hub: Hub, other: Hub):
     assert refused.value.verdict is Verdict.TAIL_CUT
     line = cosign(None, old, [], agent, log=SIGNER.verifier, at=1)
     assert old.note.with_line(line).cosigned_at(agent.verifier) == 1
+
+
+def test_a_witness_remembers_over_a_restart(hub: Hub, other: Hub, tmp_path: Path):
+    first = Witness(tmp_path, "agent", SIGNER.verifier)
+    old = hub.ledger.checkpoint()
+    assert old.note.with_line(first.cosign(old, [], 5)).cosigned_at(first.key) == 5
+    other.take(1, 2, 3, 4, 5, 6, 7, word="else")
+    again = Witness(tmp_path, "agent", SIGNER.verifier)
+    assert (again.key, again.last) == (first.key, old)
+    with pytest.raises(RefusalToCosignError) as refused:
+        again.cosign(other.ledger.checkpoint(), other.ledger.consistency(6, 7), 6)
+    assert refused.value.verdict is Verdict.HISTORY_REPLACED
+    hub.take(7)
+    assert again.cosign(hub.ledger.checkpoint(), hub.ledger.consistency(6, 7), 7)
+    (tmp_path / WITNESS_SEEN).write_text("nothing")
+    with pytest.raises(StateError, match="another history"):
+        Witness(tmp_path, "agent", SIGNER.verifier)
 
 
 def test_one_record_is_proven_alone_and_shows_nothing_else(hub: Hub, tmp_path: Path):

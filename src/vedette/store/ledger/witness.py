@@ -6,10 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
-from vedette.store.ledger.notes import Checkpoint, Signer, VerifierKey
+from vedette.model.errors import StateError
+from vedette.store.ledger.keys import signing_key
+from vedette.store.ledger.notes import COSIGNATURE, Checkpoint, Signer, VerifierKey
 from vedette.store.ledger.tree import consistency_holds
 from vedette.store.ledger.verdicts import Verdict
+from vedette.system.files import write_atomic
+
+WITNESS_KEY = "witness.key"
+WITNESS_SEEN = "witness.checkpoint"
 
 
 class RefusalToCosignError(Exception):
@@ -50,6 +57,40 @@ def cosign(
         before = "nothing" if old is None else f"{old.size} leaves"
         raise RefusalToCosignError(verdict, f"{verdict.value}: {new.origin} shows {new.size} leaves after {before}")
     return key.cosignature(new.note.text, at)
+
+
+class Witness:
+    """One agent as a witness: remembers on the disk what it saw last of the log, so that a restart forgets nothing.
+
+    folder: of the agent's data; name: the witness's. StateError where key or memory cannot be read or written. From
+    one thread.
+    """
+
+    def __init__(self, folder: Path, name: str, log: VerifierKey) -> None:
+        self._signer = signing_key(folder / WITNESS_KEY, name, algorithm=COSIGNATURE)
+        self._path = folder / WITNESS_SEEN
+        self._log = log
+        self.key = self._signer.verifier
+        self.last: Checkpoint | None = None
+        try:
+            self.last = Checkpoint.parse(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            pass  # the first checkpoint is believed
+        except (OSError, ValueError) as error:
+            raise StateError(
+                f"what this witness saw last, {self._path}: {error}",
+                hint="get a checkpoint from elsewhere into it: without it the log could show another history",
+            ) from None
+
+    def cosign(self, new: Checkpoint, proof: Sequence[bytes], at: int) -> str:
+        """The cosignature of `new`, which is remembered before; RefusalToCosignError as `cosign`. at: seconds."""
+        line = cosign(self.last, new, proof, self._signer, log=self._log, at=at)
+        try:
+            write_atomic(self._path, str(new).encode(), follow=False)
+        except OSError as error:
+            raise StateError(f"{self._path}: {error.strerror}") from error
+        self.last = new
+        return line
 
 
 @dataclass(frozen=True, slots=True)
