@@ -214,13 +214,13 @@ class Desk:
             self.operators.revoke(found[0].id)
             self._tell("operator-logged-out", f"{found[1].name} logged out", who=found[1].name)
 
-    def set_password(self, name: str, password: str) -> None:
-        """Take a password a person chose; every session of theirs ends."""
+    def set_password(self, name: str, password: str, *, keep: str = "") -> None:
+        """Take a password a person chose; every session of theirs ends but the one with the id `keep`."""
         if len(password) < SHORTEST_PASSWORD:
             raise VedetteError(f"a password has {SHORTEST_PASSWORD} characters at least")
         made = hashed(password, self._settings.password_cost)
         self.operators.change(name, lambda one: replace(one, password=made))
-        self.operators.end_sessions(name)
+        self.operators.end_sessions(name, keep=keep)
         self._tell("operator-password-changed", f"{name} has a new password", about={"operator": name})
 
     # ---------------------------------------------------------------- people

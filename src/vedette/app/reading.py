@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vedette.app.host import AUDIT_FILE
 from vedette.model.clock import Clock, SystemClock
 from vedette.model.protocols import Counter, Source
+from vedette.sources.audit import AuditSource
 from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
 from vedette.sources.settings import AttacksSettings, PortsSettings, RelpSettings, SourcesSettings, SyslogSettings
@@ -219,6 +221,10 @@ def plan_sources(
     if settings.attacks is not None:
         policy = settings.ports.policy if settings.ports is not None else None
         _plan_attacks(settings.attacks, policy, host_id, clock, counter, cursors, reading)
+    if keep is not None:
+        # Without a line: nobody has set it, and where there are no operators the file is not there.
+        path = keep / AUDIT_FILE
+        reading.sources.append(AuditSource(path, host_id=host_id, clock=clock, counter=counter, cursors=cursors))
     for name in reading.accepted:
         who = "whoever holds such a certificate" if name.startswith(("syslog:", "relp:")) else "any local user"
         reading.lines.append(f"risk: {name} may cause blocks, though {who} can write such records")

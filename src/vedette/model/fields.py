@@ -230,7 +230,24 @@ FIELDS: dict[str, Field] = {
         Field("vedette.liveness.since", _D, "since when", given_by=("liveness",)),
         Field("vedette.liveness.count", _L, "records, batches, bytes, seconds or hosts", given_by=("liveness",)),
         Field("vedette.liveness.hosts", _K, "names of a group's hosts", given_by=("liveness",)),
+        Field("vedette.liveness.host_ids", _K, "ids of a group's hosts that did not run on", given_by=("liveness",)),
         Field("vedette.liveness.resumed", _B, "the agent had run all the time", given_by=("liveness",)),
+        # audit
+        Field("vedette.audit.role", _K, "role in which a command ran", given_by=("audit",)),
+        Field("vedette.audit.token", _K, "named token or its id", given_by=("audit",)),
+        Field("vedette.audit.name", _T, "what a token is for", attacker_text=True, given_by=("audit",)),
+        Field("vedette.audit.command", _K, "command, without what it was given", given_by=("audit",)),
+        Field("vedette.audit.arguments", _T, "what it was given, secrets masked", True, ("audit",)),
+        Field("vedette.audit.code", _L, "how it ended: 0, 1 (something found), 2", given_by=("audit",)),
+        Field("vedette.audit.needed", _K, "role that was needed", given_by=("audit",)),
+        Field("vedette.audit.reason", _T, "why, given by a person or as LoginReason", True, ("audit",)),
+        Field("vedette.audit.place", _K, "from where somebody logged in", given_by=("audit",)),
+        Field("vedette.audit.operator", _K, "operator it is about", given_by=("audit",)),
+        Field("vedette.audit.rule", _K, "rule whose step changed", given_by=("audit",)),
+        Field("vedette.audit.before", _K, "role or step before", given_by=("audit",)),
+        Field("vedette.audit.after", _K, "role or step since", given_by=("audit",)),
+        Field("vedette.audit.bytes", _L, "how long the audit is", given_by=("audit",)),
+        Field("vedette.audit.bytes_before", _L, "how long it was", given_by=("audit",)),
     )
 }
 

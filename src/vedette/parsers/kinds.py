@@ -23,6 +23,7 @@ OWN_KINDS: Mapping[str, RecordKind] = {
     "vedette.ports": kind_of("vedette", "ports"),
     "vedette.liveness": kind_of("vedette", "liveness"),
     "vedette.attacks": kind_of("vedette", "attacks"),
+    "vedette.audit": kind_of("vedette", "audit"),
 }
 
 

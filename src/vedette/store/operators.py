@@ -113,11 +113,11 @@ class Operators:
             connection.execute(delete(OPERATOR_TOKENS).where(OPERATOR_TOKENS.c.id == token_id))
             return found[0]
 
-    def end_sessions(self, name: str) -> None:
-        """End every session of somebody."""
+    def end_sessions(self, name: str, *, keep: str = "") -> None:
+        """End every session of somebody but the one with the id `keep`."""
         with self._state.writing() as connection:
             for one in _tokens(connection, OPERATOR_TOKENS.c.operator == name):
-                if one.kind is TokenKind.SESSION:
+                if one.kind is TokenKind.SESSION and one.id != keep:
                     connection.execute(delete(OPERATOR_TOKENS).where(OPERATOR_TOKENS.c.id == one.id))
 
 
