@@ -3,6 +3,7 @@ Counterpart: `store.saved_searches` keeps them, `app.saved_searches` makes them 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,10 +106,8 @@ def _hours(text: str) -> tuple[int, ...]:
     """`22-6` as 22, 23, 0 ... 5; nothing for the whole day."""
     if not text:
         return ()
-    first, dash, last = text.partition("-")
-    if not (dash and first.isdecimal() and last.isdecimal() and int(first[:3]) <= 23 and int(last[:3]) <= 24):
-        raise VedetteError(
-            f"--hours: {text!r} is no stretch of hours", hint="22-6 is from 22:00 until before 06:00, UTC"
-        )
-    begin, end = int(first), int(last) % 24
+    found = re.fullmatch("([0-9]{1,2})-([0-9]{1,2})", text)
+    if found is None or int(found[1]) > 23 or int(found[2]) > 24:
+        raise VedetteError(f"--hours: {text!r} is no stretch of hours", hint="22-6: from 22:00 until before 06:00, UTC")
+    begin, end = int(found[1]), int(found[2]) % 24
     return tuple((begin + step) % 24 for step in range((end - begin - 1) % 24 + 1))
