@@ -3,6 +3,7 @@ Counterpart: `config` composes these into the one file; spool, lanes and masks a
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -18,6 +19,8 @@ def _pattern(text: str) -> str:
         pattern = compile_re2(text)
     except ValueError as error:
         raise ValueError(f"not a pattern RE2 can run: {error}") from None
+    if re.search(r"(?<!\\)(?:\\\\)*\\[Az]", text):
+        raise ValueError("use ^ and $ for the ends of a record")
     if pattern.search("") is not None:
         raise ValueError("matches the empty text, so it would match everywhere")
     return text
