@@ -22,7 +22,7 @@ from vedette.fleet.enrolment import Membership, Registrar, enrol, new_token
 from vedette.fleet.hub_settings import BrokerSettings, HubSettings
 from vedette.fleet.link import Endpoint, LinkError
 from vedette.fleet.membership import Admission, renew
-from vedette.fleet.transport import AgentTransport, Arrival, HubTransport
+from vedette.fleet.transport import AgentTransport, Arrival, HubTransport, StreamLimits
 from vedette.model.clock import DAY, SystemClock
 from vedette.model.fleet import Agent, AgentState, LinkReason
 from vedette.model.shipping import BatchKey, Lane
@@ -387,6 +387,58 @@ def test_a_broker_that_dies_comes_back_where_it_was_with_what_it_held(tmp_path: 
                 found = await asyncio.wait_for(taken(hub, 2), BOUND)
                 assert [one.packed for one in found] == [b"one", b"two"]
                 assert fleet.counters.value("broker_died") == 1
+
+    asyncio.run(scenario())
+
+
+def test_streams_that_somebody_took_away_are_made_again(tmp_path: Path):
+    async def scenario() -> None:
+        async with running(tmp_path) as (fleet, hub):
+            first, _ = fleet.agents
+            async with AgentTransport(
+                first.host_id, fleet.endpoint(first), fleet.counters, on_confirm=lambda _: None
+            ) as agent:
+                await agent.publish(BatchKey(first.host_id, "file", 1), Lane.BULK, b"one", BOUND)
+                assert len(await asyncio.wait_for(taken(hub, 1), BOUND)) == 1
+                taking = asyncio.create_task(taken(hub, 1))
+                async with hub.link.use(BOUND) as client:
+                    assert await client.jetstream().delete_stream(subjects.EVENTS)
+                await until(lambda: fleet.counters.value("streams_made_again") > 0)
+                await agent.publish(BatchKey(first.host_id, "file", 2), Lane.BULK, b"two", BOUND)
+                found = await asyncio.wait_for(taking, BOUND)
+                assert [one.packed for one in found] == [b"two"]
+
+    asyncio.run(scenario())
+
+
+def test_a_full_broker_makes_agents_wait_and_throws_nothing_away(tmp_path: Path):
+    async def scenario() -> None:
+        async with running(tmp_path) as (fleet, _):
+            first, second = fleet.agents
+            limited = fleet.hub()
+            limited._limits = StreamLimits(share=3)
+            async with limited as hub:
+                async with hub.link.use(BOUND):
+                    pass
+                async with (
+                    AgentTransport(
+                        first.host_id, fleet.endpoint(first), fleet.counters, on_confirm=lambda _: None
+                    ) as agent,
+                    AgentTransport(
+                        second.host_id, fleet.endpoint(second), fleet.counters, on_confirm=lambda _: None
+                    ) as other,
+                ):
+                    for number in range(1, 4):
+                        await agent.publish(BatchKey(first.host_id, "file", number), Lane.BULK, b"%d" % number, BOUND)
+                    with pytest.raises(LinkError) as refused:
+                        await agent.publish(BatchKey(first.host_id, "file", 4), Lane.BULK, b"4", BOUND)
+                    assert refused.value.reason is LinkReason.FULL
+                    # Neither another lane nor another host has to wait for it.
+                    await agent.publish(BatchKey(first.host_id, "auth", 1), Lane.SECURITY, b"auth", BOUND)
+                    await other.publish(BatchKey(second.host_id, "file", 1), Lane.BULK, b"other", BOUND)
+                    found = await asyncio.wait_for(taken(hub, 5), BOUND)
+                    assert [one.packed for one in found] == [b"1", b"2", b"3", b"auth", b"other"]
+                    await agent.publish(BatchKey(first.host_id, "file", 4), Lane.BULK, b"4", BOUND)
 
     asyncio.run(scenario())
 

@@ -26,7 +26,7 @@ from vedette.fleet.hub_settings import BrokerSettings
 from vedette.fleet.link import Endpoint
 from vedette.model.clock import Clock
 from vedette.model.errors import VedetteError
-from vedette.model.fleet import Agent
+from vedette.model.fleet import Agent, AgentState
 from vedette.model.protocols import Counter
 from vedette.system.children import Child, end_left_behind
 from vedette.system.files import write_atomic
@@ -62,7 +62,7 @@ _WORDS = (
     (b"Slow Consumer", BrokerWord.SLOW_CONSUMER),
 )
 _RELOADED = b"Reloaded server configuration"
-_RELOAD_SECONDS = 10.0
+_RELOAD_SECONDS = 60.0
 _COMPLAINT = re.compile(rb" \[(?:ERR|WRN|FTL)\] ")
 
 
@@ -84,6 +84,7 @@ class Broker:
         self._counter = counter
         self._agents: list[Agent] = []
         self._written = b""
+        self._known: set[str] = set()
         self._listen = settings.listen
         self._renew_at = 0
         self._child: Child | None = None
@@ -120,9 +121,12 @@ class Broker:
         self._agents = list(agents)
         async with self._telling:
             if self.pid and self._write():
-                # What accounts new to the server import is in force at the second reload only (2.15.1).
                 await self._reload()
-                await self._reload()
+                names = {agent.host_id for agent in self._agents if agent.state is AgentState.ACTIVE}
+                if not names <= self._known:
+                    # What accounts new to the server import is in force at the second reload only (2.15.1).
+                    await self._reload()
+                self._known = names
 
     async def __aenter__(self) -> Self:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
