@@ -243,6 +243,50 @@ def test_silence_is_judged_by_a_learned_rhythm_and_not_of_those_that_speak_rarel
         assert world.told() == expected
 
 
+def test_a_gap_that_is_given_up_says_so_and_one_that_is_filled_does_not(world: World) -> None:
+    for kept, reason in (([(1, 3)], "back"), ([(1, 1), (3, 3)], "given-up")):
+        world.said.clear()
+        world.state(number=3)
+        world.judge.stored({("h0", FILE): [(1, 1), (3, 3)]}, [], world.now)
+        world.wait(MINUTE)
+        for _ in range(3):
+            world.now += DAY // 2
+            world.report()
+            world.judge.stored({("h0", FILE): kept}, [], world.now)
+            world.look()
+        ends = [event for event in world.said if event.fault is Fault.BATCHES_MISSING]
+        assert [(event.over, event.reason) for event in ends] == [(False, ""), (True, reason)]
+
+
+def test_a_source_that_is_gone_for_a_day_is_forgotten_and_says_so(world: World) -> None:
+    del world.states[FILE]
+    world.wait(MINUTE)
+    world.now += 2 * DAY
+    world.report()
+    world.look()
+    assert [(event.fault, event.reason) for event in world.said] == [
+        (Fault.SOURCE_ABSENT, ""),
+        (Fault.SOURCE_ABSENT, "forgotten"),
+    ]
+
+
+def test_a_group_names_those_that_did_not_run_on() -> None:
+    world = World(6)
+    world.wait(MINUTE)
+    world.wait(MINUTE, quiet=True)
+    assert world.said[-1].host_ids == tuple(world.hosts)
+    world.restart()
+    world.wait(10 * SECOND, "h0")
+    [stands] = world.judge.standing(world.now)
+    assert (stands.over, stands.since, stands.host_ids) == (False, world.said[-1].since, tuple(world.hosts[1:]))
+    world.session, world.started_at = "b", world.now
+    world.wait(10 * SECOND, "h1", "h2")
+    # Those that are left are told alone.
+    [ended] = [event for event in world.said if event.over]
+    assert (ended.fault, ended.host_ids) == (Fault.AGENTS_ABSENT, ("h1", "h2"))
+    assert {event.host_id for event in world.said if event.fault is Fault.AGENT_ABSENT} == {"h3", "h4", "h5"}
+
+
 @given(st.integers(0, 2**32), st.floats(0, 0.5), st.floats(0, 0.5))
 @settings(max_examples=20, deadline=None)
 def test_lost_repeated_and_reordered_reports_say_nothing_twice(seed: int, lost: float, repeated: float) -> None:

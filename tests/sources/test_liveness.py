@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 from tests.sources.collecting import Counts
 
@@ -14,6 +15,7 @@ from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
 from vedette.model.batch import Batch, Trust
 from vedette.model.clock import SystemClock
+from vedette.model.findings import Finding
 from vedette.model.liveness import Fault, LivenessEvent
 from vedette.sources.liveness import LivenessSource, words
 
@@ -21,12 +23,15 @@ from vedette.sources.liveness import LivenessSource, words
 class Judged:
     """Says what it is given, once."""
 
-    def __init__(self, events: list[LivenessEvent]) -> None:
-        self.events = events
+    def __init__(self, events: list[LivenessEvent], stands: list[LivenessEvent]) -> None:
+        self.events, self.stands = events, stands
 
     def look(self, now: int) -> list[LivenessEvent]:
         said, self.events = self.events, []
         return said
+
+    def standing(self, now: int) -> list[LivenessEvent]:
+        return self.stands
 
     def cursor(self) -> str:
         return "kept"
@@ -37,11 +42,13 @@ def event(fault: Fault, over: bool) -> LivenessEvent:
     return LivenessEvent(fault, over, "6f0c", "web1", "journal", "disk\x1b[2J", now, now, 3)
 
 
-def told(events: list[LivenessEvent]) -> list[Batch]:
+def told(events: list[LivenessEvent], stands: list[LivenessEvent] | None = None) -> list[Batch]:
     batches: list[Batch] = []
 
     async def main() -> None:
-        source = LivenessSource(Judged(events), host_id="hub", clock=SystemClock(), counter=Counts(), every=0.001)
+        source = LivenessSource(
+            Judged(events, stands or []), host_id="hub", clock=SystemClock(), counter=Counts(), every=0.001
+        )
         enough = asyncio.Event()
 
         async def emit(batch: Batch) -> None:
@@ -59,13 +66,16 @@ def told(events: list[LivenessEvent]) -> list[Batch]:
     return batches
 
 
-def test_every_fault_opens_an_alert_and_its_end_clears_that_one() -> None:
+def judged(batch: Batch) -> list[Finding]:
     counter = Counters()
     matcher = matcher_of(load_rules([], packs=True), counter=counter)
-    engine = Engine(matcher, Correlator(matcher.rules, counter=counter), counter)
+    return list(Engine(matcher, Correlator(matcher.rules, counter=counter), counter).process(batch).findings)
+
+
+def test_every_fault_opens_an_alert_and_its_end_clears_that_one() -> None:
     [batch] = told([event(fault, over) for fault in Fault for over in (False, True)])
     assert (batch.trust, batch.cursor) == (Trust.ATTESTED, "kept")
-    findings = engine.process(batch).findings
+    findings = judged(batch)
     assert len(findings) == 2 * len(Fault)
     for fault in Fault:
         begun, over = [one for one in findings if one.rule_id.removesuffix("-over") == f"liveness-{fault.value}"]
@@ -85,3 +95,11 @@ def test_words_of_a_group_name_its_hosts() -> None:
     group = LivenessEvent(Fault.AGENTS_ABSENT, False, "", "", "", "no-report", now, now, 2, "1", ("web1", "web2"))
     assert words(group).startswith("2 hosts: agents absent: no-report since ")
     assert words(group).endswith(": web1, web2")
+
+
+def test_what_stands_is_told_again_at_the_start_and_opens_no_alert():
+    old, new = event(Fault.AGENT_ABSENT, False), event(Fault.SOURCE_STOPPED, False)
+    [batch] = told([new], [old, new])
+    actions = [orjson.loads(batch.raw(row))["event"]["action"] for row in range(len(batch))]
+    assert actions == ["source-stopped", "agent-absent-stands"]
+    assert [one.rule_id for one in judged(batch)] == ["liveness-source-stopped"]

@@ -9,17 +9,15 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from vedette.fleet.completeness_state import Held, Host, Limits, Remembered, Standing, Stream, restored
-from vedette.model.liveness import Fault, LivenessEvent, LivenessReason
+from vedette.model.liveness import KEYED, Fault, LivenessEvent, LivenessReason
 from vedette.model.reasons import DropReason
 from vedette.model.shipping import Dropped, Report, SourceState
 
-_MOST_STREAMS, _MOST_FORMER, _MOST_MARKS, _MOST_NAMES = 1_000, 8, 16, 100
+_MOST_STREAMS, _MOST_FORMER, _MOST_MARKS, _MOST_NAMES, _MOST_IDS = 1_000, 8, 16, 100, 1_000
 """An agent that lies must not fill our memory."""
-_KEYED = frozenset({Fault.RECORDS_DROPPED, Fault.UPSTREAM_DROPPED, Fault.LOGGER_STOPPED, Fault.STREAM_BEHIND})
-"""Faults of which a stream may have one a reason."""
 
 Key = tuple[Fault, str, str, str]
-"""Fault, host id, stream, and a reason (of `_KEYED`) or a group."""
+"""Fault, host id, stream, and a reason (of `KEYED`) or a group."""
 Ranges = Iterable[tuple[int, int]]
 """First and last, both included, sorted."""
 Wanted = dict[Key, tuple[int, str, int]]
@@ -238,7 +236,7 @@ class Completeness:
         limits = self._limits
 
         def lasts(fault: Fault, since: int, limit: int, reason: str = "", count: int = 0) -> None:
-            key = fault, host_id, name, reason if fault in _KEYED else ""
+            key = fault, host_id, name, reason if fault in KEYED else ""
             if since and (now - max(since, self._began) >= limit or json.dumps(key) in self._all.standing):
                 wanted[key] = (since, reason, count)
 
@@ -267,6 +265,7 @@ class Completeness:
         lasts(Fault.BATCHES_MISSING, stream.missing_since, limits.missing, "", stream.missing)
         if stream.missing_since and now - stream.missing_since > limits.forget:
             stream.given_up.append((1, stream.stored_high))
+            stream.given_up_at = now
             stream.first_missing = stream.missing = stream.missing_since = 0
             wanted.pop((Fault.BATCHES_MISSING, host_id, name, ""), None)
         for logger, when in stream.loggers.items():
@@ -329,7 +328,8 @@ class Completeness:
                 continue
             host = self._all.hosts.get(key[1], Host())
             names = [self._all.hosts[one].name or one for one in self._all.groups.get(key[3], ())[:_MOST_NAMES]]
-            standing[text] = Standing(since, host.name, reason, count, host.session, sorted(names))
+            members = {one: self._all.hosts[one].session for one in self._all.groups.get(key[3], ())}
+            standing[text] = Standing(since, host.name, reason, count, host.session, sorted(names), members)
             events.append(self._event(key, standing[text], now, over=False))
         return events
 
@@ -337,8 +337,8 @@ class Completeness:
         fault, host_id, stream, last = key
         host = self._all.hosts.get(host_id, Host())
         reason = standing.reason
-        if over and fault not in _KEYED:
-            reason = (LivenessReason.RETIRED if host.retired else LivenessReason.BACK).value
+        if over and fault not in KEYED:
+            reason = self._why_over(fault, host, stream, now).value
         return LivenessEvent(
             fault=fault,
             over=over,
@@ -351,8 +351,35 @@ class Completeness:
             count=standing.count,
             group=last if fault is Fault.AGENTS_ABSENT else "",
             hosts=tuple(standing.hosts),
+            host_ids=tuple(self._left(standing, over=over))[:_MOST_IDS],
             resumed=over and fault is Fault.AGENT_ABSENT and bool(host.session) and host.session == standing.session,
         )
+
+    @staticmethod
+    def _why_over(fault: Fault, host: Host, stream: str, now: int) -> LivenessReason:
+        if host.retired:
+            return LivenessReason.RETIRED
+        known = host.streams.get(stream)
+        if fault is Fault.BATCHES_MISSING and known is not None and known.given_up_at == now:
+            return LivenessReason.GIVEN_UP
+        if fault is Fault.SOURCE_ABSENT and known is None:
+            return LivenessReason.FORGOTTEN
+        return LivenessReason.BACK
+
+    def _left(self, standing: Standing, *, over: bool) -> list[str]:
+        """Of a group, those that did not run all the time; at its end those that are away still are told alone."""
+        left = []
+        for one, session in sorted(standing.members.items()):
+            host = self._all.hosts.get(one, Host())
+            back = host.heard > standing.since + self._limits.gather
+            if (back and (not session or host.session != session)) or (not back and not over):
+                left.append(one)
+        return left
+
+    def standing(self, now: int) -> list[LivenessEvent]:
+        """All that was said and is so still."""
+        said = sorted(self._all.standing.items())
+        return [self._event(_key(text), standing, now, over=False) for text, standing in said]
 
 
 def _key(text: str) -> Key:

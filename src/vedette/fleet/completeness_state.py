@@ -67,6 +67,7 @@ class Stream(msgspec.Struct):
     missing: int = 0
     missing_since: int = 0
     given_up: list[tuple[int, int]] = []
+    given_up_at: int = 0
     dropped_at: int = 0
     first_at: int = 0
     advanced_at: int = 0
@@ -116,7 +117,7 @@ class Host(msgspec.Struct):
 
 
 class Standing(msgspec.Struct):
-    """A fault that was said. session: of the host then."""
+    """A fault that was said. session: of the host then; members: of a group, host id -> session."""
 
     since: int
     name: str
@@ -124,6 +125,7 @@ class Standing(msgspec.Struct):
     count: int
     session: str = ""
     hosts: list[str] = []
+    members: dict[str, str] = {}
 
 
 class Held(msgspec.Struct):

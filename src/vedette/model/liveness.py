@@ -39,6 +39,11 @@ class Fault(StrEnum):
 
 
 OVER = "-over"
+STANDS = "-stands"
+"""Behind a fault's value: it was said before and is so still. Told every hour, for those who know nothing older."""
+
+KEYED = frozenset({Fault.RECORDS_DROPPED, Fault.UPSTREAM_DROPPED, Fault.LOGGER_STOPPED, Fault.STREAM_BEHIND})
+"""Faults of which a stream may have one a reason."""
 
 
 class LivenessReason(StrEnum):
@@ -85,6 +90,8 @@ class LivenessEvent:
     group: str = ""
     hosts: tuple[str, ...] = ()
     resumed: bool = False
+    host_ids: tuple[str, ...] = ()
+    """Of a group: those that are away, or came back and had not run all the time; the first thousand."""
 
 
 class Judge(Protocol):
@@ -92,6 +99,10 @@ class Judge(Protocol):
 
     def look(self, now: int) -> Sequence[LivenessEvent]:
         """What began and what is over since the last look; said once."""
+        ...
+
+    def standing(self, now: int) -> Sequence[LivenessEvent]:
+        """All that was said and is so still, each as when it began."""
         ...
 
     def cursor(self) -> str:

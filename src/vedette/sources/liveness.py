@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from vedette.model.clock import MINUTE, SECOND, Clock
-from vedette.model.liveness import OVER, Fault, Judge, LivenessEvent
+from vedette.model.clock import HOUR, MINUTE, SECOND, Clock
+from vedette.model.liveness import OVER, STANDS, Fault, Judge, LivenessEvent
 from vedette.model.protocols import Counter, Emit
 from vedette.sources.told import Teller
 from vedette.text.times import rfc3339
@@ -15,6 +15,8 @@ from vedette.text.times import rfc3339
 NAME = "liveness"
 DATASET = "vedette.liveness"
 _TOGETHER = 200
+RESTATED = HOUR
+"""How often all that stands is told again."""
 
 
 class LivenessSource:
@@ -44,6 +46,7 @@ class LivenessSource:
         self._every = every
         self._position = 0
         self._kept_at = clock.now()
+        self._restated_at = 0
 
     async def run(self, emit: Emit) -> None:
         """Look and emit until cancelled."""
@@ -55,15 +58,25 @@ class LivenessSource:
             for event in events:
                 self._counter.add("liveness_events", event.fault.value + (OVER if event.over else ""))
             # What is known of quiet hosts is kept now and then too: it must not begin anew after a restart.
-            if events or now - self._kept_at >= MINUTE:
+            standing = self._judge.standing(now) if now - self._restated_at >= RESTATED else ()
+            if events or standing or now - self._kept_at >= MINUTE:
                 self._kept_at = now
                 records = [record(event) for event in events]
+                # What has just begun was told.
+                new = {(one.fault, one.host_id, one.stream, one.reason, one.since) for one in events}
+                records += [
+                    record(one, STANDS)
+                    for one in standing
+                    if (one.fault, one.host_id, one.stream, one.reason, one.since) not in new
+                ]
                 cursor = self._judge.cursor()
                 while len(records) > _TOGETHER:
                     # Without a cursor: until all of it is committed, all of it is told again.
                     await self._tell(emit, records[:_TOGETHER], "", now)
                     records = records[_TOGETHER:]
                 await self._tell(emit, records, cursor, now)
+            if now - self._restated_at >= RESTATED:
+                self._restated_at = now
             await asyncio.sleep(self._every)
 
     async def _tell(self, emit: Emit, records: list[dict[str, object]], cursor: str, now: int) -> None:
@@ -72,8 +85,8 @@ class LivenessSource:
         await emit(batch)
 
 
-def record(event: LivenessEvent) -> dict[str, object]:
-    """An event as others see it, message first; nothing that is empty."""
+def record(event: LivenessEvent, behind: str = "") -> dict[str, object]:
+    """An event as others see it, message first; nothing that is empty. behind: its action, of one that stands."""
     about: dict[str, object] = {
         "kind": event.fault.value,
         "host_id": event.host_id or event.group or "hub",
@@ -83,6 +96,7 @@ def record(event: LivenessEvent) -> dict[str, object]:
         "count": event.count,
         "hosts": list(event.hosts),
         "resumed": event.resumed,
+        "host_ids": list(event.host_ids),
     }
     made: dict[str, object] = {
         "message": words(event),
@@ -90,7 +104,7 @@ def record(event: LivenessEvent) -> dict[str, object]:
         "event": {
             "kind": "state",
             "category": ["host"],
-            "action": event.fault.value + (OVER if event.over else ""),
+            "action": event.fault.value + (OVER if event.over else behind),
             "dataset": DATASET,
         },
         "vedette": {"liveness": {name: value for name, value in about.items() if value not in ("", 0, [])}},
