@@ -110,6 +110,11 @@ def test_the_hub_holds_its_lake_to_its_ledger(kept: Place):
     assert parquet.stat().st_size
     with books(kept.data, FakeClock()) as found:
         taken = list(found.taken())
+        for key, batch in taken:
+            one = found.batch(key)
+            assert one is not None
+            assert one.block == batch.block
+        assert found.batch(BatchKey("other", "file", 1)) is None
     assert [len(batch) for _, batch in taken] == [2, 1]
     part = kept.run("ledger", "export", kept.data / "part", "--stream", "file", "--no-records", "--output", "json")
     assert part.records[0]["leaves"] == 2

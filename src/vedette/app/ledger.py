@@ -47,6 +47,14 @@ class Books:
 
     def batch(self, key: BatchKey) -> Batch | None:
         """The batch as the lake holds it."""
+        with self.ledger.reading() as connection:
+            index = self.ledger.find(connection, key)
+            order = None if index is None else self.ledger.order(connection, index)
+        if order is not None:
+            for one in self.lake.read(order - 1, 1):
+                if one.key == key:
+                    return one.batch
+        # A lake that is older than its ledger counts otherwise.
         return next((batch for which, batch in self.taken() if which == key), None)
 
 

@@ -72,6 +72,19 @@ def test_the_log_is_the_tree_of_the_rfc_over_what_came(hub: Hub):
     assert consistency_holds(5, 12, reference.mth(data[:5]), head.root, proof)
 
 
+@pytest.mark.parametrize("asked", [[1, 3, 4, 5], [5, 4, 3, 1], [4, 9, 5, 2, 1, 1], [3]])
+def test_leaves_are_found_in_whatever_order_they_are_asked_for(hub: Hub, asked: list[int]):
+    hub.take(1, 2, 3)
+    hub.erase(2, 2)
+    hub.take(4, 5)
+    with hub.ledger.reading() as connection:
+        leaf_of_batch = hub.ledger.in_order(connection, 6)
+        found = [leaf_of_batch(key(number)) for number in asked]
+        assert [hub.ledger.order(connection, index) for index in (0, 1, 2, 4, 5)] == [1, 2, 3, 4, 5]
+    numbers = [0 if entry is None or entry.batch is None else entry.batch.number for entry in found]
+    assert numbers == [0 if number == 9 else number for number in asked]
+
+
 def test_what_the_transaction_does_not_keep_was_never_appended(hub: Hub):
     hub.take(1)
     before = hub.ledger.head()

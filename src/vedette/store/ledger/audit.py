@@ -11,7 +11,7 @@ from vedette.model.batch import Batch
 from vedette.model.errors import StateError
 from vedette.model.shipping import BatchKey
 from vedette.store.ledger.leaves import Batches, BatchLeaf, GapLeaf, LeafError, Tombstone, parse_leaf, tombstone_note
-from vedette.store.ledger.ledger import Ledger
+from vedette.store.ledger.ledger import Entry, Ledger
 from vedette.store.ledger.notes import Checkpoint, VerifierKey
 from vedette.store.ledger.records import facts_of, raws_of
 from vedette.store.ledger.salted import Tampering, compare
@@ -39,17 +39,15 @@ def audit(
             result.size = size = ledger.size(connection)
             batches, gone = _log(ledger, connection, size, key, trusted, result)
             here = bytearray(size)
+            leaf_of_batch = ledger.in_order(connection, size)
             for which, batch in taken:
-                index = ledger.find(connection, which)
-                if index is None:
-                    if not _later(ledger, which):
-                        text = f"batch {which.number} of {which.stream} is in the lake and not in the log"
-                        result.say(Verdict.BATCH_UNKNOWN, text, **_where(which))
-                    continue
-                if index >= size or index not in batches:
-                    continue
-                here[index] = 1
-                _batch(ledger, connection, index, which, batch, result)
+                entry = leaf_of_batch(which)
+                if entry is not None:
+                    here[entry.index] = 1
+                    _batch(entry, which, batch, result)
+                elif not _later(ledger, which):
+                    text = f"batch {which.number} of {which.stream} is in the lake and not in the log"
+                    result.say(Verdict.BATCH_UNKNOWN, text, **_where(which))
     except StateError as error:
         result.say(Verdict.LEAF_REMOVED, error.message)
         return result
@@ -71,8 +69,8 @@ def _where(which: BatchKey) -> dict[str, str | int]:
     return {"host_id": which.host_id, "stream": which.stream, "number": which.number}
 
 
-def _batch(ledger: Ledger, connection: Connection, index: int, which: BatchKey, batch: Batch, result: Result) -> None:
-    (entry,) = ledger.entries(connection, index, index + 1)
+def _batch(entry: Entry, which: BatchKey, batch: Batch, result: Result) -> None:
+    index = entry.index
     if entry.batch is None or entry.seed is None:
         text = f"batch {which.number} of {which.stream} was erased, and its records are here"
         result.say(Verdict.BATCH_UNKNOWN, text, leaf=index, **_where(which))

@@ -111,16 +111,14 @@ def _write(
                         path = ledger.consistency_path(connection, old, size)
                         file.write(_line(old=old, new=size, path=[_b64(one) for one in path]))
         with (folder / "batches.jsonl").open("w") as file:
+            leaf_of_batch = ledger.in_order(connection, size)
             for which, batch in taken if records else ():
                 if keys is not None and which not in keys:
                     continue
-                index = ledger.find(connection, which)
-                if index is None or index >= size:
-                    continue  # came after the checkpoint
-                (entry,) = ledger.entries(connection, index, index + 1)
-                if entry.seed is None:
-                    continue  # erased: nothing of it may go out again
-                file.write(_line(**_whole(entry, batch)))
+                held = leaf_of_batch(which)
+                if held is None or held.seed is None:
+                    continue  # came after the checkpoint; or was erased, and nothing of it may go out again
+                file.write(_line(**_whole(held, batch)))
                 batches += 1
     return Written(size, leaves, batches)
 

@@ -1,5 +1,5 @@
 """What stands in the ledger, byte for byte: a batch, a loss that was stated, a tombstone.
-Counterpart: `store.ledger.ledger` appends them, `verify` reads them back; only the standard library is needed."""
+Counterpart: `store.ledger.ledger` appends them, `verify` reads them back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from vedette.model.shipping import BatchKey
 from vedette.store.ledger.notes import Note, NoteError, Signer
 from vedette.store.ledger.tree import HASH_SIZE
 
@@ -51,6 +52,11 @@ class BatchLeaf:
     records: int
     read_at: int
     root: bytes
+
+    @property
+    def key(self) -> BatchKey:
+        """Which batch."""
+        return BatchKey(self.host_id, self.stream, self.number)
 
     def encode(self) -> bytes:
         """The bytes that are hashed."""

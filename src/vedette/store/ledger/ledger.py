@@ -4,7 +4,7 @@ Counterpart: `store.lake` appends to it; `export` and the faces read it; `verify
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,6 +208,31 @@ class Ledger:
         joined = select(LEAVES.c.leaf).join_from(STREAMS, LEAVES, LEAVES.c.stream == STREAMS.c.id).where(which)
         found = connection.execute(joined).scalar()
         return None if found is None else int(found)
+
+    def in_order(self, connection: Connection, size: int) -> Callable[[BatchKey], Entry | None]:
+        """Gives the leaf of a batch among the first `size`; quick for whoever asks in the log's own order."""
+        ahead = self.entries(connection, 0, size)
+
+        def leaf_of_batch(key: BatchKey) -> Entry | None:
+            nonlocal ahead
+            for entry in ahead:
+                if entry.batch is None or entry.seed is None:
+                    continue  # of no batch, or of one that is gone
+                if entry.batch.key == key:
+                    return entry
+                break
+            index = self.find(connection, key)
+            if index is None or index >= size:
+                return None
+            ahead = self.entries(connection, index, size)
+            return next(ahead)
+
+        return leaf_of_batch
+
+    def order(self, connection: Connection, index: int) -> int:
+        """The how-manieth batch the leaf is of, from 1: the lake numbers what it takes in the same way."""
+        others = select(func.count(SPANS.c.leaf.distinct())).where(SPANS.c.leaf < index)
+        return index + 1 - int(connection.execute(others).scalar_one())
 
     def keys(self, streams: Sequence[str]) -> set[BatchKey]:
         """Every batch of these streams, of any host."""
