@@ -20,8 +20,10 @@ from vedette.model.batch import Batch, Bool, Int64
 from vedette.model.clock import BEGINNING
 from vedette.model.shipping import BatchKey, Dropped
 from vedette.store.lake import manifest as m
+from vedette.store.lake import words
 from vedette.store.lake.columns import HEADER_COLUMNS, needed, numbers, rebuilt
 from vedette.store.lake.contents import Contents
+from vedette.store.lake.files import side_of
 from vedette.store.lake.ranges import Ranges
 
 END = 2**62
@@ -29,7 +31,11 @@ END = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """Bytes that occur in a record; not `cased`: letters of ASCII in either case. whole: a word of its own."""
+    """Bytes that occur in a record; not `cased`: letters of ASCII in either case.
+
+    whole: no letter or digit of ASCII stands right before or behind it. It is not looked at record by record; it lets
+    row groups be skipped.
+    """
 
     text: bytes
     cased: bool = False
@@ -85,6 +91,20 @@ class _Unit:
     places: Int64
     newest: int
     left: int = END
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A scan, the streams it is of, and what filters must hold of each alternative of its literals."""
+
+    scan: Scan
+    names: Mapping[int, m.StreamName]
+    streams: Int64
+    keys: Sequence[Sequence[words.UInt32]]
+
+    def possible(self, held: bytes) -> bool:
+        """Whether a row group with this filter may hold one of each group."""
+        return all(any(words.may_hold(held, keys) for keys in alternatives) for alternatives in self.keys)
 
 
 class Reader:
@@ -149,21 +169,25 @@ class Reader:
 
     def scan(self, scan: Scan) -> Iterator[Part]:
         """Every record that may match, batch by batch; records that cannot are left out."""
-        names, units = self._walk(scan)
-        for unit in units:
+        asked = self._asked(scan)
+        for unit in self._walk(asked):
             try:
-                parts = list(self._parts(scan, names, unit))
+                parts = list(self._parts(asked, unit))
             except FileNotFoundError:  # replaced, and the grace was over
-                parts = [part for other in self._instead(scan, names, unit) for part in self._parts(scan, names, other)]
+                parts = [part for other in self._instead(asked, unit) for part in self._parts(asked, other)]
             yield from parts
 
-    def _parts(self, scan: Scan, names: Mapping[int, m.StreamName], unit: _Unit) -> Iterator[Part]:
+    def _parts(self, asked: _Asked, unit: _Unit) -> Iterator[Part]:
+        scan = asked.scan
         table = self._group(unit.path, unit.group, ["time", "raw"] if scan.literals else ["time"])
         time, hit = _hits(scan, unit, table)
         if not hit.any():
             return
         given = any(unit.held.shapes[int(unit.held.shape[place])].given for place in unit.places)
-        table = self._group(unit.path, unit.group, needed(given))
+        missing = [name for name in needed(given) if name not in table.column_names]
+        rest = self._group(unit.path, unit.group, missing)
+        for name in missing:
+            table = table.append_column(name, rest.column(name))
         places = unit.places[::-1] if scan.newest_first else unit.places
         newest = max(unit.left, unit.newest)
         for place in places.tolist():
@@ -173,20 +197,20 @@ class Reader:
                 continue
             batch = rebuilt(table.take(pa.array(rows + first)), unit.held, place)
             sequence = int(unit.held.sequence[place])
-            yield Part(_key(names, unit.held, place), sequence, batch, rows, time[rows + first], newest)
+            yield Part(_key(asked.names, unit.held, place), sequence, batch, rows, time[rows + first], newest)
 
     def columns(self, scan: Scan, names: Sequence[str]) -> Iterator[Any]:
         """Header columns (HEADER_COLUMNS) of the candidates as Arrow tables; raw is read for literals only."""
         unknown = set(names) - set(HEADER_COLUMNS)
         if unknown:
             raise ValueError(f"no header columns: {sorted(unknown)}")
-        streams, units = self._walk(scan)
+        asked = self._asked(scan)
         wanted = sorted({*names, "time", *(["raw"] if scan.literals else [])})
-        for unit in units:
+        for unit in self._walk(asked):
             try:
                 tables = [self._chosen(scan, unit, wanted)]
             except FileNotFoundError:  # replaced, and the grace was over
-                tables = [self._chosen(scan, other, wanted) for other in self._instead(scan, streams, unit)]
+                tables = [self._chosen(scan, other, wanted) for other in self._instead(asked, unit)]
             yield from (table.select(list(names)) for table in tables if len(table))
 
     def _chosen(self, scan: Scan, unit: _Unit, columns: Sequence[str]) -> Any:
@@ -217,20 +241,26 @@ class Reader:
         with pq.ParquetFile(str(self.folder / path)) as file:
             return file.read_row_group(group, columns=list(columns)).combine_chunks()
 
-    def _walk(self, scan: Scan) -> tuple[Mapping[int, m.StreamName], Iterator[_Unit]]:
-        """The row groups to look at, of the files that are live now; what a file holds is looked up when it is due."""
+    def _asked(self, scan: Scan) -> _Asked:
         with self._manifest.reading() as connection:
             names = m.streams(connection)
+        streams = np.asarray([stream for stream, name in names.items() if _covers(scan, name)], np.int64)
+        keys = [[words.keys_of(one.text, whole=one.whole) for one in alternatives] for alternatives in scan.literals]
+        return _Asked(scan, names, streams, keys)
+
+    def _walk(self, asked: _Asked) -> Iterator[_Unit]:
+        """The row groups to look at, of the files that are live now; what a file holds is looked up when it is due."""
+        scan = asked.scan
+        with self._manifest.reading() as connection:
             live = m.live_files(connection)
         live = [file for file in live if file.records and file.time_max >= scan.since and file.time_min < scan.until]
-        units = self._newest_first(scan, names, live) if scan.newest_first else self._in_order(scan, names, live)
-        return names, units
+        return self._newest_first(asked, live) if scan.newest_first else self._in_order(asked, live)
 
-    def _in_order(self, scan: Scan, names: Mapping[int, m.StreamName], live: Sequence[m.File]) -> Iterator[_Unit]:
+    def _in_order(self, asked: _Asked, live: Sequence[m.File]) -> Iterator[_Unit]:
         for file in live:
-            yield from self._units(scan, names, file)
+            yield from self._units(asked, file)
 
-    def _newest_first(self, scan: Scan, names: Mapping[int, m.StreamName], live: list[m.File]) -> Iterator[_Unit]:
+    def _newest_first(self, asked: _Asked, live: list[m.File]) -> Iterator[_Unit]:
         live.sort(key=lambda file: file.time_max, reverse=True)
         waiting: list[tuple[int, int, _Unit]] = []
         found = 0
@@ -241,28 +271,26 @@ class Reader:
                 unit.left = max(floor, -waiting[0][0] if waiting else BEGINNING)
                 yield unit
             if place < len(live):
-                for unit in self._units(scan, names, live[place]):
+                for unit in self._units(asked, live[place]):
                     found += 1
                     heappush(waiting, (-unit.newest, found, unit))
 
-    def _units(self, scan: Scan, names: Mapping[int, m.StreamName], file: m.File) -> list[_Unit]:
+    def _units(self, asked: _Asked, file: m.File) -> list[_Unit]:
         with self._manifest.reading() as connection:
             held = m.contents(connection, file.id)
         if held is None:  # replaced, and the grace was over
-            return self._within(scan, names, file.first, file.last)
-        return self._fitting(scan, names, file, held, np.ones(len(held), np.bool_))
+            return self._within(asked, file.first, file.last)
+        return self._fitting(asked, file, held, np.ones(len(held), np.bool_))
 
-    def _instead(self, scan: Scan, names: Mapping[int, m.StreamName], gone: _Unit) -> list[_Unit]:
+    def _instead(self, asked: _Asked, gone: _Unit) -> list[_Unit]:
         """Where the batches of a unit lie now that its file is gone."""
         sequences = gone.held.sequence[gone.places]
-        units = self._within(scan, names, int(sequences[0]), int(sequences[-1]), sequences)
+        units = self._within(asked, int(sequences[0]), int(sequences[-1]), sequences)
         for unit in units:
             unit.left = gone.left
         return units
 
-    def _within(
-        self, scan: Scan, names: Mapping[int, m.StreamName], first: int, last: int, only: Int64 | None = None
-    ) -> list[_Unit]:
+    def _within(self, asked: _Asked, first: int, last: int, only: Int64 | None = None) -> list[_Unit]:
         with self._manifest.reading() as connection:
             live = m.live_files(connection, first - 1, through=last)
             found = [(file, m.contents(connection, file.id)) for file in live]
@@ -273,18 +301,22 @@ class Reader:
             mine = (held.sequence >= first) & (held.sequence <= last)
             if only is not None:
                 mine &= np.isin(held.sequence, only)
-            units += self._fitting(scan, names, file, held, mine)
+            units += self._fitting(asked, file, held, mine)
         return units
 
-    def _fitting(
-        self, scan: Scan, names: Mapping[int, m.StreamName], file: m.File, held: Contents, mine: Bool
-    ) -> list[_Unit]:
-        wanted = np.asarray([stream for stream, name in names.items() if _covers(scan, name)], np.int64)
+    def _fitting(self, asked: _Asked, file: m.File, held: Contents, mine: Bool) -> list[_Unit]:
+        scan = asked.scan
         fits = mine & (held.records > 0) & (held.time_max >= scan.since) & (held.time_min < scan.until)
-        fits &= np.isin(held.stream, wanted)
+        fits &= np.isin(held.stream, asked.streams)
         groups = held.group_of()
+        some = np.unique(groups[fits]).tolist()
+        filters = None
+        if some and scan.literals and file.tier:
+            filters = words.load(side_of(self.folder / file.path), len(held.groups))
         units = []
-        for group in np.unique(groups[fits]).tolist():
+        for group in some:
+            if filters is not None and not asked.possible(filters[group]):
+                continue
             places = np.flatnonzero(fits & (groups == group))
             units.append(_Unit(file.path, held, group, places, int(held.time_max[places].max())))
         return units

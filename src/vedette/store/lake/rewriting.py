@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from vedette.model.batch import Bool
 from vedette.model.clock import HOUR, MINUTE
-from vedette.store.lake import files
+from vedette.store.lake import files, words
 from vedette.store.lake import manifest as m
 from vedette.store.lake.contents import Contents, joined
 
@@ -67,7 +67,7 @@ def rewrite(
         if held.records.any():
             bounds = [*held.groups.tolist(), int(held.records.sum())]
             tables = _regrouped(_stopping(_tables(folder, old), stop), np.diff(bounds).tolist())
-            size = files.write(folder, path, tables, level=LEVEL)
+            size = files.write(folder, path, tables, level=LEVEL, beside=words.words_of, joined=words.encode)
         else:
             path = "empty/" + path
     try:

@@ -1,0 +1,171 @@
+"""What occurs in a row group: a filter over its words and the parts of them, which may only ever say too much.
+Counterpart: `rewriting` makes one a row group, in a side file; `reader` skips what cannot hold a literal."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from vedette.model.batch import Int64
+from vedette.store.lake.columns import spans
+
+NAME, VERSION = "vedette-lake-words", 1
+GRAM = 4
+"""Bytes of a part of a word: one at every byte of a record."""
+_PART = 7
+
+UInt32 = NDArray[np.uint32]
+_MOST_BITS = 22
+_FEWEST_BITS = 6
+_FULL = 0.3
+"""How many of the bits may be set: a literal has several parts, all of which must be there."""
+_PIECE = 1 << 20
+
+_LOWER = np.frombuffer(bytes(range(256)).lower(), np.uint8)
+_ALNUM = np.array([chr(byte).isalnum() and byte < 128 for byte in range(256)])
+_NEWLINE = 10
+# Any odd factors do; the second is the inverse of the first, modulo 2**64.
+_FACTOR = 0x9E3779B97F4A7C15
+_INVERSE = pow(_FACTOR, -1, 2**64)
+_SPREAD = np.uint32(0x9E3779B1)
+
+
+class _Stored(msgspec.Struct, array_like=True):
+    name: str
+    version: int
+    checksum: int
+    groups: list[bytes]
+
+
+def words_of(table: Any) -> bytes:
+    """The filter of a table's records: 2**n bits, n from 6 to 22."""
+    return build(spans(table.column("raw"))[0])
+
+
+def build(block: bytes) -> bytes:
+    """The filter of the records in `block`, a newline behind each."""
+    marks = np.zeros(1 << _MOST_BITS, np.bool_)
+    for piece in _pieces(block):
+        data = _LOWER[np.frombuffer(piece, np.uint8)]
+        marks[_grams(data) >> np.uint32(32 - _MOST_BITS)] = True
+        keys = np.concatenate([_tokens(data)[2], _address_parts(data)])
+        marks[keys >> np.uint32(32 - _MOST_BITS)] = True
+    while len(marks) > 1 << _FEWEST_BITS:
+        half = marks[::2] | marks[1::2]
+        if half.mean() > _FULL:
+            break
+        marks = half
+    return np.packbits(marks).tobytes()
+
+
+def keys_of(literal: bytes, *, whole: bool) -> UInt32:
+    """What the filter of a row group must hold where a record has this literal; letters of ASCII in either case.
+
+    A word at its edge may go on outside, unless it is a `whole` one: no letter or digit of ASCII stands beside it.
+    """
+    data = _LOWER[np.frombuffer(literal, np.uint8)]
+    starts, ends, keys = _tokens(data)
+    inner = np.tile(whole | ((starts > 0) & (ends < len(data))), 2)
+    # Records are joined by newlines, and cut there: what stands over one may be of two pieces.
+    single = data != _NEWLINE
+    several = np.lib.stride_tricks.sliding_window_view(single, GRAM).all(axis=1) if len(data) >= GRAM else single[:0]
+    return np.unique(np.concatenate([_grams(data)[several], keys[inner], _address_parts(data)]))
+
+
+def may_hold(words: bytes, keys: UInt32) -> bool:
+    """Whether all of these may be there; False = they are not."""
+    bits = (len(words) * 8).bit_length() - 1
+    places = keys >> np.uint32(32 - bits)
+    held = np.frombuffer(words, np.uint8)[places >> np.uint32(3)] >> (7 - (places & np.uint32(7))).astype(np.uint8)
+    return bool((held & 1).all())
+
+
+def encode(groups: Sequence[bytes]) -> bytes:
+    """The side file of a data file."""
+    return msgspec.msgpack.encode(_Stored(NAME, VERSION, zlib.crc32(b"".join(groups)), list(groups)))
+
+
+def load(path: Path, groups: int) -> list[bytes] | None:
+    """The filters of a data file with so many row groups; None where they are not there, damaged or newer."""
+    try:
+        stored = msgspec.msgpack.decode(path.read_bytes(), type=_Stored)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    if (stored.name, stored.version, len(stored.groups)) != (NAME, VERSION, groups):
+        return None
+    if stored.checksum != zlib.crc32(b"".join(stored.groups)) or not all(stored.groups):
+        return None
+    return stored.groups
+
+
+def _pieces(block: bytes) -> Iterator[memoryview]:
+    view = memoryview(block)
+    start = 0
+    while start < len(block):
+        found = block.find(b"\n", start + _PIECE)
+        end = found + 1 if found >= 0 else len(block)
+        yield view[start:end]
+        start = end
+
+
+def _grams(data: NDArray[np.uint8]) -> UInt32:
+    if len(data) < GRAM:
+        return np.empty(0, np.uint32)
+    wide = data.astype(np.uint32)
+    made = wide[: len(wide) - GRAM + 1].copy()
+    for place in range(1, GRAM):
+        made |= wide[place : len(wide) - GRAM + 1 + place] << np.uint32(8 * place)
+    return made * _SPREAD
+
+
+def _tokens(data: NDArray[np.uint8]) -> tuple[Int64, Int64, UInt32]:
+    """Where runs of letters and digits start and end, and two keys each: all first ones, then all second ones."""
+    word = np.zeros(len(data) + 2, np.int8)
+    word[1:-1] = _ALNUM[data]
+    turns = np.diff(word)
+    starts, ends = np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)
+    # A polynomial of the bytes by prefix sums: the power at which a word begins is divided out again.
+    sums = np.zeros(len(data) + 1, np.uint64)
+    np.cumsum((data + np.uint64(1)) * _powers(_FACTOR, len(data)), out=sums[1:])
+    mixed = _mixed((sums[ends] - sums[starts]) * _powers(_INVERSE, len(data))[starts])
+    keys = np.concatenate([mixed >> np.uint64(32), mixed & np.uint64(0xFFFFFFFF)]).astype(np.uint32)
+    return starts, ends, keys
+
+
+def _address_parts(data: NDArray[np.uint8]) -> UInt32:
+    """A key for every seven bytes in a row that are digits and at least two dots: an IPv4 address has such."""
+    if len(data) < _PART:
+        return np.empty(0, np.uint32)
+    dots = data == ord(".")
+    digits = (data >= ord("0")) & (data <= ord("9"))
+    places = np.flatnonzero((_windows(digits | dots) == _PART) & (_windows(dots) >= 2))
+    wide = np.zeros(len(places), np.uint64)
+    for place in range(_PART):
+        wide |= data[places + place].astype(np.uint64) << np.uint64(8 * place)
+    return (_mixed(wide) >> np.uint64(32)).astype(np.uint32)
+
+
+def _windows(held: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """How many are set of each `_PART` in a row."""
+    sums = np.zeros(len(held) + 1, np.int32)
+    np.cumsum(held, out=sums[1:])
+    return sums[_PART:] - sums[:-_PART]
+
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53, 1):
+        numbers = (numbers ^ (numbers >> np.uint64(33))) * np.uint64(factor)
+    return numbers
+
+
+def _powers(factor: int, n: int) -> NDArray[np.uint64]:
+    """factor**0 to factor**(n - 1), modulo 2**64."""
+    made = np.full(n, factor, np.uint64)
+    made[:1] = 1
+    return np.cumprod(made)
