@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from tests.app.search_parts import HOUR, lake_of, obvious, put, search
 
 from vedette.app.counters import Counters
+from vedette.app.detection import batch_of_lines, routed_parser
 from vedette.app.search import CutReason, Limits, take
-from vedette.app.search_plan import literals_of
+from vedette.app.search_plan import VERBATIM, literals_of
+from vedette.model.levels import Level
+from vedette.model.rules import Op, Rule, Test
+from vedette.parsers.registry import PatternSet
 from vedette.rules.query import parse_query
 from vedette.store.lake.lake import Lake
 from vedette.testing.clock import FakeClock
@@ -154,7 +158,7 @@ QUERIES = [
 ]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(MADE, min_size=1, max_size=5), min_size=1, max_size=4), st.sampled_from(QUERIES))
 def test_a_search_finds_what_the_obvious_search_finds(tmp_path_factory, batches, query):
     folder = tmp_path_factory.mktemp("lake")
@@ -175,3 +179,25 @@ def test_what_is_taken_of_a_batch_holds_those_bytes_only(lake):
     assert [some.raw(row) for row in range(len(some))] == [BATCHES[0][1]]
     assert len(some.block) == len(BATCHES[0][1]) + 1
     assert some.positions.tolist() == [2]
+
+
+def test_what_is_looked_for_stands_in_every_sample_of_our_patterns():
+    """A field that were not verbatim would make searches miss records."""
+    every = Rule("every", "every", Level.LOW, when=Test("user.name", Op.EXISTS, (True,)))
+    parser = routed_parser([every], Counters())
+    looked_for = 0
+    for file in PatternSet.load().files:
+        program = (file.programs or ("sshd",))[0].encode()
+        samples = [sample.message for pattern in file.patterns for sample in pattern.samples]
+        lines = [b"2026-01-01T00:00:00Z web01 %s[1]: %s" % (program, one) for one in samples if b"\n" not in one]
+        table = parser.parse(batch_of_lines(lines, year=2026))
+        for field in (*sorted(VERBATIM), "source.ip"):
+            column = table.column(field)
+            for row, text in enumerate(lines):
+                value = column.value(row)
+                if not isinstance(value, str):
+                    continue
+                for group in literals_of(Test(field, Op.EQUALS, (value,))):
+                    looked_for += 1
+                    assert any(one.text.lower() in text.lower() for one in group), (field, value, text)
+    assert looked_for > 1000

@@ -47,7 +47,17 @@ def test_json_has_one_record_a_line_newest_first_and_says_what_is_known_of_the_r
     assert ran.code == 0
     assert [row["user.name"] for row in ran.records] == ["bob", "root"]
     assert ran.records[0]["event.original"].endswith("port 23 ssh2")
-    assert "completeness: whether anything is missing is not known" in ran.err
+    assert "completeness: complete" in ran.err
+
+
+def test_what_is_missing_is_said(place: Place):
+    created = SystemClock().now() - 30 * 60_000_000
+    with lake_of(place.data / "lake", []) as lake:
+        for number, minutes in ((1, 40), (2, 30), (4, 20)):
+            put(lake, number, [f"{now(minutes)} web01 sshd[1]: a".encode()], created=created + number * 60_000_000)
+        lake.flush()
+    ran = place.run("search", "sshd", "--since", "40m", "--output", "json")
+    assert "batches missing (auth)" in ran.err
 
 
 def test_since_reaches_further_and_the_limit_is_said(filled: Place):

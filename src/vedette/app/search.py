@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -39,28 +38,6 @@ class CutReason(StrEnum):
     GROUPS = "groups"
     """More different values than are kept; the counts of those that are shown are right."""
     CLUSTERS = "clusters"
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """What is known of the completeness of a result. complete: None = not known. words: one a gap, for people."""
-
-    complete: bool | None = None
-    words: Sequence[str] = ()
-
-    def __str__(self) -> str:
-        if self.complete:
-            return "complete"
-        return "; ".join(self.words) or "whether anything is missing is not known"
-
-
-Stating = Callable[[AbstractSet[str], int, int], Statement]
-"""Asked with host ids (empty = all), since and until, in microseconds."""
-
-
-def not_known(_hosts: AbstractSet[str], _since: int, _until: int) -> Statement:
-    """What is said where nobody keeps account."""
-    return Statement()
 
 
 class Scanned(Protocol):

@@ -15,12 +15,13 @@ import typer
 from vedette.cli.options import Config, Data, duration
 from vedette.cli.output import errors_said, note, say, table, write_json
 from vedette.cli.searching import Hosts, QueryLine, Streams, lake_folder, moment, opened, shown
-from vedette.model.clock import SystemClock
+from vedette.model.clock import BEGINNING, SystemClock
 from vedette.model.errors import VedetteError
 from vedette.text.times import rfc3339
 
 if TYPE_CHECKING:
     from vedette.app.search import Limits
+    from vedette.store.lake.reader import Reader
 
 _DAY = 86_400_000_000
 _SAID = {
@@ -93,8 +94,10 @@ def search(
 
             with opened(folder) as lake:
                 rows = run_sql(lake.files(), sql, limit=limit, timeout=seconds, memory=memory, limits=limits)
-            _print(list(rows.records()), output, to, list(rows.columns))
-            _said(limits)
+                _print(list(rows.records()), output, to, list(rows.columns))
+                _said(limits)
+                now = SystemClock().now()
+                _complete(lake, frozenset(), BEGINNING, now, now)
             return
         _query(folder, query, since, until, limit, frozenset(host or ()), frozenset(source or ()), limits, output, to)
 
@@ -112,7 +115,7 @@ def _query(
     to: Path | None,
 ) -> None:
     from vedette.app.counters import Counters
-    from vedette.app.search import Search, not_known
+    from vedette.app.search import Search
     from vedette.app.search_pipes import run, split_line
     from vedette.rules.query import parse_query
 
@@ -136,8 +139,16 @@ def _query(
             _print(records, output, to)
             if not records:
                 note(f"nothing since {rfc3339(begin)[:19]}Z: --since looks further back")
-    _said(limits)
-    note(f"completeness: {not_known(hosts, begin, min(end, now))}")
+        _said(limits)
+        beside = pipe is not None and (pipe.compare or pipe.verb.value == "new")
+        _complete(lake, hosts, 2 * begin - end if beside else begin, end, now)
+
+
+def _complete(lake: Reader, hosts: frozenset[str], since: int, until: int, now: int) -> None:
+    """Say what is missing of what was searched."""
+    from vedette.app.coverage import statement
+
+    note(f"completeness: {statement(lake, hosts, since, until, now)}")
 
 
 def _said(limits: Limits) -> None:
