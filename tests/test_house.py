@@ -19,8 +19,14 @@ PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
 
 # Rooms that the base install runs; what only the extra `hub` brings must not be imported there.
 BASE_ROOMS = {"model", "text", "system", "sources", "parsers", "rules", "detections", "inventory"}
-# What is imported where a Chef server or the lake is asked for, and nowhere else.
-ONLY_WITH_HUB = {"inventory/chef_client.py", "inventory/chef_signing.py", "rules/query.py"}
+# What is imported where a Chef server, the lake or HTTP is asked for, and nowhere else.
+ONLY_WITH_HUB = {
+    "inventory/chef_client.py",
+    "inventory/chef_signing.py",
+    "rules/query.py",
+    "sources/http_server.py",
+    "sources/otlp_records.py",
+}
 EMPTY_NAMES = {"utils", "util", "core", "common", "helpers", "helper", "misc"}
 
 # Split, so that this file does not contain what it forbids.

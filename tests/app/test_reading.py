@@ -10,7 +10,7 @@ import trustme
 
 from vedette.app import reading
 from vedette.app.counters import Counters
-from vedette.app.reading import Reading, check_syslog, open_listeners, plan_sources
+from vedette.app.reading import Reading, check_listening, open_listeners, plan_sources
 from vedette.model.errors import ConfigError, StateError
 from vedette.sources.discover import Discovery, Lack, Lacking
 from vedette.sources.file import FileSource
@@ -137,7 +137,7 @@ def test_what_is_listened_on_is_said_with_its_port_and_what_cannot_be_is_lacking
         assert not reading.accept_forgeable("syslog:tls-anonymous/192.0.2.1")
         (tmp_path / "ca.pem").unlink()
         with pytest.raises(ConfigError, match=r"ca\.pem"):
-            check_syslog(settings.syslog)
+            check_listening(settings.syslog)
 
 
 @pytest.mark.parametrize(

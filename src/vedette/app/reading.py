@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,23 @@ from vedette.model.protocols import Counter, Source
 from vedette.sources.audit import AuditSource
 from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
-from vedette.sources.settings import AttacksSettings, PortsSettings, RelpSettings, SourcesSettings, SyslogSettings
+from vedette.sources.settings import (
+    AttacksSettings,
+    HttpSettings,
+    Listen,
+    ListeningSettings,
+    OtlpSettings,
+    PortsSettings,
+    RelpSettings,
+    SourcesSettings,
+)
 from vedette.sources.stdin import StdinSource
 from vedette.sources.syslog_sockets import Listeners, hint_of
 from vedette.system.privileges import keep_from_children
 
 if TYPE_CHECKING:
     from vedette.app.port_inside import Insight
+    from vedette.sources.http import HttpSource
 
 
 @dataclass(slots=True)
@@ -58,12 +69,17 @@ def check_attack_files(settings: AttacksSettings) -> None:
     AttackRun(settings, SystemClock()).check()
 
 
-def check_syslog(settings: SyslogSettings) -> None:
-    """ConfigError where the source `syslog` could not speak TLS with its files."""
+def check_listening(settings: ListeningSettings) -> None:
+    """ConfigError where a source that others send to could not speak TLS with its files, or has no tokens."""
     # ssl is loaded only where it is used.
+    if isinstance(settings, HttpSettings):
+        from vedette.sources.http import check_http
+
+        check_http(settings, "otlp" if isinstance(settings, OtlpSettings) else "http")
+        return
     from vedette.sources.syslog import tls_context
 
-    tls_context(settings)
+    tls_context(settings, "relp" if isinstance(settings, RelpSettings) else "syslog")
 
 
 def open_listeners(settings: SourcesSettings, listeners: Listeners) -> None:
@@ -73,8 +89,8 @@ def open_listeners(settings: SourcesSettings, listeners: Listeners) -> None:
             listeners.open(listen)
 
 
-def _plan_syslog(
-    settings: SyslogSettings,
+def _plan_listening(
+    settings: ListeningSettings,
     listeners: Listeners,
     host_id: str,
     clock: Clock,
@@ -85,9 +101,14 @@ def _plan_syslog(
     from vedette.sources.relp import RelpSource, at_once
     from vedette.sources.syslog import SyslogSource
 
+    kept = kept or at_once
+    source: SyslogSource
     if isinstance(settings, RelpSettings):
-        kept = kept or at_once
-        source: SyslogSource = RelpSource(settings, listeners, host_id=host_id, clock=clock, counter=counter, kept=kept)
+        source = RelpSource(settings, listeners, host_id=host_id, clock=clock, counter=counter, kept=kept)
+    elif isinstance(settings, HttpSettings):
+        source = _http_source(settings, listeners, host_id, clock, counter, kept)
+        if settings.tokens and not settings.certificate and any(not is_loopback(one) for one in settings.places):
+            reading.lines.append(f"risk: tokens of {source.name} come unencrypted: listen by tls")
     else:
         source = SyslogSource(settings, listeners, host_id=host_id, clock=clock, counter=counter)
     reading.sources.append(source)
@@ -98,7 +119,31 @@ def _plan_syslog(
             where = f"{listen.transport.value} {listen.host} port {listen.port}"
             reading.lines.append(f"lacks: {source.name} by {where}: {error.strerror}; {hint_of(listen, error)}")
     if settings.accept_forgeable:
-        reading.accepted.append(f"{source.name}:tls/*")
+        reading.accepted.append(f"{source.name}:{'token' if isinstance(settings, HttpSettings) else 'tls'}/*")
+
+
+def _http_source(
+    settings: HttpSettings,
+    listeners: Listeners,
+    host_id: str,
+    clock: Clock,
+    counter: Counter,
+    kept: Callable[[], Awaitable[None]],
+) -> HttpSource:
+    # What the extra `hub` brings is loaded only where it is used.
+    from vedette.sources.http import HttpSource
+
+    made = HttpSource
+    if isinstance(settings, OtlpSettings):
+        from vedette.sources.otlp import OtlpSource
+
+        made = OtlpSource
+    return made(settings, listeners, host_id=host_id, clock=clock, counter=counter, kept=kept)
+
+
+def is_loopback(listen: Listen) -> bool:
+    """Whether only this machine can send there."""
+    return ip_address(listen.host).is_loopback
 
 
 def _plan_ports(
@@ -208,9 +253,8 @@ def plan_sources(
         if settings.stdin.accept_forgeable:
             reading.accepted.append("stdin")
     listeners = listeners or Listeners()
-    for listening in (settings.syslog, settings.relp):
-        if listening is not None:
-            _plan_syslog(listening, listeners, host_id, clock, counter, reading, kept)
+    for listening in settings.listening:
+        _plan_listening(listening, listeners, host_id, clock, counter, reading, kept)
     if settings.ports is not None:
         # Whoever watches no ports does not wait for what that needs to be imported.
         from vedette.app.port_inside import inside_of
@@ -226,6 +270,9 @@ def plan_sources(
         path = keep / AUDIT_FILE
         reading.sources.append(AuditSource(path, host_id=host_id, clock=clock, counter=counter, cursors=cursors))
     for name in reading.accepted:
-        who = "whoever holds such a certificate" if name.startswith(("syslog:", "relp:")) else "any local user"
+        kind = name.partition("/")[0].partition(":")[2]
+        who = {"tls": "whoever holds such a certificate", "token": "whoever holds such a token"}.get(
+            kind if name.endswith("/*") else "", "any local user"
+        )
         reading.lines.append(f"risk: {name} may cause blocks, though {who} can write such records")
     return reading

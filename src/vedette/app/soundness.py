@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vedette.alerts.routes import build_tree, default_tree
 from vedette.alerts.settings import RouteSettings
-from vedette.app.reading import check_attack_files, check_port_policy, check_syslog
+from vedette.app.reading import check_attack_files, check_listening, check_port_policy
 from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.model.errors import ConfigError, Location, VedetteError
@@ -194,11 +194,14 @@ def _sources(settings: Settings, places: Places) -> Iterator[Check]:
         where = place_of(places, "sources", "journal", "folder")
         words = f"there is no journal in {journal.folder}"
         yield Check("sources", Verdict.PROBLEM, words, "leave `folder` out to read this machine's own", where)
-    if settings.sources.syslog is not None:
+    for name in ("syslog", "relp", "http", "otlp"):
+        listening = getattr(settings.sources, name)
+        if listening is None:
+            continue
         try:
-            check_syslog(settings.sources.syslog)
+            check_listening(listening)
         except VedetteError as error:
-            yield Check("sources", Verdict.PROBLEM, error.message, error.hint, place_of(places, "sources", "syslog"))
+            yield Check("sources", Verdict.PROBLEM, error.message, error.hint, place_of(places, "sources", name))
     if settings.sources.ports is not None:
         try:
             check_port_policy(settings.sources.ports)

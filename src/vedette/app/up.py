@@ -41,8 +41,8 @@ from vedette.app.pipeline import Pipeline
 from vedette.app.reading import (
     Reading,
     check_attack_files,
+    check_listening,
     check_port_policy,
-    check_syslog,
     open_listeners,
     plan_sources,
 )
@@ -112,9 +112,8 @@ def check(settings: Settings) -> None:
         check_port_policy(settings.sources.ports)
     if settings.sources.attacks is not None:
         check_attack_files(settings.sources.attacks)
-    for listening in (settings.sources.syslog, settings.sources.relp):
-        if listening is not None:
-            check_syslog(listening)
+    for listening in settings.sources.listening:
+        check_listening(listening)
     Router(settings.alerts, receiver_kinds(settings.notify), Counters())
 
 

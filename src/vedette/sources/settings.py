@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from vedette.model.batch import RecordFormat
+from vedette.system.secrets import Secret
 from vedette.text.regex import compile_re2
 from vedette.text.times import parse_duration, positive_duration
 
@@ -210,8 +211,8 @@ class ListenSettings(Settings):
         return _listen(transport, self.udp or self.tcp or self.tls)
 
 
-class SyslogSettings(Settings):
-    """Listens for syslog that others send.
+class ListeningSettings(Settings):
+    """Listens for what others send.
 
     listen: where. certificate, key: PEM files of this server, for `tls`. client_ca: whoever shows a certificate of
     these authorities is known by its name; require_client: others are refused. accept_forgeable: whether records of
@@ -252,11 +253,19 @@ class SyslogSettings(Settings):
             raise ValueError("client_ca is for `listen: tls`")
         if self.require_client and not self.client_ca:
             raise ValueError("require_client needs client_ca")
-        if self.accept_forgeable and not self.client_ca:
-            raise ValueError("accept_forgeable needs client_ca: senders without a verified identity never block")
         for file in (self.certificate, self.key, self.client_ca):
             if file and not file.startswith("/"):
                 raise ValueError(f"{file!r} is not absolute")
+        return self
+
+
+class SyslogSettings(ListeningSettings):
+    """Listens for syslog."""
+
+    @model_validator(mode="after")
+    def _known_by_certificate(self) -> Self:
+        if self.accept_forgeable and not self.client_ca:
+            raise ValueError("accept_forgeable needs client_ca: senders without a verified identity never block")
         return self
 
 
@@ -268,6 +277,50 @@ class RelpSettings(SyslogSettings):
         if any(one.udp for one in self.listen):
             raise ValueError("listen: RELP goes by tcp or tls")
         return self
+
+
+class TokenSettings(Settings):
+    """A sender that is known by a bearer token. name: what it is called in record ids."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+    token: Secret
+
+
+class HttpSettings(ListeningSettings):
+    """Takes JSON by HTTP (`tcp`) and HTTPS (`tls`).
+
+    tokens: the senders; accept_forgeable: whether their records may cause a block. anonymous: those without a token
+    may send, too; their records never cause one. client_ca with require_client: nobody else is listened to at all.
+    max_body: bytes of a request as it comes; max_unpacked: of what gzip makes of it. request: how long a request's
+    header may take, and its body; idle: how long a connection may wait for its next one. bad_tokens: within a minute
+    from one address; further ones are answered late.
+    """
+
+    tokens: tuple[TokenSettings, ...] = ()
+    anonymous: bool = False
+    max_body: Annotated[int, Field(ge=1024, le=67_108_864)] = 4_194_304
+    max_unpacked: Annotated[int, Field(ge=1024, le=67_108_864)] = 16_777_216
+    request: Duration = "30s"
+    idle: Duration = "2m"
+    bad_tokens: PositiveInt = 20
+
+    @model_validator(mode="after")
+    def _known_by_token(self) -> Self:
+        if any(one.udp for one in self.listen):
+            raise ValueError("listen: HTTP goes by tcp or tls")
+        if not self.tokens and not self.anonymous:
+            raise ValueError("tokens: name the senders, or write `anonymous: true` to listen to anybody")
+        if len({one.name for one in self.tokens}) != len(self.tokens):
+            raise ValueError("tokens: the same name twice")
+        if self.accept_forgeable and not self.tokens:
+            raise ValueError("accept_forgeable needs tokens: senders without a verified identity never block")
+        if self.client_ca and not self.require_client:
+            raise ValueError("client_ca needs require_client here: senders are known by their tokens")
+        return self
+
+
+class OtlpSettings(HttpSettings):
+    """Takes OTLP/HTTP log records (`/v1/logs`), as protobuf and JSON; everything else is as for http."""
 
 
 class PortsSettings(Settings):
@@ -323,21 +376,28 @@ class SourcesSettings(Settings):
     stdin: StdinSettings | None = None
     syslog: SyslogSettings | None = None
     relp: RelpSettings | None = None
+    http: HttpSettings | None = None
+    otlp: OtlpSettings | None = None
     ports: PortsSettings | None = None
     attacks: AttacksSettings | None = None
 
     @property
     def names_logs(self) -> bool:
         """Whether it says where log records come from."""
-        return any((self.journal, self.file, self.stdin, self.syslog, self.relp))
+        return any((self.journal, self.file, self.stdin, *self.listening))
+
+    @property
+    def listening(self) -> tuple[ListeningSettings, ...]:
+        """Those that others send to."""
+        return tuple(one for one in (self.syslog, self.relp, self.http, self.otlp) if one is not None)
 
     @property
     def places(self) -> tuple[Listen, ...]:
         """Where others may send to, of all sources."""
-        return tuple(place for one in (self.syslog, self.relp) if one is not None for place in one.places)
+        return tuple(place for one in self.listening for place in one.places)
 
     @model_validator(mode="after")
     def _own_places(self) -> Self:
         if len(set(self.places)) != len(self.places):
-            raise ValueError("syslog and relp listen at the same place")
+            raise ValueError("two of syslog, relp, http and otlp listen at the same place")
         return self

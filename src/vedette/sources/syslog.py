@@ -22,7 +22,7 @@ from vedette.model.clock import Clock
 from vedette.model.errors import ConfigError
 from vedette.model.protocols import Counter, Emit
 from vedette.model.reasons import DropReason
-from vedette.sources.settings import Listen, SyslogSettings, Transport, seconds, zone_name
+from vedette.sources.settings import Listen, ListeningSettings, Transport, seconds, zone_name
 from vedette.sources.syslog_frames import Frames, datagram
 from vedette.sources.syslog_sockets import Listeners, hint_of
 from vedette.text.addresses import canonical
@@ -82,7 +82,7 @@ class Sender:
         self.dropped: dict[str, int] = {}
 
 
-def tls_context(settings: SyslogSettings) -> ssl.SSLContext | None:
+def tls_context(settings: ListeningSettings, name: str = NAME) -> ssl.SSLContext | None:
     """What TLS is spoken with; None where it is not listened for. ConfigError where a file cannot be used."""
     if not settings.certificate:
         return None
@@ -96,7 +96,7 @@ def tls_context(settings: SyslogSettings) -> ssl.SSLContext | None:
             context.verify_mode = ssl.CERT_REQUIRED if settings.require_client else ssl.CERT_OPTIONAL
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
-            f"sources.syslog: {named or settings.certificate}: {error}",
+            f"sources.{name}: {named or settings.certificate}: {error}",
             hint="certificate, key, client_ca: PEM files that the service's user can read",
         ) from None
     return context
@@ -126,7 +126,7 @@ class SyslogSource:
     name = NAME
 
     def __init__(
-        self, settings: SyslogSettings, listeners: Listeners, *, host_id: str, clock: Clock, counter: Counter
+        self, settings: ListeningSettings, listeners: Listeners, *, host_id: str, clock: Clock, counter: Counter
     ) -> None:
         self.begun = asyncio.Event()
         self._settings = settings
@@ -134,7 +134,7 @@ class SyslogSource:
         self._host_id = host_id
         self._clock = clock
         self._counter = counter
-        self._context = tls_context(settings)
+        self._context = tls_context(settings, self.name)
         self._timezone = zone_name(settings.timezone)
         self._generation = str(clock.now())
         self._senders: dict[str, Sender] = {}
