@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
 
+from vedette.app import own
 from vedette.app.detection import routed_parser
+from vedette.app.findings_stream import FindingsStream
 from vedette.fleet.lanes import Lanes
 from vedette.fleet.messages import unpack, unpack_dropped
 from vedette.fleet.segments import START
@@ -20,11 +22,12 @@ from vedette.fleet.spool import Entry, Spool
 from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
 from vedette.model.events import Column
-from vedette.model.protocols import Counter, Parser
-from vedette.model.shipping import Headers, Lane
+from vedette.model.protocols import Counter, Parser, Source
+from vedette.model.shipping import BatchKey, Headers, Lane
 
 if TYPE_CHECKING:
     from vedette.config.settings import Settings
+    from vedette.store.state import State
 
 log = structlog.get_logger()
 
@@ -71,25 +74,21 @@ def _texts(column: Column) -> Column:
 class LakeKeeping:
     """A shelf, and the lake it is emptied into. StateError or OSError where either cannot be opened.
 
-    `shelf` takes batches from any thread; `close` comes after the last of them, and keeps everything. flushed: called
-    in the lake's thread when there is something new to read in it.
+    `shelf` takes batches from any thread; `close` comes after the last of them, and keeps everything.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        host_id: str,
-        *,
-        clock: Clock,
-        counter: Counter,
-        flushed: Callable[[], None] = lambda: None,
-    ) -> None:
+    stream: FindingsStream | None = None
+    """Who keeps here makes alerts here as well: findings need not be told."""
+
+    def __init__(self, settings: Settings, me: own.Self, *, clock: Clock, counter: Counter) -> None:
         from vedette.store.lake.lake import Lake
         from vedette.store.ledger.keys import signing_key
         from vedette.store.ledger.ledger import Ledger
 
         folder = settings.data_folder()
-        self._host_id, self._clock, self._counter, self._flushed = host_id, clock, counter, flushed
+        host_id = me.host_id
+        self.settings, self.me = settings, me
+        self._clock, self._counter = clock, counter
         self._parser = header_parser(counter)
         signer = signing_key(folder / LEDGER_KEY, f"vedette/{host_id}")
         self.ledger = Ledger(folder / LAKE / MANIFEST, signer, clock=clock)
@@ -111,9 +110,24 @@ class LakeKeeping:
         self._ended = False
         self._refused = False
         self._flush_at = 0
+        self._putting = threading.Lock()
         self.shelf.listen(self._new.set)
         self._thread = threading.Thread(target=self._run, name="lake")
         self._thread.start()
+
+    is_hub = False
+
+    @property
+    def words(self) -> str:
+        """What a person is told of it."""
+        return f"keeps: everything that is read, in {self.lake.folder}"
+
+    def sources(self, _state: State) -> list[Source]:
+        """Sources of its own."""
+        return []
+
+    async def run(self, _state: State) -> None:
+        """What goes on beside the threads until cancelled: nothing here."""
 
     def close(self) -> None:
         """Bring everything that was put into the lake, as far as the disk lets us, and end."""
@@ -142,8 +156,8 @@ class LakeKeeping:
                     self._new.wait(TRY_AGAIN)
             if ended:
                 return
-            waiting = self.lake.waiting
-            self._new.wait(max(self._flush_at - self._clock.now(), 0) / SECOND if waiting else None)
+            due = max(self._flush_at - self._clock.now(), 0) / SECOND if self.lake.waiting else None
+            self._new.wait(due)
 
     def _take(self, *, everything: bool) -> None:
         """Bring what waits on the shelf into the lake; flush what has waited long enough, or is much."""
@@ -162,19 +176,30 @@ class LakeKeeping:
         if entry.gap:
             self.lake.drop(unpack_dropped(entry.packed))
             return
-        if not self.lake.waiting:
-            self._flush_at = self._clock.now() + FLUSH_AFTER
-        key, batch = unpack(entry.packed)
-        self.lake.put(key, batch, headers_of(batch, self._parser))
+        self.take_in(*unpack(entry.packed))
+
+    def take_in(self, key: BatchKey, batch: Batch) -> bool:
+        """Have a batch of anybody kept; False = its key was there before. From any thread."""
+        headers = headers_of(batch, self._parser)
+        with self._putting:
+            if not self.lake.waiting:
+                self._flush_at = self._clock.now() + FLUSH_AFTER
+            new = self.lake.put(key, batch, headers)
+        self._new.set()
+        return new
 
     def _flush(self) -> None:
-        streams = {key.stream for key in self.lake.flush()}
+        keys = self.lake.flush()
+        streams = {key.stream for key in keys if key.host_id == self.me.host_id}
         if self._refused:
             self._refused = False
             log.warning("the lake is written again", folder=str(self.lake.folder))
-        through = {stream: self.lake.stored_through(self._host_id, stream) for stream in streams}
-        self.shelf.free_all(self._host_id, through)
-        self._flushed()
+        through = {stream: self.lake.stored_through(self.me.host_id, stream) for stream in streams}
+        self.shelf.free_all(self.me.host_id, through)
+        self.flushed(keys)
+
+    def flushed(self, keys: Sequence[BatchKey]) -> None:
+        """These are safe in the lake now; called in its thread."""
 
     def _on_refused(self, error: Exception) -> None:
         self._counter.add("lake_refused")

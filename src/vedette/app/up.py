@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -25,6 +25,7 @@ from vedette.app import own
 from vedette.app.budget import budget_of
 from vedette.app.counters import Counters
 from vedette.app.detection import load_rules, matcher_of, warm_up
+from vedette.app.findings_stream import FindingsStream
 from vedette.app.guarding import GuardWatch
 from vedette.app.host import (
     ALLOWLIST_FILE,
@@ -35,9 +36,10 @@ from vedette.app.host import (
     host_id,
     prepare_folder,
 )
+from vedette.app.hub_engine import HubEngine, parted
 from vedette.app.knowing import Knowing
 from vedette.app.pager import on_pager_event
-from vedette.app.pipeline import Pipeline
+from vedette.app.pipeline import LAKE, Pipeline
 from vedette.app.reading import (
     Reading,
     check_attack_files,
@@ -50,6 +52,7 @@ from vedette.app.receivers import receiver_kinds
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
+from vedette.fleet.spool import Spool
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, Clock
 from vedette.model.decisions import Rung
@@ -71,7 +74,6 @@ from vedette.text.times import parse_duration
 
 if TYPE_CHECKING:
     from vedette.app.inside_helper import InsideHelper
-    from vedette.app.keeping import LakeKeeping
 
 log = structlog.get_logger()
 
@@ -86,8 +88,43 @@ KEPT_WITHIN = 10.0
 NO_PRIORITY = "lacks: real-time priority (CAP_SYS_NICE), so a block may have to wait for its turn; docs/blocking.md"
 
 Say = Callable[[str], None]
-_Waiting = tuple[Batch, asyncio.Event]
-"""A batch, and what is set when the engine takes it."""
+_Waiting = tuple[Batch, asyncio.Event, int]
+"""A batch, what is set when the engine takes it, and where it stands in the lake; DIRECT where it was just read."""
+DIRECT = -1
+
+
+class Keeping(Protocol):
+    """Where what is read stays. `run` until cancelled, `close` at the very end; words: said to a person."""
+
+    shelf: Spool
+    stream: FindingsStream | None
+    is_hub: bool
+    """Whether agents ship here, so that fleet rules are judged over the lake."""
+
+    @property
+    def words(self) -> str: ...
+
+    def sources(self, state: State) -> list[Source]:
+        """Sources of its own, to be read like the others."""
+        ...
+
+    async def run(self, state: State) -> None:
+        """Carry on until cancelled."""
+        ...
+
+    def close(self) -> None:
+        """Keep everything that was put."""
+        ...
+
+
+Keep = Callable[[Settings, own.Self, Clock, Counters], Keeping]
+
+
+def keep_in_lake(settings: Settings, me: own.Self, clock: Clock, counters: Counters) -> Keeping:
+    """As `up` does."""
+    from vedette.app.keeping import LakeKeeping
+
+    return LakeKeeping(settings, me, clock=clock, counter=counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +157,11 @@ def check(settings: Settings) -> None:
 class Up:
     """The whole program. `run` until `stop` is set or something cannot go on; again with other settings to reload."""
 
-    def __init__(self, *, clock: Clock, say: Say, priority: Priority | None = None) -> None:
-        """priority: claimed for this process, which must be the main thread's; None leaves it as it is."""
+    def __init__(self, *, clock: Clock, say: Say, priority: Priority | None = None, keep: Keep | None = None) -> None:
+        """priority: claimed for this process, which must be the main thread's; None leaves it as it is.
+
+        keep: where what is read stays, without which there is no going on; None = a lake here, if that can be.
+        """
         self.counters = Counters()
         self._clock = clock
         self._say = say
@@ -129,7 +169,8 @@ class Up:
         self._held: _Held | None = None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
-        self._keeping: LakeKeeping | None = None
+        self._keep_by = keep
+        self._keeping: Keeping | None = None
 
     async def run(self, settings: Settings, stop: asyncio.Event) -> None:
         """Start everything in order, run, end it in reverse order; raises what could not be mended."""
@@ -230,15 +271,26 @@ class Up:
             listeners=held.listeners,
             kept=self._kept,
         )
-        matcher = matcher_of([*rules, own.LOGIN], counter=counters, skew_limit=SKEW_LIMIT)
+        if keeping is not None:
+            reading.sources += keeping.sources(state)
+        here, fleet = parted(rules) if self._keep_by is not None else (list(rules), [])
+        matcher = matcher_of([*here, own.LOGIN], counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
         correlator = Correlator(matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True)
-        correlator.restore(state.correlation())
         receivers = receiver_kinds(settings.notify)
         router = Router(settings.alerts, receivers, counters)
         known = KnownLogins(settings.blocking.known_logins, rules)
         known.restore(state.correlation(), clock.now())
         knowing = Knowing(known, matcher.rules, own.LOGIN.id, reading.accept_forgeable)
+        host_engine = Engine(matcher, correlator, counters, watch=knowing.see)
+        judged: Engine | HubEngine = host_engine
+        if keeping is not None and keeping.is_hub:
+            matcher = matcher_of(fleet, counter=counters, skew_limit=SKEW_LIMIT)
+            correlator = Correlator(
+                matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True
+            )
+            judged = HubEngine(host_engine, Engine(matcher, correlator, counters))
+        judged.correlator.restore(state.correlation())
         policy = Policy(settings.responding, rules, guard, me.host_id, known)
         watch = GuardWatch(
             guard,
@@ -250,7 +302,7 @@ class Up:
         notifiers = build(settings.notify, clock, counters)
         outbox = Outbox(state, notifiers, settings.notify, clock, counters, random=random.random)
         pipeline = Pipeline(
-            Engine(matcher, correlator, counters, watch=knowing.see),
+            judged,
             state,
             rules,
             router,
@@ -266,6 +318,7 @@ class Up:
             known=known,
             budget=budget_of(settings.rules.page_budget, receivers, state, me.host_id, clock.now()),
             shelf=keeping.shelf if keeping is not None else None,
+            stream=keeping.stream if keeping is not None else None,
         )
         pipeline.warm_up()
         self._announce(settings, reading, rules)
@@ -282,6 +335,10 @@ class Up:
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(outbox.run())]
+                if keeping is not None:
+                    background.append(tasks.create_task(keeping.run(state)))
+                if isinstance(judged, HubEngine):
+                    background.append(tasks.create_task(self._judge_stored(state)))
                 background += [tasks.create_task(self._read(source)) for source in reading.sources]
                 background.append(tasks.create_task(self._say_up(reading)))
                 background.append(tasks.create_task(self._look_at_priority()))
@@ -316,20 +373,31 @@ class Up:
         finally:
             source.begun.set()
 
-    def _keep(self, settings: Settings, me: own.Self) -> LakeKeeping | None:
+    def _keep(self, settings: Settings, me: own.Self) -> Keeping | None:
         """What is read is kept, unless the settings or the disk say otherwise: that must not end what blocks."""
-        if not settings.lake.enabled:
+        if self._keep_by is not None:
+            keeping = self._keep_by(settings, me, self._clock, self.counters)
+        elif not settings.lake.enabled:
             return None
-        from vedette.app.keeping import LakeKeeping
-
-        try:
-            keeping = LakeKeeping(settings, me.host_id, clock=self._clock, counter=self.counters)
-        except (VedetteError, OSError) as error:
-            self.counters.add("lake_unopened")
-            self._say(f"lacks: a lake, so nothing is kept to be searched; {error}")
-            return None
-        self._say(f"keeps: everything that is read, in {keeping.lake.folder}")
+        else:
+            try:
+                keeping = keep_in_lake(settings, me, self._clock, self.counters)
+            except (VedetteError, OSError) as error:
+                self.counters.add("lake_unopened")
+                self._say(f"lacks: a lake, so nothing is kept to be searched; {error}")
+                return None
+        self._say(keeping.words)
         return keeping
+
+    async def _judge_stored(self, state: State) -> None:
+        """A hub's fleet rules see everything, in the order in which the lake has it."""
+        from vedette.app.hub import HubKeeping
+
+        assert isinstance(self._keeping, HubKeeping)
+        async for one in self._keeping.follow(int(state.cursors().get(LAKE, 0))):
+            taken = asyncio.Event()
+            self._queue.put_nowait((one.batch, taken, one.sequence))
+            await taken.wait()
 
     async def _kept(self) -> None:
         """Until everything emitted so far is on the disk; OSError where it is not, so that senders send it again."""
@@ -363,7 +431,7 @@ class Up:
             self._keeping.shelf.put(batch)
         # One batch a source waits at most, and it reads on when the engine has taken that: its next batch grows.
         taken = asyncio.Event()
-        self._queue.put_nowait((batch, taken))
+        self._queue.put_nowait((batch, taken, DIRECT))
         await taken.wait()
 
     def _engine(self, pipeline: Pipeline, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -377,9 +445,12 @@ class Up:
                     waiting = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
                     if waiting is None:
                         break
-                    batch, taken = waiting
+                    batch, taken, sequence = waiting
                     loop.call_soon_threadsafe(taken.set)
-                    pipeline.take(batch)
+                    if sequence == DIRECT:
+                        pipeline.take(batch)
+                    else:
+                        pipeline.take_stored(batch, sequence)
                 wait = pipeline.tick()
                 priority.look()
             pipeline.close()

@@ -24,6 +24,8 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "up": Entry("vedette.cli.up", "up", "Watch this host: read, judge, tell people, block."),
+    "agent": Entry("vedette.cli.up", "agent", "Watch this host as one of a fleet: judge here, ship to the hub."),
+    "hub": Entry("vedette.cli.up", "hub", "Watch this host, and be the place that agents ship to."),
     "replay": Entry("vedette.cli.replay", "replay", "Run detections over files."),
     "explain": Entry("vedette.cli.explain", "explain_line", "Show a record on its way through every stage."),
     "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint, coverage, new, promote, demote."),
@@ -41,7 +43,7 @@ COMMANDS = {
         "vedette.cli.backup", "restore", "Make a data folder of an archive: verified first, all of it or nothing"
     ),
     "enrol": Entry("vedette.cli.enrol", "enrol", "Join the fleet of a hub by a join token."),
-    "fleet": Entry("vedette.cli.fleet", "app", "The fleet: list, token, tokens, forget, retire, revoke."),
+    "fleet": Entry("vedette.cli.fleet", "app", "The fleet: list, token, tokens, forget, retire, revoke, coverage."),
     "login": Entry("vedette.cli.login", "login", "Log in as an operator, with password and code"),
     "logout": Entry("vedette.cli.login", "logout", "End the session of this account."),
     "operators": Entry("vedette.cli.operators", "app", "Operators: add, list, role, reset, remove, token."),

@@ -1,4 +1,4 @@
-"""`vedette up`: everything on this host until it is told to stop.
+"""`vedette up`, `agent`, `hub`: until it is told to stop.
 Counterpart: `app.up` is the program; here are signals, the log and the first words a person sees."""
 
 from __future__ import annotations
@@ -7,12 +7,15 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
 
 from vedette.cli.output import errors_said, note
+
+if TYPE_CHECKING:
+    from vedette.app.up import Keep
 
 
 def up(
@@ -26,11 +29,45 @@ def up(
         from vedette.cli.hub import needs_hub
 
         needs_hub()
-        _log_to_stderr()
-        asyncio.run(_until_told(config, data))
+        run_program(config, data)
 
 
-async def _until_told(config: Path | None, data: Path | None) -> None:
+def agent(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="default: /etc/vedette/vedette.yml if it is there")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="data folder")] = None,
+) -> None:
+    """Watch this host as one of a fleet: judge and block here, ship everything to the hub."""
+    with errors_said():
+        from vedette.app.agent import AgentKeeping
+
+        run_program(config, data, lambda *given: AgentKeeping(*given[:2], clock=given[2], counter=given[3]))
+
+
+def hub(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="default: /etc/vedette/vedette.yml if it is there")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="data folder")] = None,
+) -> None:
+    """Watch this host, and be the place that agents ship to: decide, keep, tell people."""
+    with errors_said():
+        from vedette.cli.hub import needs_hub
+
+        needs_hub()
+        from vedette.app.hub import HubKeeping
+
+        run_program(config, data, lambda *given: HubKeeping(*given[:2], clock=given[2], counter=given[3]))
+
+
+def run_program(config: Path | None, data: Path | None, keep: Keep | None = None) -> None:
+    """Run until told to stop. keep: where what is read stays, where that is not a lake of this host alone."""
+    _log_to_stderr()
+    asyncio.run(_until_told(config, data, keep))
+
+
+async def _until_told(config: Path | None, data: Path | None, keep: Keep | None) -> None:
     """Run; SIGTERM and SIGINT end it, SIGHUP takes a new configuration, all of it or nothing."""
     from vedette.app.up import Up, check
     from vedette.config.load import load_settings
@@ -44,7 +81,7 @@ async def _until_told(config: Path | None, data: Path | None) -> None:
         return settings if data is None else settings.model_copy(update={"data": data})
 
     settings = read()
-    program = Up(clock=SystemClock(), say=note, priority=Priority())
+    program = Up(clock=SystemClock(), say=note, priority=Priority(), keep=keep)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     fresh: list[Settings] = []

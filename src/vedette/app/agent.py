@@ -1,0 +1,89 @@
+"""`vedette agent`: this host judged and blocked here, kept at its hub.
+Counterpart: `app.hub` takes what is shipped; everything but the keeping is `app.up`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from vedette import __version__
+from vedette.app import own
+from vedette.app.findings_stream import FindingsStream
+from vedette.app.keeping import LAST, SPOOL
+from vedette.fleet.enrolment import Membership
+from vedette.fleet.lanes import Lanes
+from vedette.fleet.membership import keep_renewed
+from vedette.fleet.shipper import Self, Shipper
+from vedette.fleet.spool import Spool
+from vedette.fleet.transport import AgentTransport
+from vedette.model.clock import Clock
+from vedette.model.errors import VedetteError
+from vedette.model.protocols import Counter, Source
+
+if TYPE_CHECKING:
+    from vedette.config.settings import Settings
+    from vedette.store.state import State
+
+
+class AgentKeeping:
+    """The shelf of an agent, and what empties it: shipping to the hub. VedetteError where it belongs to none."""
+
+    def __init__(self, settings: Settings, me: own.Self, *, clock: Clock, counter: Counter) -> None:
+        self._folder = settings.data_folder()
+        member = Membership.load(self._folder)
+        if member is None:
+            raise VedetteError("this host belongs to no fleet", hint="`vedette enrol https://HUB:8443 TOKEN` joins one")
+        if member.host_id != me.host_id:
+            raise VedetteError(
+                "the membership here is of another host id", hint="`vedette enrol --again` with a new token"
+            )
+        self._member, self._me = member, me
+        self._clock, self._counter = clock, counter
+        self.shelf = Spool(
+            self._folder / SPOOL,
+            me.host_id,
+            clock=clock,
+            counter=counter,
+            settings=settings.shipping.spool,
+            split=Lanes(settings.shipping.lanes),
+        )
+        self.stream: FindingsStream | None = FindingsStream(me.host_id, clock.now())
+
+    is_hub = False
+
+    @property
+    def words(self) -> str:
+        """What a person is told of it."""
+        return f"ships: everything that is read, to {' '.join(self._member.urls)}"
+
+    def sources(self, _state: State) -> list[Source]:
+        """Sources of its own."""
+        return []
+
+    async def run(self, _state: State) -> None:
+        """Ship, report and renew until cancelled; a hub that is away is waited for."""
+        shipper: Shipper | None = None
+
+        def confirmed(packed: bytes) -> None:
+            if shipper is not None:
+                shipper.confirmed(packed)
+
+        def connected() -> None:
+            if shipper is not None:
+                shipper.connected()
+
+        transport = AgentTransport(
+            self._me.host_id, self._member.endpoint(), self._counter, on_confirm=confirmed, on_connected=connected
+        )
+        me = Self(self._me.host_id, self._me.host_name, __version__, self.shelf.states)
+        shipper = Shipper(self.shelf, transport, me, clock=self._clock, counter=self._counter)
+        async with transport, asyncio.TaskGroup() as group:
+            group.create_task(shipper.run())
+            group.create_task(
+                keep_renewed(transport, self._member, self._folder, clock=self._clock, counter=self._counter)
+            )
+
+    def close(self) -> None:
+        """Put down everything that was read; the next start ships it."""
+        self.shelf.settled(LAST)
+        self.shelf.close()

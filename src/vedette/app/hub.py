@@ -1,0 +1,246 @@
+"""`vedette hub`: as `up`, and the place that agents ship to: door, broker, and one lake for all of them.
+Counterpart: `app.agent` ships; `app.hub_engine` judges what is in the lake; `fleet` carries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import structlog
+
+from vedette.app import own
+from vedette.app.fleet_operating import BROKER_FOLDER, authority_of
+from vedette.app.keeping import LakeKeeping
+from vedette.fleet.broker import Broker
+from vedette.fleet.completeness import Completeness
+from vedette.fleet.door import Door
+from vedette.fleet.enrolment import Registrar
+from vedette.fleet.link import LinkError
+from vedette.fleet.membership import Admission
+from vedette.fleet.messages import Confirm, MessageError, pack_confirm, unpack_event, unpack_report
+from vedette.fleet.transport import Arrival, HubTransport
+from vedette.model.clock import SECOND, Clock
+from vedette.model.errors import StateError
+from vedette.model.fleet import AgentState, Sighting
+from vedette.model.protocols import Counter, Source
+from vedette.model.shipping import BatchKey, Dropped
+from vedette.sources.liveness import NAME as LIVENESS
+from vedette.sources.liveness import LivenessSource
+from vedette.store.agents import Agents
+from vedette.store.lake.reader import Taken
+
+if TYPE_CHECKING:
+    from vedette.config.settings import Settings
+    from vedette.store.state import State
+
+log = structlog.get_logger()
+
+MOST_WAITING = 64 << 20
+"""Bytes in memory on their way to the disk; then nothing more is fetched, and the broker keeps it."""
+READ_BYTES = 8 << 20
+AGAIN = 0.5
+"""Seconds until what the disk refused is tried again, and between two looks at the lake without news."""
+SEEN_EVERY = 10.0
+ROLL_EVERY = 5 * SECOND
+
+
+class Refused(StrEnum):
+    """Why a batch was not taken in."""
+
+    OF_ANOTHER_HOST = "of-another-host"
+    """An agent ships what its own host reads and nothing else."""
+
+
+class HubKeeping(LakeKeeping):
+    """The lake of a fleet. What was stored and synced is confirmed; a broker's word frees nothing."""
+
+    def __init__(self, settings: Settings, me: own.Self, *, clock: Clock, counter: Counter) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arrived: dict[BatchKey, list[Arrival]] = defaultdict(list)
+        self._safe: asyncio.Queue[Sequence[BatchKey]] = asyncio.Queue()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._seen: dict[str, Sighting] = {}
+        self.judge: Completeness | None = None
+        super().__init__(settings, me, clock=clock, counter=counter)
+
+    is_hub = True
+
+    @property
+    def words(self) -> str:
+        """What a person is told of it."""
+        hub = self.settings.hub
+        return (
+            f"hub: agents enrol at {hub.enrol}, ship to {hub.broker.listen}; everything is kept in {self.lake.folder}"
+        )
+
+    def flushed(self, keys: Sequence[BatchKey]) -> None:
+        """In the lake's thread: what is safe now is confirmed by the loop."""
+        if keys and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._safe.put_nowait, keys)
+
+    async def run(self, state: State) -> None:
+        """Let agents in, take what they ship, confirm what is stored; until cancelled."""
+        settings, clock, counter = self.settings.hub, self._clock, self._counter
+        folder = self.settings.data_folder()
+        authority = authority_of(folder)
+        roll = Agents(state)
+        async with Broker(folder / BROKER_FOLDER, authority, settings.broker, clock=clock, counter=counter) as broker:
+            admission = Admission(roll, broker)
+            await admission.admit()
+            registrar = Registrar(
+                authority,
+                roll,
+                lambda: broker.told(settings.advertise),
+                clock=clock,
+                counter=counter,
+                changed=admission.admit,
+            )
+
+            async def renewed(host_id: str, csr: bytes) -> bytes:
+                return await asyncio.to_thread(registrar.renew, host_id, csr)
+
+            transport = HubTransport(
+                broker.hub_endpoint(), counter, on_report=self._on_report, on_ask=self._on_ask, on_renew=renewed
+            )
+            door = Door(registrar, settings, clock=clock, counter=counter)
+            async with transport, door, asyncio.TaskGroup() as group:
+                group.create_task(admission.keep(state.foreign_version))
+                group.create_task(self._take_arrivals(transport))
+                group.create_task(self._confirm(transport))
+                group.create_task(self._note_seen(roll))
+
+    # ------------------------------------------------------------------------------------------ what comes
+    async def _take_arrivals(self, transport: HubTransport) -> None:
+        async for arrival in transport.arrivals():
+            while self.lake.waiting > MOST_WAITING:
+                self._room.clear()
+                await self._room.wait()
+            try:
+                event = unpack_event(arrival.packed)
+            except MessageError as error:
+                self._counter.add("batches_refused", error.reason)
+                await arrival.ack()
+                continue
+            key = BatchKey(event.host_id, event.stream, event.last) if isinstance(event, Dropped) else event[0]
+            if key.host_id != arrival.host_id:
+                self._counter.add("batches_refused", Refused.OF_ANOTHER_HOST)
+                await arrival.ack()
+            elif isinstance(event, Dropped):
+                await self._note_dropped(event, arrival)
+            elif key.number <= self.lake.stored_through(key.host_id, key.stream):
+                self._counter.add("lake_repeats")
+                await arrival.ack()
+                self._safe.put_nowait([key])
+            else:
+                self._arrived[key].append(arrival)
+                await asyncio.to_thread(self.take_in, *event)
+
+    async def _note_dropped(self, dropped: Dropped, arrival: Arrival) -> None:
+        try:
+            await asyncio.to_thread(self.lake.drop, dropped)
+        except (StateError, OSError) as error:
+            # It stays with the broker, and comes again.
+            log.warning("a gap could not be noted", reason=str(error))
+            return
+        await arrival.ack()
+        self._safe.put_nowait([BatchKey(dropped.host_id, dropped.stream, dropped.last)])
+
+    async def _confirm(self, transport: HubTransport) -> None:
+        while True:
+            keys = [*(await self._safe.get())]
+            while not self._safe.empty():
+                keys += self._safe.get_nowait()
+            self._news.set()
+            self._room.set()
+            touched: dict[str, set[str]] = defaultdict(set)
+            for key in keys:
+                for arrival in self._arrived.pop(key, ()):
+                    await arrival.ack()
+                if key.host_id != self.me.host_id:
+                    touched[key.host_id].add(key.stream)
+            for host_id, streams in touched.items():
+                try:
+                    await transport.confirm(host_id, self._confirmation(host_id, streams))
+                except LinkError as error:
+                    # The agent asks for it.
+                    self._counter.add("confirms_unsent", error.reason)
+
+    def _confirmation(self, host_id: str, streams: set[str]) -> bytes:
+        through = {stream: self.lake.stored_through(host_id, stream) for stream in streams}
+        return pack_confirm(Confirm(host_id, self._clock.now(), through))
+
+    # ------------------------------------------------------------------------------------------ who says what
+    def _on_report(self, host_id: str, packed: bytes) -> None:
+        try:
+            report = unpack_report(packed)
+        except MessageError as error:
+            self._counter.add("reports_refused", error.reason)
+            return
+        if report.host_id != host_id:
+            self._counter.add("reports_refused", Refused.OF_ANOTHER_HOST)
+            return
+        now = self._clock.now()
+        self._seen[host_id] = Sighting(
+            now, report.version, report.bundle, report.spooled, report.session, report.stopping
+        )
+        if self.judge is not None:
+            self.judge.report(report, now)
+
+    async def _on_ask(self, host_id: str, packed: bytes) -> bytes:
+        self._on_report(host_id, packed)
+        streams = {stream for owner, stream in self.lake.stored() if owner == host_id}
+        return self._confirmation(host_id, streams)
+
+    async def _note_seen(self, roll: Agents) -> None:
+        while True:
+            await asyncio.sleep(SEEN_EVERY)
+            seen, self._seen = self._seen, {}
+            try:
+                if seen:
+                    await asyncio.to_thread(roll.saw, seen)
+            except StateError as error:
+                log.warning("who was seen cannot be kept", reason=str(error))
+
+    def sources(self, state: State) -> list[Source]:
+        """What tells who is absent, what is missing, and when that is over."""
+        roll = Agents(state)
+        judge = self.judge = Completeness(self._clock.now(), cursor=state.cursors().get(LIVENESS, ""))
+        looked_at = 0
+
+        def gather(now: int) -> None:
+            nonlocal looked_at
+            if 0 <= now - looked_at < ROLL_EVERY:
+                return
+            looked_at = now
+            try:
+                for agent in roll.agents():
+                    judge.member(agent.host_id, agent.name, now, retired=agent.state is not AgentState.ACTIVE)
+                judge.stored(self.lake.stored(), self.lake.dropped(), now)
+            except (StateError, OSError) as error:
+                log.warning("who belongs to the fleet cannot be read", reason=str(error))
+
+        return [LivenessSource(judge, host_id=self.me.host_id, clock=self._clock, counter=self._counter, gather=gather)]
+
+    # ------------------------------------------------------------------------------------------ what is in the lake
+    async def follow(self, after: int) -> AsyncIterator[Taken]:
+        """Everything in the lake behind this sequence, in the order it was taken in, for ever."""
+        while True:
+            self._news.clear()
+            try:
+                taken = await asyncio.to_thread(self.lake.read, after, READ_BYTES)
+            except (StateError, OSError) as error:
+                log.warning("the lake cannot be read", reason=str(error))
+                await asyncio.sleep(AGAIN)
+                continue
+            for one in taken:
+                yield one
+                after = one.sequence
+            if not taken:
+                try:
+                    await asyncio.wait_for(self._news.wait(), AGAIN * 10)
+                except TimeoutError:
+                    continue
