@@ -17,12 +17,13 @@ from vedette.model.clock import HOUR, Clock
 from vedette.model.errors import StateError
 from vedette.model.protocols import Counter
 from vedette.model.shipping import BatchKey, Dropped, Headers
-from vedette.store.lake import compaction, files
+from vedette.store.lake import compaction, files, retention
 from vedette.store.lake import manifest as m
 from vedette.store.lake.columns import Rows, contents_of, rows_of, table_of
 from vedette.store.lake.ranges import Ranges
 from vedette.store.lake.reader import Reader
 from vedette.store.lake.rewriting import Stop
+from vedette.store.lake.settings import StreamRetention
 
 FLUSH_LEVEL = 1
 
@@ -184,6 +185,22 @@ class Lake(Reader):
         """
         with self._rewriting:
             return compaction.compact(self.folder, self._manifest, self._clock.now(), stop=stop)
+
+    def retain(
+        self,
+        policies: Sequence[StreamRetention],
+        erased: retention.Erased | None = None,
+        stop: Stop = lambda: False,
+    ) -> Sequence[m.Tombstone]:
+        """Let go of what the policies do not keep; what went, of which `erased` was told in the same transaction.
+
+        From a thread with time. StateError or OSError: what was not done yet waits for the next time.
+        """
+        with self._rewriting:
+            gone = retention.retain(self.folder, self._manifest, policies, self._clock.now(), erased=erased, stop=stop)
+        for stone in gone:
+            self._counter.add("lake_let_go_batches", stone.reason, stone.last - stone.first + 1)
+        return gone
 
     def stored(self) -> Mapping[m.StreamName, Ranges]:
         """The numbers that were ever stored, by host id and stream."""
