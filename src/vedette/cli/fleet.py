@@ -1,4 +1,4 @@
-"""`vedette fleet list|token|tokens|forget|retire|revoke`: who belongs to the fleet of this hub, and who may join.
+"""`vedette fleet list|token|tokens|forget|retire|revoke|coverage`: who belongs to this hub's fleet, and who may join.
 Counterpart: `app.fleet_operating` carries the verbs out on the state that a running hub shares."""
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vedette.cli.fleet_coverage import coverage
 from vedette.cli.options import Config, Data, Output, duration
 from vedette.cli.output import Format, note, say, table, write_json
 from vedette.cli.state import operator
@@ -15,7 +16,8 @@ from vedette.model.fleet import Agent, AgentState, JoinToken
 from vedette.text.escape import terminal
 from vedette.text.times import duration_text, rfc3339
 
-app = typer.Typer(help="The fleet: list, token, tokens, forget, retire, revoke.", no_args_is_help=True)
+app = typer.Typer(help="The fleet: list, token, tokens, forget, retire, revoke, coverage.", no_args_is_help=True)
+app.command("coverage")(coverage)
 
 Host = Annotated[str, typer.Argument(help="host name, host id, or the beginning of one that no other has")]
 Words = Annotated[str, typer.Option("--note", help="words to keep with it")]
