@@ -21,7 +21,6 @@ from vedette.model.rules import (
     Test,
     Threshold,
 )
-from vedette.rules.query import parse_query
 from vedette.store.saved_searches import SavedSearch
 
 LONGEST_WINDOW, MOST_FIELDS = 7 * DAY, 4
@@ -49,6 +48,8 @@ def rules_from(search: SavedSearch) -> list[Rule]:
     if not _NAME.fullmatch(search.name) or len(search.name) > 60:
         hint = "lower-case letters, digits and hyphens"
         raise RuleError(f"{search.name!r} is no name", location=where, hint=hint)
+    from vedette.rules.query import parse_query
+
     query = parse_query(search.query, name=f"saved search {search.name}")
     if query.since is not None or query.until is not None:
         raise RuleError("a saved search looks at what comes: no @timestamp in it", location=where)

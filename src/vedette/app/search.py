@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import orjson
@@ -21,9 +21,11 @@ from vedette.model.levels import Level
 from vedette.model.protocols import Counter
 from vedette.model.rules import Node, Rule
 from vedette.model.shipping import BatchKey
-from vedette.rules.query import Query
 from vedette.store.lake.reader import Part, Scan
 from vedette.text.escape import decode
+
+if TYPE_CHECKING:
+    from vedette.rules.query import Query
 
 MOST_FIELDS, DEEPEST = 500, 8
 """Of a JSON record: so many of its own fields are shown, nested so deeply."""
