@@ -43,7 +43,7 @@ class Audit:
         try:
             if not folder.exists():
                 prepare_folder(folder)
-            self._file = open_own(folder / AUDIT_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            self._file = open_own(folder / AUDIT_FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             owner = folder.stat()
             if os.geteuid() == 0:
                 os.fchown(self._file, owner.st_uid, owner.st_gid)
@@ -61,9 +61,16 @@ class Audit:
     def write(self, action: Action, now: int) -> None:
         """Append one and wait for the disk. OSError where that fails: then it is not certain to be there."""
         line = orjson.dumps(record(action, now), option=orjson.OPT_APPEND_NEWLINE)
+        if self._torn():
+            line = b"\n" + line
         if os.write(self._file, line) != len(line):
             raise OSError(None, "no space left for a whole line", AUDIT_FILE)
         os.fsync(self._file)
+
+    def _torn(self) -> bool:
+        """Whether the disk was full in the middle of the last line: the next one must not be lost with it."""
+        size = os.fstat(self._file).st_size
+        return size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
 
 def record(action: Action, now: int) -> dict[str, object]:

@@ -86,7 +86,8 @@ class Operators:
             if _operator_of(connection, token.operator) is None:
                 raise _unknown(token.operator)
             named = _tokens(connection, OPERATOR_TOKENS.c.operator == token.operator)
-            if token.kind is TokenKind.NAMED and any(one.name == token.name for one in named):
+            alike = [one for one in named if one.kind is TokenKind.NAMED and one.name == token.name]
+            if token.kind is TokenKind.NAMED and alike:
                 raise StateError(f"{token.operator} has a token {token.name!r}", hint="revoke it, or name another")
             body = msgspec.json.encode(token).decode()
             values = {"operator": token.operator, "expires_at": token.expires_at, "body": body}
