@@ -78,6 +78,15 @@ def test_bars_stand_for_every_time_of_the_range(lake):
     assert [row[1] for row in rows(lake, "failed | histogram 30m")] == [3, 2, 1]
 
 
+def test_counting_everything_reads_no_record(lake, monkeypatch):
+    def scan(*_: object) -> None:
+        raise AssertionError("records were read")
+
+    monkeypatch.setattr(lake, "scan", scan)
+    assert rows(lake, "* | count") == [(10,)]
+    assert [row[1] for row in rows(lake, "| histogram 30m", since=BASE, until=BASE + 2 * HOUR)] == [4, 0, 4, 1]
+
+
 def test_similar_lines_are_one_cluster(lake):
     found = rows(lake, "* | clusters")
     assert [(row[0], row[1]) for row in found[:2]] == [

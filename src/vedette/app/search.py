@@ -49,6 +49,10 @@ class Scanned(Protocol):
         """Every record that may match, batch by batch."""
         ...
 
+    def columns(self, scan: Scan, names: Sequence[str]) -> Iterator[Any]:
+        """Header columns of what may match, as Arrow tables."""
+        ...
+
 
 @dataclass(slots=True)
 class Limits:
@@ -139,19 +143,22 @@ class Search:
         streams: frozenset[str] = frozenset(),
         limits: Limits | None = None,
     ) -> None:
+        from vedette.rules.query import EVERYTHING
+
         self.since = since if query.since is None else max(since, query.since)
         self.until = until if query.until is None else min(until, query.until)
         self.limits = limits or Limits()
         self.confirming = Confirming(query.node, counter)
         self.scan = Scan(self.since, self.until, hosts, streams, literals_of(query.node))
         self.candidates = self.matched = 0
+        self.everything = query.node == EVERYTHING
         self._lake = lake
 
     def moved(self, since: int, until: int) -> Search:
         """The same question about another range, with the same limits."""
         other = object.__new__(Search)
         other.since, other.until, other.limits = since, until, self.limits
-        other.confirming, other._lake = self.confirming, self._lake
+        other.confirming, other._lake, other.everything = self.confirming, self._lake, self.everything
         other.scan = replace(self.scan, since=since, until=until)
         other.candidates = other.matched = 0
         return other
@@ -168,6 +175,20 @@ class Search:
             self.matched += len(rows)
             yield Found(part, table, rows, part.time[rows])
             table.close()
+
+    def times(self) -> Iterator[Int64]:
+        """`@timestamp` of every record for which the query holds, in pieces; of every record no raw is read."""
+        if not self.everything:
+            for found in self.found():
+                yield found.time
+            return
+        if self.since >= self.until:
+            return
+        for table in self._lake.columns(self.scan, ["time"]):
+            if self.limits.over():
+                return
+            self.matched += len(table)
+            yield table.column("time").cast("int64").to_numpy()
 
     def newest(self, limit: int) -> list[Hit]:
         """At most `limit` records, newest first; those of one time, what came last first."""

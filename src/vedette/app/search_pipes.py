@@ -176,11 +176,10 @@ def _counts(search: Search, pipe: Pipe) -> Rows:
 
 def _count(search: Search, fields: Sequence[str]) -> dict[Group, int]:
     """Records by the values of `fields`; those without any such field count for the value None."""
-    counts: dict[Group, int] = {} if fields else {(): 0}
+    if not fields:
+        return {(): sum(map(len, search.times()))}
+    counts: dict[Group, int] = {}
     for found in search.found():
-        if not fields:
-            counts[()] += len(found.rows)
-            continue
         for group, count in _groups(found, fields):
             if group in counts or len(counts) < MOST_GROUPS:
                 counts[group] = counts.get(group, 0) + count
@@ -239,8 +238,8 @@ def _histogram(search: Search, pipe: Pipe) -> Rows:
 
 def _bars_of(search: Search, length: int, shift: int = 0) -> dict[int, int]:
     counts: dict[int, int] = {}
-    for found in search.found():
-        bars, times = np.unique((found.time + shift) // length, return_counts=True)
+    for piece in search.times():
+        bars, times = np.unique((piece + shift) // length, return_counts=True)
         for bar, count in zip(bars.tolist(), times.tolist(), strict=True):
             counts[bar * length] = counts.get(bar * length, 0) + count
     return counts
