@@ -38,6 +38,7 @@ _log = structlog.get_logger(__name__)
 _NUMBER = "Vedette-Number"
 _ACK_SECONDS = 10.0
 _LOOK_SECONDS = 60.0
+_BEAT_SECONDS, _SILENT_SECONDS = 2, 5
 _DUPLICATES = 120.0
 _MOST_VALUES = 256 << 20
 
@@ -363,7 +364,7 @@ class HubTransport:
         limits = self._limits
         place = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.EVENTS}.{subjects.CONSUMER}"
         ask = {"batch": limits.fetch_messages, "max_bytes": limits.fetch_bytes}
-        ask |= {"expires": 30 * 10**9, "idle_heartbeat": 5 * 10**9}
+        ask |= {"expires": 30 * 10**9, "idle_heartbeat": _BEAT_SECONDS * 10**9}
         inbox = client.new_inbox()
         queue = await client.subscribe(f"{inbox}.*", pending_bytes_limit=4 * limits.fetch_bytes)
         try:
@@ -371,17 +372,13 @@ class HubTransport:
                 # A subject for each turn: what is left of one that was given up is not taken for the next.
                 reply = f"{inbox}.{turn}"
                 await client.publish(place, json.dumps(ask).encode(), reply=reply)
-                got, silent = 0, 0
+                got = 0
                 while got < limits.fetch_messages:
                     try:
-                        message = await queue.next_msg(6)
+                        message = await queue.next_msg(_SILENT_SECONDS)
                     except nats.errors.TimeoutError:
-                        silent += 1
-                        if silent > 1:
-                            # No sign of life: the request was lost.
-                            break
-                        continue
-                    silent = 0
+                        # No sign of life: the request was lost.
+                        break
                     status = (message.headers or {}).get("Status", "") if not message.data else ""
                     if not status:
                         got += 1
