@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from vedette.app.counters import Counters
 from vedette.fleet import messages
+from vedette.fleet.gaps import merged
 from vedette.fleet.segments import START
 from vedette.fleet.settings import SpoolSettings
-from vedette.fleet.spool import Spool, merged
+from vedette.fleet.spool import Spool
 from vedette.model.batch import Batch, Origin
 from vedette.model.errors import StateError
 from vedette.model.reasons import DropReason

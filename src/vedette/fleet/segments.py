@@ -15,6 +15,7 @@ import msgspec
 
 from vedette.fleet import messages
 from vedette.model.errors import StateError
+from vedette.model.shipping import BatchKey, Lane
 
 _NAME = b"vedette-spool "
 HEADER = _NAME + b"1\n"
@@ -74,6 +75,21 @@ class Frame:
     bad: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A packed message as it is to be shipped: a batch, or a gap said in its place.
+
+    place: hand it to `read` to go on behind it. key: of the batch; of a gap, its last number. records: in it.
+    """
+
+    place: Place
+    lane: Lane
+    key: BatchKey
+    gap: bool
+    records: int
+    packed: bytes
+
+
 _state = msgspec.msgpack.Decoder(SpoolState)
 _spans = msgspec.msgpack.Decoder(dict[str, int])
 
@@ -123,6 +139,17 @@ def frames(data: bytes, offset: int = 0, *, resync: bool = False) -> Iterator[Fr
         offset = end
 
 
+def entry_of(found: Frame, lane: Lane, place: Place) -> Entry | None:
+    """What is to be shipped of this frame, if anything is."""
+    if found.kind is FrameKind.BATCH:
+        head = messages.head_of(found.payload)
+        return Entry(place, lane, BatchKey(head.host_id, head.stream, head.number), False, head.rows, found.payload)
+    if found.kind is FrameKind.DROPPED:
+        gap = messages.unpack_dropped(found.payload)
+        return Entry(place, lane, BatchKey(gap.host_id, gap.stream, gap.last), True, gap.records, found.payload)
+    return None
+
+
 def first_size(data: bytes) -> int:
     """How many bytes the frame at the beginning has, by its own word; 0 where not even that is there."""
     return OVERHEAD + int(_FRAME.unpack_from(data)[0]) if len(data) >= OVERHEAD else 0
@@ -137,6 +164,12 @@ def note(spans: dict[str, int], found: Iterable[Frame]) -> None:
         elif each.kind is FrameKind.DROPPED:
             gap = messages.unpack_dropped(each.payload)
             spans[gap.stream] = max(spans.get(gap.stream, 0), gap.last)
+
+
+def part(path: Path, start: int, size: int) -> bytes:
+    """So many bytes of a file, less at its end."""
+    with path.open("rb", buffering=0) as file:
+        return os.pread(file.fileno(), size, start)
 
 
 def begin(path: Path, state: bytes) -> int:

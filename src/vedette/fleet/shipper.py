@@ -16,8 +16,8 @@ import structlog
 from vedette.fleet import messages
 from vedette.fleet.link import LinkError
 from vedette.fleet.messages import Confirm, MessageError
-from vedette.fleet.segments import START, Place
-from vedette.fleet.spool import Entry, Spool
+from vedette.fleet.segments import START, Entry, Place
+from vedette.fleet.spool import Spool
 from vedette.model.clock import SECOND, Clock
 from vedette.model.fleet import LinkReason
 from vedette.model.protocols import Counter

@@ -14,8 +14,10 @@ from pathlib import Path
 import structlog
 
 from vedette.fleet import messages, segments
-from vedette.fleet.lanes import Part, cut, select
-from vedette.fleet.segments import START, FrameKind, Place, Segment, SpoolState
+from vedette.fleet.gaps import gaps_of, merged
+from vedette.fleet.lanes import Part, cut
+from vedette.fleet.memory import Memory
+from vedette.fleet.segments import START, Entry, FrameKind, Place, Segment
 from vedette.fleet.settings import SpoolSettings
 from vedette.model.batch import Batch
 from vedette.model.clock import Clock
@@ -24,6 +26,8 @@ from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
 from vedette.model.shipping import BatchKey, Dropped, Lane, SourceState
 
+__all__ = ["Entry", "Spool"]
+
 log = structlog.get_logger()
 
 QUEUE_BYTES = 128 << 20
@@ -31,23 +35,7 @@ QUEUE_BYTES = 128 << 20
 GROUP_BYTES = 8 << 20
 """Of batches that share a sync."""
 _TRY_AGAIN = 1.0
-_GENERATIONS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A packed message as it is to be shipped: a batch, or a gap said in its place.
-
-    place: hand it to `read` to go on behind it. key: of the batch; of a gap, its last number. records: in it.
-    """
-
-    place: Place
-    lane: Lane
-    key: BatchKey
-    gap: bool
-    records: int
-    packed: bytes
 
 
 @dataclass(slots=True)
@@ -105,20 +93,12 @@ class Spool:
             Lane.SECURITY: _Side(Lane.SECURITY, folder / "security", settings.security),
             Lane.BULK: _Side(Lane.BULK, folder / "bulk", settings.bulk),
         }
-        self._numbers: dict[str, int] = {}
-        self._through: dict[str, int] = {}
-        self._marks: dict[str, dict[str, int]] = {}
-        # The same two as far as they are on the disk: what begins a file may not know of what is lost in a crash.
-        self._kept_numbers: dict[str, int] = {}
-        self._kept_marks: dict[str, dict[str, int]] = {}
-        self._states: dict[str, SourceState] = {}
+        self._memory = Memory()
         self._owed: list[Dropped] = []
         self._victims: list[Path] = []
         self._listeners: list[Callable[[], None]] = []
         for side in self._sides.values():
             self._open(side)
-        self._kept_numbers.update(self._numbers)
-        self._kept_marks.update({stream: dict(marks) for stream, marks in self._marks.items()})
         # What may be looked at or freed from any thread.
         self._lock = threading.RLock()
         self._queue: deque[Batch] = deque()
@@ -138,7 +118,8 @@ class Spool:
             if self._queued > QUEUE_BYTES or self._closing:
                 # It has no number yet, so it is no gap: what is said of it is its count.
                 self._counter.add("records_dropped", DropReason.SPOOL_BUSY, len(batch))
-                self._note_dropped(batch.origin.source, DropReason.SPOOL_BUSY, len(batch))
+                with self._lock:
+                    self._memory.dropped(batch.origin.source, DropReason.SPOOL_BUSY, len(batch))
                 self.lost += 1
                 return
             self._queue.append(batch)
@@ -214,12 +195,12 @@ class Spool:
             return
         with self._lock:
             for stream, number in through.items():
-                if number > self._numbers.get(stream, 0):
+                if number > self._memory.numbers.get(stream, 0):
                     # The spool was lost and began anew: a number that was given once is never given again.
                     self._counter.add("spool_numbers_behind")
                     log.warning("the hub knows later batches than the spool", stream=stream, number=number)
-                    self._numbers[stream] = self._kept_numbers[stream] = number
-                self._through[stream] = max(self._through.get(stream, 0), number)
+                    self._memory.never_again(stream, number)
+                self._memory.through[stream] = max(self._memory.through.get(stream, 0), number)
             for side in self._sides.values():
                 freed = [each for each in side.segments[:-1] if self._is_free(each)]
                 for each in freed:
@@ -229,7 +210,7 @@ class Spool:
     def states(self) -> Mapping[str, SourceState]:
         """How each stream stands, as `Report.sources` says it; size, alive and upstream are for the sources to say."""
         with self._lock:
-            return dict(self._states)
+            return dict(self._memory.states)
 
     @property
     def waiting(self) -> int:
@@ -238,16 +219,16 @@ class Spool:
             return sum(each.size for side in self._sides.values() for each in side.segments if not self._is_free(each))
 
     def _is_free(self, segment: Segment) -> bool:
-        return all(self._through.get(stream, 0) >= last for stream, last in segment.spans.items())
+        return all(self._memory.through.get(stream, 0) >= last for stream, last in segment.spans.items())
 
     def _entries(
         self, lane: Lane, segment: Segment, start: int, end: int, limit: int, damaged: bool
     ) -> tuple[list[Entry], int]:
         try:
             # Behind damage it is not known where the next frame begins; so all of it is looked at.
-            data = _pread(segment.path, start, end - start if damaged else min(end - start, max(limit, 64)))
+            data = segments.part(segment.path, start, end - start if damaged else min(end - start, max(limit, 64)))
             if not damaged and next(segments.frames(data), None) is None:
-                data = _pread(segment.path, start, min(segments.first_size(data), end - start))
+                data = segments.part(segment.path, start, min(segments.first_size(data), end - start))
         except OSError as error:
             with self._lock:
                 if segment not in self._sides[lane].segments:
@@ -260,36 +241,23 @@ class Spool:
         reached = 0
         for each in segments.frames(data, resync=damaged):
             reached = each.end
-            entry = self._entry(lane, each, (segment.number, start + each.end))
-            if entry is not None:
+            entry = segments.entry_of(each, lane, (segment.number, start + each.end))
+            if entry is not None and entry.key.number > self._memory.through.get(entry.key.stream, 0):
                 got.append(entry)
         if damaged:
             return got, start + reached if reached else end
         if not reached or (start + len(data) == end and reached < len(data)):
             # Nothing whole stands there although it was synced.
-            self._on_damaged(segment, end)
+            self._on_damaged(segment)
         return got, start + reached
 
-    def _entry(self, lane: Lane, found: segments.Frame, place: Place) -> Entry | None:
-        if found.kind is FrameKind.BATCH:
-            head = messages.head_of(found.payload)
-            key, records = BatchKey(head.host_id, head.stream, head.number), head.rows
-        elif found.kind is FrameKind.DROPPED:
-            gap = messages.unpack_dropped(found.payload)
-            key, records = BatchKey(gap.host_id, gap.stream, gap.last), gap.records
-        else:
-            return None
-        if key.number <= self._through.get(key.stream, 0):
-            return None
-        return Entry(place, lane, key, found.kind is FrameKind.DROPPED, records, found.payload)
-
-    def _on_damaged(self, segment: Segment, end: int) -> None:
+    def _on_damaged(self, segment: Segment) -> None:
         """Say what cannot be read any more, once; what stands behind it is still given out."""
         self._counter.add("spool_files_damaged")
         log.error("the spool came back from the disk otherwise than it was written", file=str(segment.path))
         with self._lock:
             segment.damaged = True
-            gaps = self._gaps(segment, DropReason.SPOOL_DAMAGED, end)
+            gaps = self._gaps(segment, DropReason.SPOOL_DAMAGED)
         with self._changed:
             self._owed += gaps
             self._changed.notify_all()
@@ -327,7 +295,8 @@ class Spool:
                 # Not to be shipped unmasked, and no reason to keep nothing ever again.
                 log.exception("a batch could not be put on the shelf", source=batch.origin.source)
                 self._counter.add("records_dropped", DropReason.DEFECT, len(batch))
-                self._note_dropped(batch.origin.source, DropReason.DEFECT, len(batch))
+                with self._lock:
+                    self._memory.dropped(batch.origin.source, DropReason.DEFECT, len(batch))
                 self.lost += 1
         for lane in Lane:
             if items[lane]:
@@ -336,12 +305,12 @@ class Spool:
             self._say()
 
     def _prepare(self, items: list[_Item], stream: str, batch: Batch) -> None:
-        fresh = self._fresh(stream, batch)
+        fresh = self._memory.fresh(stream, batch, self._counter)
         if not len(fresh) and not fresh.dropped:
             return
         for piece in cut(fresh, messages.BLOCK_LIMIT, messages.ROWS_LIMIT):
             with self._lock:
-                number = self._numbers[stream] = self._numbers.get(stream, 0) + 1
+                number = self._memory.next_number(stream)
             gap = Dropped(self.host_id, stream, number, number, len(piece), DropReason.SPOOL_REFUSED, piece.read_at)
             try:
                 packed = messages.pack(BatchKey(self.host_id, stream, number), piece)
@@ -349,18 +318,6 @@ class Spool:
                 self._lose(replace(gap, reason=DropReason.TOO_LARGE))
                 continue
             items.append(_Item(segments.frame(FrameKind.BATCH, packed), gap, piece))
-
-    def _fresh(self, stream: str, batch: Batch) -> Batch:
-        """What of a batch is not there already."""
-        n = len(batch)
-        if not n or not batch.cursor:
-            return batch
-        mark = _mark(self._marks, stream, batch.origin.generation, int(batch.positions.max()))
-        if mark is None or int(batch.positions.min()) > mark:
-            return batch
-        chosen = batch.positions > mark
-        self._counter.add("records_read_twice", "", n - int(chosen.sum()))
-        return select(batch, chosen)
 
     def _write(self, side: _Side, items: list[_Item]) -> bool:
         """Append and sync; what the disk does not take is lost, and said. False where something was."""
@@ -402,7 +359,7 @@ class Spool:
             if segment.size + size <= self._segment_bytes:
                 return segment
             self._seal(side)
-        state = segments.state_frame(self._state())
+        state = self._begin()
         path = side.folder / f"{side.next:016x}{segments.SUFFIX}"
         side.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         side.descriptor = segments.begin(path, state)
@@ -414,11 +371,9 @@ class Spool:
             self.free_all(self.host_id, {})
         return segment
 
-    def _state(self) -> SpoolState:
+    def _begin(self) -> bytes:
         with self._lock:
-            dropped = {stream: dict(state.dropped) for stream, state in self._states.items() if state.dropped}
-            marks = {stream: dict(known) for stream, known in self._kept_marks.items()}
-            return SpoolState(dict(self._kept_numbers), dict(self._through), marks, dropped)
+            return segments.state_frame(self._memory.to_keep())
 
     def _on_written(self, side: _Side, segment: Segment, run: Sequence[_Item], size: int) -> None:
         if side.refusing:
@@ -428,21 +383,7 @@ class Spool:
             for item in run:
                 stream, last = item.gap.stream, item.gap.last
                 segment.spans[stream] = max(segment.spans.get(stream, 0), last)
-                self._kept_numbers[stream] = max(self._kept_numbers.get(stream, 0), last)
-                if item.batch is not None:
-                    if item.batch.cursor and len(item.batch):
-                        highest = int(item.batch.positions.max())
-                        _mark(self._kept_marks, stream, item.batch.origin.generation, highest)
-                    state = self._states.get(stream, SourceState())
-                    self._states[stream] = replace(
-                        state,
-                        number=last,
-                        read_at=item.batch.read_at,
-                        position=int(item.batch.positions[-1]) if len(item.batch) else state.position,
-                        generation=item.batch.origin.generation,
-                    )
-                    for reason, n in item.batch.dropped.items():
-                        self._note_dropped(stream, reason, n)
+                self._memory.kept(stream, last, item.batch)
             segment.size += size
 
     def _on_refused(self, side: _Side, error: OSError, items: Sequence[_Item]) -> None:
@@ -465,14 +406,8 @@ class Spool:
 
     def _count(self, gap: Dropped) -> None:
         self._counter.add("records_dropped", gap.reason, max(gap.records, 0))
-        self._note_dropped(gap.stream, gap.reason, max(gap.records, 0))
-
-    def _note_dropped(self, stream: str, reason: str, n: int) -> None:
         with self._lock:
-            state = self._states.get(stream, SourceState())
-            self._states[stream] = replace(
-                state, dropped={**state.dropped, str(reason): state.dropped.get(str(reason), 0) + n}
-            )
+            self._memory.dropped(gap.stream, gap.reason, max(gap.records, 0))
 
     # ------------------------------------------------------------------------------------------ making room
 
@@ -483,7 +418,7 @@ class Spool:
             if len(side.segments) < 2:
                 return False
             segment = side.segments.pop(0)
-            gaps = self._gaps(segment, DropReason.SPOOL_FULL, segment.size)
+            gaps = self._gaps(segment, DropReason.SPOOL_FULL)
         self._victims.append(segment.path)
         for gap in gaps:
             if gap.reason == DropReason.SPOOL_FULL:
@@ -492,41 +427,10 @@ class Spool:
             self._owed = merged([*self._owed, *gaps])
         return True
 
-    def _gaps(self, segment: Segment, reason: DropReason, end: int) -> list[Dropped]:
-        """What would be missing without this file, or is missing in it: unconfirmed numbers, and gaps it tells of."""
-        now = self._clock.now()
-        there: list[Dropped] = []
-        try:
-            data = _pread(segment.path, 0, end)
-        except OSError:
-            data = b""
-        reached, whole = len(segments.HEADER), True
-        for each in segments.frames(data, reached, resync=True):
-            reached, whole = each.end, whole and not each.bad
-            if each.kind is FrameKind.BATCH:
-                head = messages.head_of(each.payload)
-                there.append(Dropped(self.host_id, head.stream, head.number, head.number, head.rows, reason, now))
-            elif each.kind is FrameKind.DROPPED:
-                there.append(messages.unpack_dropped(each.payload))
-        there = merged([one for one in there if one.last > self._through.get(one.stream, 0)])
-        missing = [] if whole and reached == end else self._missing(segment, there, now)
-        return missing if reason is DropReason.SPOOL_DAMAGED else merged([*there, *missing])
-
-    def _missing(self, segment: Segment, there: Sequence[Dropped], now: int) -> list[Dropped]:
-        """What should be in a damaged file and is not: each begins where the file before it ends."""
-        missing: list[Dropped] = []
-        for stream, last in segment.spans.items():
-            before = [self._through.get(stream, 0)]
-            others = [each.spans.get(stream, 0) for side in self._sides.values() for each in side.segments]
-            owed = [one.last for one in self._owed if one.stream == stream]
-            expected = max([*before, *(number for number in (*others, *owed) if number < last)])
-            for one in (one for one in there if one.stream == stream):
-                if one.first > expected + 1:
-                    missing.append(_unknown(one, expected + 1, one.first - 1))
-                expected = max(expected, one.last)
-            if expected < last:
-                missing.append(_unknown(Dropped(self.host_id, stream, last, last, -1, "", now), expected + 1, last))
-        return missing
+    def _gaps(self, segment: Segment, reason: DropReason) -> list[Dropped]:
+        others = [each for side in self._sides.values() for each in side.segments if each is not segment]
+        through, now = self._memory.through, self._clock.now()
+        return gaps_of(segment, reason, host_id=self.host_id, through=through, others=others, owed=self._owed, now=now)
 
     def _say(self) -> None:
         """Write the gaps that are owed, then let go of the files they stand for."""
@@ -548,7 +452,7 @@ class Spool:
     def _seal(self, side: _Side) -> None:
         """Close the file that is added to, with how far the hub has confirmed and what is in it."""
         segment = side.segments[-1]
-        state = segments.state_frame(self._state())
+        state = self._begin()
         try:
             segments.write_all(side.descriptor, state + segments.end_of(segment.spans, segment.size + len(state)))
             os.fdatasync(side.descriptor)
@@ -587,66 +491,9 @@ class Spool:
                 self._counter.add("spool_files_torn")
             side.segments.append(segment)
             for stream, last in segment.spans.items():
-                self._numbers[stream] = max(self._numbers.get(stream, 0), last)
+                self._memory.never_again(stream, last)
         for segment in side.segments[-2:]:
-            self._recall(segment)
-
-    def _recall(self, segment: Segment) -> None:
-        """Take up where the last start stopped."""
-        for each in segments.frames(_pread(segment.path, 0, segment.size), len(segments.HEADER)):
-            if each.kind is FrameKind.STATE:
-                state = segments.read_state(each.payload)
-                for stream, number in state.numbers.items():
-                    self._numbers[stream] = max(self._numbers.get(stream, 0), number)
-                for stream, number in state.through.items():
-                    self._through[stream] = max(self._through.get(stream, 0), number)
-                for stream, marks in state.marks.items():
-                    known = self._marks.setdefault(stream, {})
-                    for generation, mark in marks.items():
-                        known[generation] = max(known.get(generation, mark), mark)
-                for stream, dropped in state.dropped.items():
-                    self._states[stream] = replace(self._states.get(stream, SourceState()), dropped=dropped)
-            elif each.kind is FrameKind.BATCH:
-                head = messages.head_of(each.payload)
-                self._numbers[head.stream] = max(self._numbers.get(head.stream, 0), head.number)
-                before = self._states.get(head.stream, SourceState())
-                self._states[head.stream] = replace(
-                    before, number=head.number, read_at=head.read_at, position=head.last, generation=head.generation
-                )
-                if head.last >= 0:
-                    _mark(self._marks, head.stream, head.generation, head.last)
-
-
-def merged(gaps: Sequence[Dropped]) -> list[Dropped]:
-    """Gaps of a stream that follow each other for the same reason become one; the rest as they are, by stream."""
-    out: list[Dropped] = []
-    for gap in sorted(gaps, key=lambda one: (one.stream, one.first)):
-        last = out[-1] if out else None
-        if last and (last.stream, last.reason) == (gap.stream, gap.reason) and gap.first == last.last + 1:
-            records = -1 if -1 in (last.records, gap.records) else last.records + gap.records
-            out[-1] = replace(last, last=gap.last, records=records, at=max(last.at, gap.at))
-        else:
-            out.append(gap)
-    return out
-
-
-def _mark(marks: dict[str, dict[str, int]], stream: str, generation: str, position: int) -> int | None:
-    """Note how far a stream came in this generation; how far it had before. Those longest without news are let go."""
-    known = marks.setdefault(stream, {})
-    before = known.pop(generation, None)
-    known[generation] = position if before is None else max(position, before)
-    while len(known) > _GENERATIONS:
-        del known[next(iter(known))]
-    return before
-
-
-def _unknown(like: Dropped, first: int, last: int) -> Dropped:
-    return replace(like, first=first, last=last, records=-1, reason=DropReason.SPOOL_DAMAGED)
-
-
-def _pread(path: Path, start: int, size: int) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return os.pread(file.fileno(), size, start)
+            self._memory.recall(segment)
 
 
 def _unlink(path: Path) -> None:
