@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pyotp
 import pytest
 
 from vedette.app.host import AUDIT_FILE, STATE_FILE
-from vedette.app.operators import FREE, LONGEST_WAIT, Desk, acting_for, acting_of, code_step, desk
+from vedette.app.operators import FREE, LONGEST_WAIT, Desk, Secrets, acting_for, acting_of, code_step, desk
 from vedette.config.settings import Settings
 from vedette.model.clock import DAY, HOUR, MINUTE, SECOND
 from vedette.model.errors import LoginError, StateError, VedetteError
@@ -22,14 +23,17 @@ RFC_SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 HERE, THERE = "local:alice", "local:mallory"
 
 
+def settings_in(folder: Path) -> Settings:
+    return Settings(data=folder, operators=OperatorsSettings(password_cost=10))
+
+
 class Place:
     """A data folder with alice, an admin; her password and codes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings(data=folder, operators=OperatorsSettings(password_cost=10))
+    def __init__(self, folder: Path, secrets: Secrets) -> None:
+        self.settings = settings_in(folder)
         self.clock = FakeClock()
-        with desk(self.settings, self.clock, who="root", create=True) as at:
-            self.secrets = at.add("alice", Role.ADMIN, root=True)
+        self.secrets = secrets
 
     def code(self, steps: int = 0) -> str:
         return pyotp.TOTP(self.secrets.totp).at(self.clock.now() // SECOND + 30 * steps)
@@ -44,9 +48,18 @@ class Place:
         return [json.loads(line) for line in (folder / AUDIT_FILE).read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Secrets]:
+    """Made once: a new state takes longer than all that is done to it here."""
+    folder = tmp_path_factory.mktemp("made") / "data"
+    with desk(settings_in(folder), FakeClock(), who="root", create=True) as at:
+        return folder, at.add("alice", Role.ADMIN, root=True)
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "data")
+def place(made: tuple[Path, Secrets], tmp_path: Path) -> Place:
+    shutil.copytree(made[0], tmp_path / "data")
+    return Place(tmp_path / "data", made[1])
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ Counterpart: vedette.cli.admission, login and operators."""
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from tests.cli.parts import Place, vedette
 
 from vedette.app.host import AUDIT_FILE
-from vedette.app.operators import desk
+from vedette.app.operators import Secrets, desk
 from vedette.cli.admission import session_file
 from vedette.config.load import load_settings
 from vedette.model.clock import DAY, MINUTE, SystemClock
@@ -24,9 +26,14 @@ from vedette.testing.clock import FakeClock
 class Guarded(Place):
     """A place with an admin, alice, and tokens of every role."""
 
+    secrets: Secrets
+    tokens: Mapping[Role, str]
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.configure("operators: {password_cost: 10}\n")
+
+    def make(self) -> None:
         with desk(load_settings(self.config), SystemClock(), who="root", create=True) as at:
             self.secrets = at.add("alice", Role.ADMIN, root=True)
             self.tokens = {role: at.add_token("alice", role.value, role, DAY)[0] for role in Role}
@@ -41,11 +48,22 @@ class Guarded(Place):
         return [json.loads(line) for line in (self.data / AUDIT_FILE).read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Guarded:
+    """Made once: a new state takes longer than most commands here."""
+    made = Guarded(tmp_path_factory.mktemp("made"))
+    made.make()
+    return made
+
+
 @pytest.fixture
-def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guarded:
+def guarded(made: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guarded:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("VEDETTE_TOKEN", raising=False)
-    return Guarded(tmp_path)
+    guarded = Guarded(tmp_path)
+    shutil.copytree(made.data, guarded.data)
+    guarded.secrets, guarded.tokens = made.secrets, made.tokens
+    return guarded
 
 
 def test_a_host_without_operators_stays_as_it_is(place: Place) -> None:
