@@ -185,7 +185,13 @@ FIELDS: dict[str, Field] = {
         Field("url.extension", _K, "its extension", True, ("access",)),
         Field("url.domain", _K, "virtual host", True, ("access",)),
         Field("user_agent.original", _T, "what the client says it is", True, ("access",)),
-        Field("log.level", _K, "level of an error log's line", given_by=("access",)),
+        Field("log.level", _K, "level, as an error log's line or OpenTelemetry names it", given_by=("access", "json")),
+        # OpenTelemetry
+        Field("trace.id", _K, "trace a log record belongs to", given_by=("json",)),
+        Field("span.id", _K, "its span", given_by=("json",)),
+        Field("event.severity", _L, "OpenTelemetry's number, 1 (trace) to 24 (fatal)", given_by=("json",)),
+        Field("otel.scope.name", _K, "library that wrote a log record", given_by=("json",)),
+        Field("otel.scope.version", _K, "its version", given_by=("json",)),
         # ports
         Field("vedette.ports.kind", _K, "in what way policy and what is seen disagree", given_by=("ports",)),
         Field("vedette.ports.level", _K, "how much that matters, a level's name", given_by=("ports",)),
@@ -196,7 +202,7 @@ FIELDS: dict[str, Field] = {
         Field("vedette.ports.namespace", _K, "network namespace a listener is in", given_by=("ports",)),
         Field("vedette.ports.firewall", _K, "what the host's own firewall does with others", given_by=("ports",)),
         Field("vedette.ports.firewall_rule", _T, "by which rule", given_by=("ports",)),
-        Field("service.name", _K, "systemd unit of a listener", given_by=("ports",)),
+        Field("service.name", _K, "systemd unit of a listener, service of a log record", given_by=("ports", "json")),
         Field("package.name", _K, "package of a listener's program", given_by=("ports",)),
         Field("process.start", _D, "since when the process runs", given_by=("ports",)),
         Field("vedette.ports.vantage", _K, "from where it was looked at", given_by=("ports",)),

@@ -52,16 +52,10 @@ _JSON = "application/json"
 
 @dataclass(slots=True, eq=False)
 class Taken:
-    """Records of one request on their way. refused: how many of it are not taken, and why, in our words."""
+    """Records of one request on their way. dropped: what of it was cut, or not taken."""
 
     records: list[bytes]
     dropped: dict[DropReason, int] = field(default_factory=dict)
-    why: str = ""
-
-    @property
-    def refused(self) -> int:
-        """How many were not taken."""
-        return sum(n for reason, n in self.dropped.items() if reason is not DropReason.RECORD_TOO_LONG)
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +89,7 @@ class HttpSource(SyslogSource):
     """
 
     name = NAME
-    paths = PATHS
+    paths: tuple[str, ...] = PATHS
 
     def __init__(
         self,
@@ -143,39 +137,54 @@ class HttpSource(SyslogSource):
             end = RequestEnd.KEPT if answer.status == 200 else RequestEnd.BAD_BODY
         except _EndedError as ended:
             end = ended.end
-            answer = self._refusal(end)
+            answer = self._refusal(end, asked)
         except asyncio.CancelledError:
             self._counter.add(f"{self.name}_requests", RequestEnd.STOPPED)
             raise
         except Exception as error:  # noqa: BLE001 (a defect that one sender finds must not silence all)
             log.error("REQUEST FAILED", source=self.name, error=terminal(f"{type(error).__name__}: {error}"))
             end = RequestEnd.DEFECT
-            answer = self._refusal(end)
+            answer = self._refusal(end, asked)
         self._counter.add(f"{self.name}_requests", end)
         return answer
 
-    def _refusal(self, end: RequestEnd) -> Answer:
+    def _refusal(self, end: RequestEnd, asked: Asked) -> Answer:
         status, later, close = _REFUSALS[end]
-        return Answer(status, self._words(end.value.replace("-", " "), status), self._media, later, close)
+        words = self._words(end.value.replace("-", " "), asked)
+        return Answer(self._status(end, status), words, self._answered_as(asked), later, close)
 
-    _media = _JSON
+    # What OTLP does otherwise.
 
-    def _words(self, why: str, status: int) -> bytes:  # noqa: ARG002 (OTLP says it)
+    def _takes(self, media_type: str) -> bool:  # noqa: ARG002
+        return True
+
+    def _answered_as(self, asked: Asked) -> str:  # noqa: ARG002
+        return _JSON
+
+    def _status(self, end: RequestEnd, status: int) -> int:  # noqa: ARG002
+        return status
+
+    def _words(self, why: str, asked: Asked) -> bytes:  # noqa: ARG002
         return orjson.dumps({"error": why})
 
     async def _take_in(self, asked: Asked) -> Answer:
         sender = await self._sender_of_request(asked)
         held = _Held(self._memory)
         try:
+            media_type = asked.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if not self._takes(media_type):
+                raise _EndedError(RequestEnd.BAD_ENCODING)
             body = await self._body(asked, held)
-            taken = await asyncio.to_thread(self._read_body, body, asked.headers.get("content-type", ""))
+            taken = await asyncio.to_thread(self._read_body, body, media_type)
             held.grow(sum(map(len, taken.records)))
             del body
             if taken.records or taken.dropped:
                 await self._hand_on(sender, taken)
             return self._taken(taken, asked)
         except BodyError as error:
-            return Answer(400, self._words(str(error), 400), self._media)
+            return Answer(400, self._words(str(error), asked), self._answered_as(asked))
+        except BodyTooLargeError:
+            raise _EndedError(RequestEnd.TOO_LARGE) from None
         finally:
             held.release()
 
@@ -224,8 +233,6 @@ class HttpSource(SyslogSource):
             raise _EndedError(RequestEnd.BUSY) from None
         try:
             body = await asyncio.to_thread(unpacked, body, self._http.max_unpacked)
-        except BodyTooLargeError:
-            raise _EndedError(RequestEnd.TOO_LARGE) from None
         finally:
             self._unpacking.release()
         held.grow(len(body))
@@ -242,7 +249,8 @@ class HttpSource(SyslogSource):
         return Taken(made.records, {reason: n for reason, n in dropped.items() if n})
 
     def _taken(self, taken: Taken, asked: Asked) -> Answer:  # noqa: ARG002 (OTLP heeds it)
-        return Answer(200, orjson.dumps({"taken": len(taken.records), "refused": taken.refused}), _JSON)
+        refused = taken.dropped.get(DropReason.JSON_UNREADABLE, 0)
+        return Answer(200, orjson.dumps({"taken": len(taken.records), "refused": refused}), _JSON)
 
     # ------------------------------------------------------------------------------------------ handing on
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+MOST_PARTS = 1_000_000
+"""Lines, members or fields of a body: each costs memory, however short it is."""
 _PIECE = 1 << 18
 _GZIP = 31
 """zlib's wbits for gzip alone."""
@@ -56,9 +58,15 @@ def unpacked(body: bytes, most: int) -> bytes:
 
 
 def records_of(body: bytes, max_record: int) -> Records:
-    """The JSON objects of a body: one object, an array of them, or one a line. BodyError where an array is broken."""
+    """The JSON objects of a body: one object, an array of them, or one a line. BodyError where an array is broken.
+
+    BodyTooLargeError where it has too many parts.
+    """
     body = body.removeprefix(_MARK).strip(_SPACE)
-    if body.startswith(b"["):
+    array = body.startswith(b"[")
+    if body.count(b"," if array else b"\n") > MOST_PARTS:
+        raise BodyTooLargeError
+    if array:
         try:
             parts = [bytes(memoryview(part)) for part in msgspec.json.decode(body, type=list[msgspec.Raw])]
         except (msgspec.MsgspecError, RecursionError):
