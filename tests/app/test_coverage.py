@@ -3,6 +3,7 @@ Counterpart: src/vedette/app/coverage.py."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from vedette.app.counters import Counters
 from vedette.app.coverage import statement
+from vedette.app.host import host_id
 from vedette.model.batch import Batch, Origin, RecordFormat, Trust
 from vedette.model.clock import BEGINNING, DAY, HOUR, MINUTE, SECOND
 from vedette.model.coverage import Gap, GapReason, Statement
@@ -67,7 +69,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+    made = World(tmp_path / "lake")
     # Heard before anything here begins, and then again and again.
     for number, host in enumerate((WEB, WEB, DB), 1):
         made.put(host, "journal", number if host == WEB else 1, START - HOUR + number * SECOND)
@@ -201,6 +203,17 @@ def test_only_the_hub_is_believed_and_nonsense_is_not(world: World) -> None:
     )
     world.lake.drop(Dropped(HUB, NAME, 1, 6, 0, "stopped", START - HOUR))
     assert world.asked(hosts=frozenset({WEB, DB})).complete
+
+
+def test_without_a_word_the_hub_of_this_folder_is_believed(world: World) -> None:
+    world.tell(Fault.AGENT_ABSENT, START, START + MINUTE)
+    world.lake.flush()
+    hub = host_id(world.lake.folder.parent)
+    now = world.clock.now()
+    assert statement(world.lake, {WEB}, START, START + HOUR, now).complete
+    assert not statement(world.lake, {WEB}, START, START + HOUR, now, hub="").complete
+    [gap] = statement(world.lake, {hub}, START, START + HOUR, now).gaps
+    assert (gap.reason, gap.host_name) == (GapReason.NOT_WATCHED, socket.gethostname())
 
 
 def test_words_are_few() -> None:

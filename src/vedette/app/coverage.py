@@ -3,6 +3,7 @@ Counterpart: `sources.liveness` tells faults into the lake; `cli.fleet_coverage`
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from vedette.app.host import known_host_id
 from vedette.model.clock import BEGINNING, MINUTE, SECOND
 from vedette.model.coverage import Gap, GapReason, Statement
 from vedette.model.liveness import KEYED, OVER, STANDS, Fault, LivenessReason
@@ -47,19 +49,23 @@ def statement(
     until: int,
     now: int,
     *,
-    hub: str = "",
+    hub: str | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Statement:
     """What is not covered of since <= `@timestamp` < until, on these hosts (ids; empty = all that are known).
 
-    hub: the host id whose faults are believed, "" = anybody's. names: host id -> name, where faults do not tell it.
+    hub: the host id whose faults are believed, "" = anybody's; None = that of the data folder this lake lies in.
+    names: host id -> name, where faults do not tell it.
     since BEGINNING asks for what there is: then nobody was watched too late.
     """
     until = max(min(until, now), since)
+    hub = known_host_id(reader.folder.parent) if hub is None else hub
     known = _Known(reader)
     faults = _faults(reader, min(since, known.newest(hub)), until, now, hub)
     wanted = set(hosts) or {host_id for host_id, _ in known.streams} | {one.host_id for one in faults if one.host_id}
-    called = {**(names or {}), **{one.host_id: one.host_name for one in faults if one.host_name}}
+    called = {hub: socket.gethostname(), **(names or {})} | {
+        one.host_id: one.host_name for one in faults if one.host_name
+    }
     found = [*known.gaps(wanted, since), *_of_faults(faults, known, wanted, now)]
     gaps = {
         Gap(gap.host_id, called.get(gap.host_id, ""), gap.stream, begin, end, gap.reason, gap.detail)

@@ -91,6 +91,15 @@ def host_id(folder: Path) -> str:
         ) from None
 
 
+def known_host_id(folder: Path) -> str:
+    """The host id of a data folder, "" where there is none yet; makes nothing."""
+    try:
+        with os.fdopen(open_own(folder / _HOST_ID, os.O_RDONLY), encoding="ascii") as file:
+            return str(uuid.UUID(file.read(64).strip()))
+    except (OSError, ValueError):
+        return ""
+
+
 class Lock:
     """Held by the one `up` of a data folder; ends with the process, however that ends."""
 

@@ -368,6 +368,33 @@ class AttacksSettings(Settings):
         return self
 
 
+class LivenessSettings(Settings):
+    """How long a hub waits before it says that something of the watching is missing (docs/completeness.md).
+
+    absent: without a report; stopped: the same after an agent said that it ends. group: from so many at once they are
+    one fault. missing: batches that do not come while later ones did. behind: what was read and is not stored, or not
+    read yet, more than lag bytes. silent: the least, of streams that used to speak more often; learn: how long they are
+    listened to first. logger: that ended and does not run again. clock: how far off a host's clock may be.
+    """
+
+    absent: Duration = "20s"
+    stopped: Duration = "2m"
+    group: Annotated[int, Field(ge=2)] = 5
+    missing: Duration = "15s"
+    behind: Duration = "1m"
+    lag: PositiveInt = 64 << 20
+    silent: Duration = "10m"
+    learn: Duration = "1d"
+    logger: Duration = "1m"
+    clock: Duration = "1m"
+
+    @model_validator(mode="after")
+    def _longer_than_a_report(self) -> Self:
+        if parse_duration(self.absent) < 10_000_000:
+            raise ValueError(f"absent: {self.absent!r} is less than two reports take (10s)")
+        return self
+
+
 class SourcesSettings(Settings):
     """Every source of a host. Where no source of log records is named, those are found by `discover`."""
 
@@ -380,6 +407,7 @@ class SourcesSettings(Settings):
     otlp: OtlpSettings | None = None
     ports: PortsSettings | None = None
     attacks: AttacksSettings | None = None
+    liveness: LivenessSettings = LivenessSettings()
 
     @property
     def names_logs(self) -> bool:
