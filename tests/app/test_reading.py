@@ -140,6 +140,34 @@ def test_what_is_listened_on_is_said_with_its_port_and_what_cannot_be_is_lacking
             check_listening(settings.syslog)
 
 
+def test_who_posts_is_listened_to_by_token(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SHOP", "a-token-of-the-shop")
+    named = {"tokens": [{"name": "shop", "token": {"env": "SHOP"}}], "accept_forgeable": True}
+    settings = SourcesSettings.model_validate(
+        {
+            "http": {"listen": [{"tcp": "0.0.0.0:0"}], **named},
+            "otlp": {"listen": [{"tcp": "127.0.0.1:0"}], "anonymous": True},
+        }
+    )
+    with closing(Listeners()) as listeners:
+        open_listeners(settings, listeners)
+        ports = [listeners.open(place).getsockname()[1] for place in settings.places]
+        reading = plan_sources(settings, "host-1", FakeClock(), Counters(), {}, listeners=listeners)
+    assert [source.name for source in reading.sources] == ["http", "otlp"], "what is named is what is read"
+    assert reading.lines == [
+        "risk: tokens of http come unencrypted: listen by tls",
+        f"listens: tcp 0.0.0.0:{ports[0]} (http)",
+        f"listens: tcp 127.0.0.1:{ports[1]} (otlp)",
+        "risk: http:token/* may cause blocks, though whoever holds such a token can write such records",
+    ]
+    assert reading.accept_forgeable("http:token/shop")
+    assert not reading.accept_forgeable("http:anonymous/192.0.2.1")
+    monkeypatch.delenv("SHOP")
+    for listening in settings.listening[:1]:
+        with pytest.raises(ConfigError, match="SHOP is not set"):
+            check_listening(listening)
+
+
 @pytest.mark.parametrize(
     ("port", "error", "said"),
     [

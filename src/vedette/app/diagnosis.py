@@ -170,11 +170,16 @@ def _sources(settings: Settings) -> Iterator[Check]:
             yield _forgeable(", ".join(files.paths))
     if sources.stdin is not None and sources.stdin.accept_forgeable:
         yield _forgeable("standard input")
-    if sources.syslog is not None:
-        places = ", ".join(f"{one.transport.value} {one.host} port {one.port}" for one in sources.syslog.places)
-        yield Check("sources", OK, f"others may send syslog to {places}")
-        if sources.syslog.accept_forgeable:
-            yield _forgeable("syslog by TLS", "whoever holds a client's certificate")
+    for name, what in (("syslog", "syslog"), ("relp", "RELP"), ("http", "JSON by HTTP"), ("otlp", "OTLP")):
+        listening = getattr(sources, name)
+        if listening is None:
+            continue
+        places = ", ".join(f"{one.transport.value} {one.host} port {one.port}" for one in listening.places)
+        yield Check("sources", OK, f"others may send {what} to {places}")
+        if listening.accept_forgeable:
+            by_token = name in ("http", "otlp")
+            who = "whoever holds a sender's token" if by_token else "whoever holds a client's certificate"
+            yield _forgeable(what if by_token else f"{what} by TLS", who)
     if not sources.names_logs:
         yield Check("sources", PROBLEM, "nothing is read", "name a source under `sources:`")
 

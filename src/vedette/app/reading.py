@@ -270,9 +270,10 @@ def plan_sources(
         path = keep / AUDIT_FILE
         reading.sources.append(AuditSource(path, host_id=host_id, clock=clock, counter=counter, cursors=cursors))
     for name in reading.accepted:
-        kind = name.partition("/")[0].partition(":")[2]
-        who = {"tls": "whoever holds such a certificate", "token": "whoever holds such a token"}.get(
-            kind if name.endswith("/*") else "", "any local user"
-        )
+        who = "any local user"
+        if name.endswith(":tls/*"):
+            who = "whoever holds such a certificate"
+        elif name.endswith(":token/*"):
+            who = "whoever holds such a token"
         reading.lines.append(f"risk: {name} may cause blocks, though {who} can write such records")
     return reading
