@@ -175,6 +175,19 @@ class Refusing:
             raise OSError("refused")
         self.leaves += leaves
 
+    def dropped(self, connection: Any, dropped: Dropped) -> None:
+        self.leaves.append(-dropped.first)
+
+
+def test_the_ledger_is_told_of_a_gap_once(tmp_path: Path):
+    ledger = Refusing()
+    lake = lake_in(tmp_path, ledger=ledger)
+    gap = Dropped(HOST, "file", 2, 3, 7, "spool-full", START)
+    lake.drop(gap)
+    lake.drop(gap)
+    assert (ledger.leaves, lake.dropped()) == ([-2], [gap])
+    lake.close()
+
 
 def test_what_the_ledger_refuses_is_not_stored_and_waits(tmp_path: Path):
     ledger = Refusing()

@@ -39,6 +39,10 @@ class Ledger(Protocol):
         """Append in this order; what the transaction does not keep was never appended."""
         ...
 
+    def dropped(self, connection: Connection, dropped: Dropped) -> None:
+        """Append that these batches will never come."""
+        ...
+
 
 class Lake(Reader):
     """A lake that is written. One in a folder at a time (StateError); `put` from any thread, `flush` from one."""
@@ -173,6 +177,8 @@ class Lake(Reader):
         name = (dropped.host_id, dropped.stream)
         with self._writing, self._manifest.writing() as connection:
             new = m.add_dropped(connection, m.stream_id(connection, name), dropped)
+            if new and self._ledger is not None:
+                self._ledger.dropped(connection, dropped)
         if new:
             with self._lock:
                 self._known.setdefault(name, Ranges()).add(dropped.first, dropped.last)
