@@ -37,6 +37,8 @@ LEDGER_KEY = "ledger.key"
 FLUSH_AFTER = SECOND
 """How long a record waits at most before it can be searched."""
 FLUSH_BYTES = 32 << 20
+GATHER = 0.25
+"""Seconds between news and the work on them: what comes meanwhile is done in one go."""
 TRY_AGAIN = 1.0
 """Seconds until a lake that refused is tried again."""
 LAST = 5.0
@@ -107,7 +109,7 @@ class LakeKeeping:
             raise
         self._places = dict.fromkeys(Lane, START)
         self._new = threading.Event()
-        self._ended = False
+        self._end = threading.Event()
         self._refused = False
         self._flush_at = 0
         self._putting = threading.Lock()
@@ -131,7 +133,7 @@ class LakeKeeping:
 
     def close(self) -> None:
         """Bring everything that was put into the lake, as far as the disk lets us, and end."""
-        self._ended = True
+        self._end.set()
         self._new.set()
         self._thread.join()
         self.shelf.close()
@@ -144,7 +146,7 @@ class LakeKeeping:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while True:
-            ended = self._ended
+            ended = self._end.is_set()
             if ended:
                 self.shelf.settled(LAST)
             self._new.clear()
@@ -158,6 +160,8 @@ class LakeKeeping:
                 return
             due = max(self._flush_at - self._clock.now(), 0) / SECOND if self.lake.waiting else None
             self._new.wait(due)
+            # What was just put may be on its way to a block, which must not share the interpreter with this.
+            self._end.wait(GATHER)
 
     def _take(self, *, everything: bool) -> None:
         """Bring what waits on the shelf into the lake; flush what has waited long enough, or is much."""
