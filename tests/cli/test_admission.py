@@ -130,6 +130,18 @@ def test_a_command_that_cannot_be_told_is_not_run(guarded: Guarded, monkeypatch:
     state.close()
 
 
+def test_what_was_done_and_could_not_be_told_is_said(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEDETTE_TOKEN", guarded.tokens[Role.ADMIN])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vedette.app.audit.Audit.write", full)
+    ran = guarded.run("alerts", "list")
+    assert ran.code == 2
+    assert "the audit could not be written: No space left on device" in ran.err
+
+
 def test_a_session_holds_until_logout(guarded: Guarded) -> None:
     ran = guarded.log_in()
     assert ran.code == 0, ran.err

@@ -114,3 +114,20 @@ def test_after_a_restart_it_goes_on(tmp_path: Path) -> None:
     write(tmp_path, "three")
     _, said = read(tmp_path, lambda said: bool(said), cursors={"audit": batches[-1].cursor})
     assert said == ["command-run: three"]
+
+
+def test_what_stops_the_reading_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs sources knows what an OSError means, not a group of them."""
+    write(tmp_path, "one")
+
+    async def fail(*_: object) -> None:
+        raise OSError("no watches left")
+
+    monkeypatch.setattr("vedette.sources.audit.FileSource.run", fail)
+    source = AuditSource(tmp_path / AUDIT_FILE, host_id="h1", clock=FakeClock(), counter=Counters())
+
+    async def emit(batch: Batch) -> None:
+        raise AssertionError
+
+    with pytest.raises(OSError, match="no watches left"):
+        asyncio.run(source.run(emit))

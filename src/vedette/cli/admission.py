@@ -20,6 +20,8 @@ from vedette.model.operators import Role
 
 TOKEN = "VEDETTE_TOKEN"
 """Environment variable with a named token, for programs."""
+_INTERRUPTED = 130
+"""How `tail` ends when a person has seen enough."""
 
 
 def guard(command: TyperCommand | TyperGroup, name: str) -> None:
@@ -57,6 +59,7 @@ def _admitted(name: str, needed: Role, given: Mapping[str, Any]) -> Iterator[Non
     from vedette.app.audit import Action, Audit, arguments
     from vedette.app.operators import acting_for
     from vedette.model.clock import SystemClock
+    from vedette.model.errors import StateError
 
     clock = SystemClock()
     acting = acting_for(settings, clock, name, needed, os.environ.get(TOKEN) or kept_session())
@@ -81,9 +84,12 @@ def _admitted(name: str, needed: Role, given: Mapping[str, Any]) -> Iterator[Non
                 "arguments": arguments(given),
                 "code": code,
             }
-            done = code in (OK, FOUND)
+            done = code in (OK, FOUND, _INTERRUPTED)
             message = f"{acting.name} ran `{name}`" + ("" if done else ", which failed")
-            audit.write(Action("command-run", acting.name, message, success=done, about=about), clock.now())
+            try:
+                audit.write(Action("command-run", acting.name, message, success=done, about=about), clock.now())
+            except OSError as error:
+                raise StateError(f"{message}; but the audit could not be written: {error.strerror}") from None
 
 
 def _is_there(path: Path) -> bool:

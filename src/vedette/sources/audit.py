@@ -56,7 +56,7 @@ class AuditSource:
         self._told = 0
 
     async def run(self, emit: Emit) -> None:
-        """Read and emit until cancelled; where there is no file, wait for it without a word."""
+        """Read and emit until cancelled; where there is no file, wait for it without a word. OSError as `file` does."""
         await self._look(emit)
         self.begun.set()
         while not self._path.exists():
@@ -73,11 +73,14 @@ class AuditSource:
             origin = Origin(self._host_id, NAME, batch.origin.generation)
             await emit(replace(batch, origin=origin, trust=Trust.ATTESTED))
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(files.run(attested))
-            while True:
-                await asyncio.sleep(self._every)
-                await self._look(emit)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(files.run(attested))
+                while True:
+                    await asyncio.sleep(self._every)
+                    await self._look(emit)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
 
     async def _look(self, emit: Emit) -> None:
         """Say when the file is shorter than it was, or another one."""
