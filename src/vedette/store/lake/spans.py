@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sqlalchemy import bindparam, select
 
 from vedette.model.shipping import BatchKey
 from vedette.store.lake import manifest as m
@@ -23,6 +24,13 @@ class Span:
     read_at: int
 
 
+_HELD = m._HOLDINGS.c
+# Made once: a search asks this for every host.
+_FILES_WITH = select(_HELD.file_id).where(
+    _HELD.stream_id == bindparam("stream"), _HELD.first <= bindparam("number"), _HELD.last >= bindparam("number")
+)
+
+
 def spans(reader: Reader, keys: Iterable[BatchKey]) -> dict[BatchKey, Span]:
     """Of these batches, as far as they are here."""
     found: dict[BatchKey, Span] = {}
@@ -31,7 +39,9 @@ def spans(reader: Reader, keys: Iterable[BatchKey]) -> dict[BatchKey, Span]:
         ids = {name: stream for stream, name in m.streams(connection).items()}
         for key in keys:
             stream = ids.get((key.host_id, key.stream), 0)
-            for file in m.files_with(connection, stream, key.number) if stream else ():
+            if not stream:
+                continue
+            for file in connection.execute(_FILES_WITH, {"stream": stream, "number": key.number}).scalars():
                 if file not in opened:
                     opened[file] = m.contents(connection, file)
                 held = opened[file]
