@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from vedette import __version__
 from vedette.app import own
 from vedette.app.findings_stream import FindingsStream
-from vedette.app.keeping import LAST, SPOOL
+from vedette.app.keeping import LAST, SPOOL, lanes, masks
 from vedette.fleet.enrolment import Membership
-from vedette.fleet.lanes import Lanes
 from vedette.fleet.membership import keep_renewed
 from vedette.fleet.shipper import Self, Shipper
 from vedette.fleet.spool import Spool
@@ -30,6 +29,7 @@ class AgentKeeping:
 
     def __init__(self, settings: Settings, me: own.Self, *, clock: Clock, counter: Counter) -> None:
         self._folder = settings.data_folder()
+        self._window = settings.shipping.window
         member = Membership.load(self._folder)
         if member is None:
             raise VedetteError("this host belongs to no fleet", hint="`vedette enrol https://HUB:8443 TOKEN` joins one")
@@ -45,7 +45,8 @@ class AgentKeeping:
             clock=clock,
             counter=counter,
             settings=settings.shipping.spool,
-            split=Lanes(settings.shipping.lanes),
+            split=lanes(settings.shipping, counter),
+            mask=masks(settings.shipping, counter),
         )
         self.stream: FindingsStream | None = FindingsStream(me.host_id, clock.now())
 
@@ -76,7 +77,7 @@ class AgentKeeping:
             self._me.host_id, self._member.endpoint(), self._counter, on_confirm=confirmed, on_connected=connected
         )
         me = Self(self._me.host_id, self._me.host_name, __version__, self.shelf.states)
-        shipper = Shipper(self.shelf, transport, me, clock=self._clock, counter=self._counter)
+        shipper = Shipper(self.shelf, transport, me, clock=self._clock, counter=self._counter, window=self._window)
         async with transport, asyncio.TaskGroup() as group:
             group.create_task(shipper.run())
             group.create_task(

@@ -16,8 +16,10 @@ from vedette.app import own
 from vedette.app.detection import routed_parser
 from vedette.app.findings_stream import FindingsStream
 from vedette.fleet.lanes import Lanes
+from vedette.fleet.masking import Masks
 from vedette.fleet.messages import unpack, unpack_dropped
 from vedette.fleet.segments import START
+from vedette.fleet.settings import ShippingSettings
 from vedette.fleet.spool import Entry, Spool
 from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
@@ -69,6 +71,18 @@ def headers_of(batch: Batch, parser: Parser) -> Headers:
     )
 
 
+def lanes(settings: ShippingSettings, counter: Counter) -> Lanes:
+    """Which records go by which lane, as the programs in their headers say."""
+    # Of its own: it runs in the shelf's thread.
+    parser = header_parser(counter)
+    return Lanes(settings.lanes, lambda batch: parser.parse(batch).column("process.name"))
+
+
+def masks(settings: ShippingSettings, counter: Counter) -> Masks | None:
+    """What hides secrets before anything is written; None where none is configured."""
+    return Masks(settings.masks, counter) if settings.masks else None
+
+
 def _texts(column: Column) -> Column:
     return Column(column.codes, [value if isinstance(value, str) else "" for value in column.values])
 
@@ -102,7 +116,8 @@ class LakeKeeping:
                 clock=clock,
                 counter=counter,
                 settings=settings.shipping.spool,
-                split=Lanes(settings.shipping.lanes),
+                split=lanes(settings.shipping, counter),
+                mask=masks(settings.shipping, counter),
             )
         except BaseException:
             self.lake.close()

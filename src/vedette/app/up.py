@@ -49,6 +49,7 @@ from vedette.app.reading import (
     plan_sources,
 )
 from vedette.app.receivers import receiver_kinds
+from vedette.app.saved_searches import rules_of
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
@@ -68,6 +69,7 @@ from vedette.respond.enforcers import make_enforcers, make_guard, tell_allowlist
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
 from vedette.sources.syslog_sockets import Listeners
+from vedette.store.saved_searches import SavedSearches
 from vedette.store.state import State
 from vedette.system.priority import LOOK_EVERY, Priority
 from vedette.text.times import parse_duration
@@ -181,6 +183,7 @@ class Up:
         self._announce_rungs(settings, rules)
         state = State(settings.state_url or folder / STATE_FILE)
         try:
+            rules = [*rules, *rules_of(SavedSearches(state).all(), say=self._say)]
             await self._run(settings, stop, state, rules, guard, held)
         finally:
             state.close()
