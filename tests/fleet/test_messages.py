@@ -3,6 +3,8 @@ Counterpart: vedette.fleet.messages."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -177,3 +179,10 @@ def test_reports_gaps_and_confirms_come_back() -> None:
         messages.unpack(messages.pack_dropped(gap))
     with pytest.raises(MessageError):
         messages.unpack_dropped(messages.pack_dropped(Dropped("host", "journal", 5, 2, 0, "late", 8)))
+
+
+def test_a_cursor_too_long_to_travel_stays_at_home() -> None:
+    batch = replace(lines(5), cursor="x" * 70_000)
+    packed = messages.pack(KEY, batch)
+    assert messages.unpack(packed)[1].cursor == ""
+    assert messages.head_of(packed).last == int(batch.positions.max())

@@ -241,7 +241,8 @@ def pack(key: BatchKey, batch: Batch) -> bytes:
         timezone=batch.timezone,
         year=batch.year,
         spooled=batch.spooled,
-        cursor=batch.cursor,
+        # Only who read it goes on from a cursor; where a source remembers much, it stays there.
+        cursor=batch.cursor if len(batch.cursor) <= TEXT_LIMIT else "",
         dropped=batch.dropped,
     )
     last = int(batch.positions.max()) if n and batch.cursor else -1
