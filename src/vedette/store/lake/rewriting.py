@@ -20,7 +20,7 @@ from vedette.store.lake import files, words
 from vedette.store.lake import manifest as m
 from vedette.store.lake.contents import Contents, joined
 
-LEVEL = 9
+LEVEL = 6
 """Of zstd: a file is written so once and read often."""
 GRACE = 10 * MINUTE
 """How long a replaced file stays for those who began to read it."""

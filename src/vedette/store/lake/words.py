@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ _MOST_BITS = 22
 _FEWEST_BITS = 6
 _FULL = 0.3
 """How many of the bits may be set: a literal has several parts, all of which must be there."""
-_PIECE = 1 << 20
+_KEPT = 1 << 17
+_PIECE = 1 << 16
+"""Bytes looked at together: what is made of them stays in the processor's cache."""
 
 _LOWER = np.frombuffer(bytes(range(256)).lower(), np.uint8)
 _ALNUM = np.array([chr(byte).isalnum() and byte < 128 for byte in range(256)])
@@ -166,6 +169,16 @@ def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _powers(factor: int, n: int) -> NDArray[np.uint64]:
     """factor**0 to factor**(n - 1), modulo 2**64."""
+    # Records longer than a piece are seldom: what they need is made anew each time.
+    return _kept_powers(factor)[:n] if n <= _KEPT else _made_powers(factor, n)
+
+
+@cache
+def _kept_powers(factor: int) -> NDArray[np.uint64]:
+    return _made_powers(factor, _KEPT)
+
+
+def _made_powers(factor: int, n: int) -> NDArray[np.uint64]:
     made = np.full(n, factor, np.uint64)
     made[:1] = 1
     return np.cumprod(made)
