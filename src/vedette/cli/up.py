@@ -38,7 +38,7 @@ def agent(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="data folder")] = None,
 ) -> None:
-    """Watch this host as one of a fleet: judge and block here, ship everything to the hub."""
+    """Watch this host as one of a fleet: judge here, ship to the hub; blocks go on while the hub is away."""
     with errors_said():
         from vedette.app.agent import AgentKeeping
 
@@ -51,7 +51,7 @@ def hub(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="data folder")] = None,
 ) -> None:
-    """Watch this host, and be the place that agents ship to: decide, keep, tell people."""
+    """Watch this host, and be the place that agents ship to; one lake, one ledger, one place that tells people."""
     with errors_said():
         from vedette.cli.hub import needs_hub
 
