@@ -160,6 +160,36 @@ class Forwarder:
         self.process.close()
 
 
+class RelpSender:
+    """A real rsyslogd that reads `devlog` and sends everything to 127.0.0.1:`port` by RELP, as `omrelp` does.
+
+    Its queue lies in memory, and it tries for ever. Needs the package rsyslog-relp.
+    """
+
+    def __init__(self, processes: Processes, folder: Path, port: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.devlog = folder / "devlog"
+        configuration = folder / "rsyslog.conf"
+        configuration.write_text(
+            f'global(workDirectory="{folder}")\n'
+            'module(load="imuxsock" SysSock.Use="off")\n'
+            'module(load="omrelp")\n'
+            f'input(type="imuxsock" Socket="{self.devlog}" CreatePath="on" RateLimit.Interval="0")\n'
+            f'*.* action(type="omrelp" target="127.0.0.1" port="{port}" windowSize="50" '
+            'action.resumeRetryCount="-1" action.resumeInterval="1" queue.type="LinkedList")\n'
+        )
+        self.process = processes.start(
+            ["rsyslogd", "-n", "-f", str(configuration), "-i", str(folder / "rsyslog.pid")], name="rsyslogd"
+        )
+        wait_until("rsyslogd's socket", lambda: self.devlog.exists() or self.process.poll() is not None)
+        if self.process.poll() is not None:
+            raise PartError(f"rsyslogd ended: {self.process.stderr}")
+
+    def close(self) -> None:
+        """End it."""
+        self.process.close()
+
+
 class Journald:
     """A real systemd-journald in a mount namespace of its own, writing under `journal_folder`/MACHINE-ID/.
 
