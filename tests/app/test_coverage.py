@@ -214,14 +214,3 @@ def test_without_a_word_the_hub_of_this_folder_is_believed(world: World) -> None
     assert not statement(world.lake, {WEB}, START, START + HOUR, now, hub="").complete
     [gap] = statement(world.lake, {hub}, START, START + HOUR, now).gaps
     assert (gap.reason, gap.host_name) == (GapReason.NOT_WATCHED, socket.gethostname())
-
-
-def test_words_are_few() -> None:
-    gaps = [Gap(f"h{n}", "", f"file:/{k}", 0, MINUTE, GapReason.SOURCE_STOPPED) for n in range(30) for k in range(5)]
-    words = Statement(0, HOUR, gaps).words
-    assert len(words) == 21
-    assert words[0].endswith(
-        "h0: 1 minute not covered: source stopped (file:/0), source stopped (file:/1), "
-        "source stopped (file:/2) and 2 more"
-    )
-    assert words[-1] == "10 more hosts with gaps"
