@@ -40,7 +40,7 @@ def raws(reader: Reader, after: int = 0) -> list[bytes]:
     return [one.batch.raw(0) for one in reader.read(after, 1000)]
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(put=st.lists(batches(), min_size=1, max_size=8), cut=st.integers(1, 3), rows=st.integers(1, 9))
 def test_compaction_changes_nothing_that_is_read(
     tmp_path_factory: pytest.TempPathFactory, put: Any, cut: int, rows: int

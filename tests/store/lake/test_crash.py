@@ -43,7 +43,7 @@ clock.set(START + number * 10 * MINUTE)
 def tidy():
     while True:
         lake.compact()
-        lake.retain([StreamRetention(streams=("short",), age="2h")])
+        lake.retain([StreamRetention(streams=("short",), age="1h")])
 
 threading.Thread(target=tidy, daemon=True).start()
 while True:
@@ -120,7 +120,7 @@ def look(folder: Path, said: set[tuple[str, int]], looks: int = 0) -> int:
 
 
 def test_a_kill_in_the_middle_loses_nothing_and_leaves_nothing(tmp_path: Path):
-    said = crash(tmp_path, 50, 0.1)
+    said = crash(tmp_path, 36, 0.05)
     assert look(tmp_path, said)
 
 

@@ -95,7 +95,7 @@ def batches(draw: st.DrawFn) -> tuple[Batch, Headers]:
     return batch, Headers(times, column, Column.absent(n), np.full(n, 255, np.uint8))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(put=st.lists(batches(), min_size=1, max_size=5), cut=st.integers(1, 5))
 def test_batches_come_back_as_they_were_put(tmp_path_factory: pytest.TempPathFactory, put: Any, cut: int):
     lake = lake_in(tmp_path_factory.mktemp("lake"))

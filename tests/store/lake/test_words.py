@@ -32,7 +32,7 @@ def bounded(record: bytes, start: int, end: int) -> bool:
     return not re.fullmatch(rb"[A-Za-z0-9]", before) and not re.fullmatch(rb"[A-Za-z0-9]", behind)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     held=records, which=st.integers(0, 99), start=st.integers(0, 99), size=st.integers(0, 40), piece=st.integers(1, 50)
 )

@@ -53,12 +53,14 @@ def words_of(table: Any) -> bytes:
 
 def build(block: bytes) -> bytes:
     """The filter of the records in `block`, a newline behind each."""
-    marks = np.zeros(1 << _MOST_BITS, np.bool_)
+    # A record of n bytes sets fewer than 3 n bits: what is small enough to be halved at once is not made larger first.
+    bits = min(_MOST_BITS, max(_FEWEST_BITS, (10 * len(block)).bit_length()))
+    marks = np.zeros(1 << bits, np.bool_)
     for piece in _pieces(block):
         data = _LOWER[np.frombuffer(piece, np.uint8)]
-        marks[_grams(data) >> np.uint32(32 - _MOST_BITS)] = True
+        marks[_grams(data) >> np.uint32(32 - bits)] = True
         keys = np.concatenate([_tokens(data)[2], _address_parts(data)])
-        marks[keys >> np.uint32(32 - _MOST_BITS)] = True
+        marks[keys >> np.uint32(32 - bits)] = True
     while len(marks) > 1 << _FEWEST_BITS:
         half = marks[::2] | marks[1::2]
         if half.mean() > _FULL:
