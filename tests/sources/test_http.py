@@ -168,7 +168,43 @@ async def test_what_is_too_large_or_no_body_is_refused_and_the_next_is_taken():
         assert sent.got.batches[0].dropped == {"json-unreadable": 1, "record-too-long": 1}
         assert (await sent.post(b""))[0] == 200
         assert (await sent.post(b"{}", path="/else"))[0] == 404
+        assert (await sent.raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+        assert sent.ended("no-such-path") == 2
         assert sent.ended("too-large") == 2
+
+
+async def test_who_goes_before_its_end_is_counted_and_leaves_nothing():
+    async with listening(settings()) as sent:
+        _, writer = await asyncio.open_connection("127.0.0.1", sent.port)
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: bearer {TOKEN}\r\nContent-Length: 99\r\n\r\n"
+        writer.write(head.encode() + b'{"a":1}')
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.close()
+        for _ in range(1000):
+            if sent.ended("cut-off"):
+                break
+            await asyncio.sleep(0.01)
+        assert sent.ended("cut-off") == 1
+        assert not sent.got.batches
+        assert (await sent.post(b"{}"))[0] == 200
+
+
+async def test_one_wait_for_the_disk_is_for_all_who_came_before_it():
+    waits, go = 0, asyncio.Event()
+
+    async def kept() -> None:
+        nonlocal waits
+        waits += 1
+        await go.wait()
+
+    async with listening(settings(), kept) as sent:
+        asking = [asyncio.create_task(sent.post(b'{"a":%d}' % number)) for number in range(20)]
+        await sent.got.count(20)
+        await asyncio.sleep(0.05)
+        go.set()
+        assert {status for status, _, _ in await asyncio.gather(*asking)} == {200}
+    assert waits < 5
 
 
 async def test_a_body_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch):
@@ -226,7 +262,7 @@ async def test_who_comes_while_the_engine_is_busy_is_told_to_come_later(monkeypa
             await asyncio.sleep(0.02)
             status, head, _ = await sent.post(b'{"b":2}')
             assert (status, b"retry-after: 5" in head) == (429, True)
-            monkeypatch.setattr(http, "MOST_HELD", http.LEAST)
+            monkeypatch.setattr(source._memory, "most", 3 * http.LEAST)
             assert (await sent.post(b'{"b":2}'))[0] == 429
             go.set()
             assert (await first)[0] == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter as Tally
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ log = structlog.get_logger("vedette.sources.http")
 NAME = "http"
 PATHS = ("/", "/v1/events")
 MOST_HELD = 64 << 20
-"""Bytes of bodies that are read, unpacked or wait for the engine, of all senders; further ones come later."""
+"""Bytes of bodies that are read, unpacked or wait for the engine, of all senders, half of them of one; further ones
+come later. More where one request may be larger than a quarter of it."""
 LEAST = 1024
 """What a request costs, however short it is."""
 BUSY_AFTER = 5.0
@@ -107,7 +109,9 @@ class HttpSource(SyslogSource):
         self._tokens = Tokens(settings.tokens, self.name)
         self._guesses = Guesses(settings.bad_tokens, clock)
         self._offers: deque[_Offer] = deque()
-        self._memory = _Memory()
+        self._memory = _Memory(max(MOST_HELD, 4 * (settings.max_body + 2 * settings.max_unpacked)))
+        self._unkept: list[asyncio.Future[bool]] = []
+        self._more_unkept = asyncio.Event()
         self._unpacking = asyncio.Semaphore(_UNPACKING)
         self._server: HttpServer | None = None
 
@@ -118,7 +122,7 @@ class HttpSource(SyslogSource):
 
         wanted = self._http
         limits = Limits(*map(seconds, (wanted.handshake, wanted.request, wanted.request, wanted.idle)))
-        self._server = HttpServer(dict.fromkeys(self.paths, self._answer), limits)
+        self._server = HttpServer(dict.fromkeys(self.paths, self._answer), self._nowhere, limits)
         try:
             await super().run(emit)
         finally:
@@ -148,6 +152,10 @@ class HttpSource(SyslogSource):
         self._counter.add(f"{self.name}_requests", end)
         return answer
 
+    async def _nowhere(self, asked: Asked) -> Answer:
+        self._counter.add(f"{self.name}_requests", RequestEnd.NO_SUCH_PATH)
+        return self._refusal(RequestEnd.NO_SUCH_PATH, asked)
+
     def _refusal(self, end: RequestEnd, asked: Asked) -> Answer:
         status, later, close = _REFUSALS[end]
         words = self._words(end.value.replace("-", " "), asked)
@@ -169,15 +177,15 @@ class HttpSource(SyslogSource):
 
     async def _take_in(self, asked: Asked) -> Answer:
         sender = await self._sender_of_request(asked)
-        held = _Held(self._memory)
+        held = _Held(self._memory, sender)
         try:
             media_type = asked.headers.get("content-type", "").partition(";")[0].strip().lower()
             if not self._takes(media_type):
                 raise _EndedError(RequestEnd.BAD_ENCODING)
             body = await self._body(asked, held)
             taken = await asyncio.to_thread(self._read_body, body, media_type)
-            held.grow(sum(map(len, taken.records)))
             del body
+            held.only(sum(map(len, taken.records)))
             if taken.records or taken.dropped:
                 await self._hand_on(sender, taken)
             return self._taken(taken, asked)
@@ -223,6 +231,8 @@ class HttpSource(SyslogSource):
                 parts.append(part)
         except TimeoutError:
             raise _EndedError(RequestEnd.TOO_SLOW) from None
+        except ConnectionError:
+            raise _EndedError(RequestEnd.CUT_OFF) from None
         body = b"".join(parts)
         if encoding != "gzip":
             return body
@@ -235,7 +245,7 @@ class HttpSource(SyslogSource):
             body = await asyncio.to_thread(unpacked, body, self._http.max_unpacked)
         finally:
             self._unpacking.release()
-        held.grow(len(body))
+        held.only(len(body))
         return body
 
     # ------------------------------------------------------------------------------------------ bodies
@@ -266,12 +276,35 @@ class HttpSource(SyslogSource):
             self._offers.remove(offer)
             raise _EndedError(RequestEnd.BUSY)
         await offer.emitted.wait()
-        try:
-            await self._kept()
-        except OSError:
-            raise _EndedError(RequestEnd.NOT_KEPT) from None
+        kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._unkept.append(kept)
+        self._more_unkept.set()
+        if not await kept:
+            raise _EndedError(RequestEnd.NOT_KEPT)
 
     async def _pump(self, emit: Emit) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._emit_offers(emit))
+            group.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """One wait for the disk is for all whose records were emitted before it began."""
+        while True:
+            self._more_unkept.clear()
+            waiting, self._unkept = self._unkept, []
+            if not waiting:
+                await self._more_unkept.wait()
+                continue
+            try:
+                await self._kept()
+                kept = True
+            except OSError:
+                kept = False
+            for one in waiting:
+                if not one.done():
+                    one.set_result(kept)
+
+    async def _emit_offers(self, emit: Emit) -> None:
         while True:
             while not self._offers:
                 self._more.clear()
@@ -310,29 +343,46 @@ class HttpSource(SyslogSource):
 
 
 class _Memory:
-    """Bytes held by all requests."""
+    """Bytes held by the requests of each sender. most: of all together; one sender may hold half of them."""
 
-    size = 0
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.size = 0
+        self.by_sender: Tally[Sender] = Tally()
+
+    def add(self, sender: Sender, size: int) -> None:
+        """So many bytes more or fewer."""
+        self.size += size
+        self.by_sender[sender] += size
+        if not self.by_sender[sender]:
+            del self.by_sender[sender]
 
 
 class _Held:
     """What one request holds of the memory that all share."""
 
-    def __init__(self, of: _Memory) -> None:
+    def __init__(self, of: _Memory, sender: Sender) -> None:
         self._of = of
+        self._sender = sender
         self._size = 0
         self.grow(LEAST)
 
     def grow(self, size: int) -> None:
         """So many bytes more; _EndedError where all together hold too many."""
-        if self._of.size + size > MOST_HELD:
+        memory = self._of
+        if memory.size + size > memory.most or memory.by_sender[self._sender] + size > memory.most // 2:
             raise _EndedError(RequestEnd.BUSY)
-        self._of.size += size
+        memory.add(self._sender, size)
         self._size += size
+
+    def only(self, size: int) -> None:
+        """So many bytes instead of what was held; _EndedError as `grow`."""
+        self.release()
+        self.grow(LEAST + size)
 
     def release(self) -> None:
         """Give it all back."""
-        self._of.size -= self._size
+        self._of.add(self._sender, -self._size)
         self._size = 0
 
 
@@ -343,6 +393,8 @@ _REFUSALS = {
     RequestEnd.BAD_TOKENS_LIMITED: (429, 60, True),
     RequestEnd.TOO_LARGE: (413, 0, True),
     RequestEnd.TOO_SLOW: (408, 0, True),
+    RequestEnd.CUT_OFF: (400, 0, True),
+    RequestEnd.NO_SUCH_PATH: (404, 0, True),
     RequestEnd.BAD_ENCODING: (415, 0, True),
     RequestEnd.BUSY: (429, RETRY_AFTER, True),
     RequestEnd.NOT_KEPT: (503, RETRY_AFTER, False),

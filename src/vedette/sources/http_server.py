@@ -34,6 +34,7 @@ _silent = logging.getLogger("vedette.sources.http_server.uvicorn")
 _silent.setLevel(logging.CRITICAL + 1)
 _silent.propagate = False
 
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 Handle = Callable[[Asked], Awaitable[Answer]]
 
 
@@ -91,6 +92,8 @@ class _Connection(H11Protocol):
     def _within(self, seconds: float) -> None:
         if self._limit is not None:
             self._limit.cancel()
+        if self.over.is_set():
+            return
         self._limit = self.loop.call_later(seconds, self._too_long)
 
     def _too_long(self) -> None:
@@ -110,12 +113,13 @@ class Limits:
 
 
 class HttpServer:
-    """Serves connections one by one; `paths`: who answers a POST there."""
+    """Serves connections one by one; `paths`: who answers a POST there; other: everything else."""
 
-    def __init__(self, paths: Mapping[str, Handle], limits: Limits) -> None:
+    def __init__(self, paths: Mapping[str, Handle], other: Handle, limits: Limits) -> None:
         self._limits = limits
         self._state = ServerState()
         routes = [Route(path, self._endpoint(handle), methods=["POST"]) for path, handle in paths.items()]
+        routes.append(Route("/{path:path}", self._endpoint(other), methods=_METHODS))
         self._config = Config(
             Starlette(routes=routes),
             http=_Connection,
@@ -168,12 +172,9 @@ class HttpServer:
                 address=request.client.host if request.client is not None else "",
                 body=self._in_time(body),
             )
-            try:
-                answer = await handle(asked)
-                if answer.close:
-                    await _pass_over(body)
-            except ClientDisconnect:
-                answer = Answer(400, close=True)
+            answer = await handle(asked)
+            if answer.close:
+                await _pass_over(body)
             headers = {"Connection": "close"} if answer.close else {}
             if answer.retry_after:
                 headers["Retry-After"] = str(answer.retry_after)
@@ -191,6 +192,8 @@ class HttpServer:
                     part = await anext(body)
                 except StopAsyncIteration:
                     return
+                except ClientDisconnect:
+                    raise ConnectionResetError from None
             yield part
 
 

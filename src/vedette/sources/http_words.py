@@ -17,6 +17,9 @@ class RequestEnd(StrEnum):
     BAD_TOKENS_LIMITED = "bad-tokens-limited"
     TOO_LARGE = "too-large"
     TOO_SLOW = "too-slow"
+    CUT_OFF = "cut-off"
+    """The sender went before its body had come."""
+    NO_SUCH_PATH = "no-such-path"
     BAD_ENCODING = "bad-encoding"
     """Content-Encoding or Content-Type that is not read."""
     BAD_BODY = "bad-body"
@@ -28,7 +31,10 @@ class RequestEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A POST. headers: by name in small letters. body: raises TimeoutError where it takes too long."""
+    """A POST. headers: by name in small letters.
+
+    body: raises TimeoutError where it takes too long, ConnectionError where it ends early.
+    """
 
     path: str
     headers: Mapping[str, str]
