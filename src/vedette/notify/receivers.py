@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from vedette.model.clock import Clock
+from vedette.model.errors import ConfigError
 from vedette.model.protocols import Counter, Notifier
-from vedette.notify.apprise import AppriseNotifier
-from vedette.notify.email import EmailNotifier
 from vedette.notify.pagerduty import PagerDutyNotifier
 from vedette.notify.settings import (
     AppriseSettings,
@@ -23,6 +22,9 @@ from vedette.notify.webhook import WebhookNotifier
 
 def _email(name: str, settings: Receiver, _clock: Clock, counter: Counter) -> Notifier:
     assert isinstance(settings, EmailSettings)
+    # An agent of the base install has no libraries for mail, and pages at most.
+    from vedette.notify.email import EmailNotifier
+
     return EmailNotifier(name, settings, counter)
 
 
@@ -38,6 +40,8 @@ def _webhook(_name: str, settings: Receiver, clock: Clock, _counter: Counter) ->
 
 def _apprise(_name: str, settings: Receiver, _clock: Clock, _counter: Counter) -> Notifier:
     assert isinstance(settings, AppriseSettings)
+    from vedette.notify.apprise import AppriseNotifier
+
     return AppriseNotifier(settings)
 
 
@@ -52,5 +56,17 @@ NOTIFIERS: Mapping[str, Maker] = {
 
 
 def build(settings: NotifySettings, clock: Clock, counter: Counter) -> dict[str, Notifier]:
-    """One notifier a receiver, by name. Opens nothing yet; whoever builds them closes them."""
-    return {name: NOTIFIERS[one.type](name, one, clock, counter) for name, one in settings.receivers.items()}
+    """One notifier a receiver, by name. Opens nothing yet; whoever builds them closes them.
+
+    ConfigError where one needs a library that is not installed.
+    """
+    made: dict[str, Notifier] = {}
+    for name, one in settings.receivers.items():
+        try:
+            made[name] = NOTIFIERS[one.type](name, one, clock, counter)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"receiver {name}: {one.type} needs {error.name}, which is not installed",
+                hint="pip install 'vedette[hub]'",
+            ) from None
+    return made
