@@ -19,6 +19,9 @@ from vedette.store.lake import manifest as m
 from vedette.store.lake.lake import Lake
 from vedette.store.lake.retention import _Held, chosen
 from vedette.store.lake.settings import LakeSettings, StreamRetention
+from vedette.store.ledger.leaves import Batches, ErasureKind
+from vedette.store.ledger.ledger import Ledger
+from vedette.store.ledger.notes import Signer
 from vedette.testing.clock import FakeClock
 
 AGES = (
@@ -130,3 +133,27 @@ def test_settings_say_how_long_and_how_much():
     for wrong in ({"size": "20"}, {"size": "99%"}, {"size": "0GB"}, {"age": "5m"}, {"streams": ()}):
         with pytest.raises(ValidationError):
             StreamRetention(**{"streams": ("*",), **wrong})
+
+
+def test_the_ledger_says_what_went_and_still_proves_what_stays(tmp_path: Path):
+    clock = FakeClock()
+    ledger = Ledger(tmp_path / m.FILE_NAME, Signer.generate("vedette/test"), clock=clock)
+    lake = Lake(tmp_path, clock=clock, counter=Counters(), ledger=ledger)
+    for stream in ("audit", "file"):
+        lake.put(BatchKey(HOST, stream, 1), batch_of([b"one"]), headers_of(1))
+    lake.flush()
+    clock.advance(5 * DAY)
+
+    def erased(connection: Any, stones: Sequence[m.Tombstone]) -> None:
+        what = [Batches(stone.host_id, stone.stream, stone.first, stone.last) for stone in stones]
+        ledger.erase(connection, what, kind=ErasureKind.RETENTION, who="retention", why=stones[0].reason)
+
+    assert lake.compact().into == 1
+    assert [stone.stream for stone in lake.retain(AGES, erased)] == ["file"]
+    with ledger.reading() as connection:
+        assert ledger.size(connection) == 3
+        assert ledger.spoken_of(connection, BatchKey(HOST, "file", 1)) == [2]
+        assert ledger.spoken_of(connection, BatchKey(HOST, "audit", 1)) == []
+    assert ledger.inclusion(BatchKey(HOST, "audit", 1)) is not None
+    lake.close()
+    ledger.close()
