@@ -4,6 +4,7 @@ Counterpart: `app.hub` takes what is shipped; everything but the keeping is `app
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from vedette import __version__
@@ -18,6 +19,7 @@ from vedette.fleet.transport import AgentTransport
 from vedette.model.clock import Clock
 from vedette.model.errors import VedetteError
 from vedette.model.protocols import Counter, Source
+from vedette.model.shipping import SourceState
 
 if TYPE_CHECKING:
     from vedette.config.settings import Settings
@@ -38,6 +40,7 @@ class AgentKeeping:
                 "the membership here is of another host id", hint="`vedette enrol --again` with a new token"
             )
         self._member, self._me = member, me
+        self.told: Callable[[Mapping[str, SourceState]], Mapping[str, SourceState]] = dict
         self._clock, self._counter = clock, counter
         self.shelf = Spool(
             self._folder / SPOOL,
@@ -76,7 +79,7 @@ class AgentKeeping:
         transport = AgentTransport(
             self._me.host_id, self._member.endpoint(), self._counter, on_confirm=confirmed, on_connected=connected
         )
-        me = Self(self._me.host_id, self._me.host_name, __version__, self.shelf.states)
+        me = Self(self._me.host_id, self._me.host_name, __version__, lambda: self.told(self.shelf.states()))
         shipper = Shipper(self.shelf, transport, me, clock=self._clock, counter=self._counter, window=self._window)
         async with transport, asyncio.TaskGroup() as group:
             group.create_task(shipper.run())

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
 from vedette.model.events import Column
 from vedette.model.protocols import Counter, Parser, Source
-from vedette.model.shipping import BatchKey, Headers, Lane
+from vedette.model.shipping import BatchKey, Headers, Lane, SourceState
 
 if TYPE_CHECKING:
     from vedette.config.settings import Settings
@@ -104,6 +104,7 @@ class LakeKeeping:
         folder = settings.data_folder()
         host_id = me.host_id
         self.settings, self.me = settings, me
+        self.told: Callable[[Mapping[str, SourceState]], Mapping[str, SourceState]] = dict
         self._clock, self._counter = clock, counter
         self._parser = header_parser(counter)
         signer = signing_key(folder / LEDGER_KEY, f"vedette/{host_id}")

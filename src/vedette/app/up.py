@@ -11,7 +11,7 @@ import random
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from vedette.alerts.routing import Router
-from vedette.app import own
+from vedette.app import own, upstream
 from vedette.app.budget import budget_of
 from vedette.app.counters import Counters
 from vedette.app.detection import load_rules, matcher_of, warm_up
@@ -53,6 +53,7 @@ from vedette.app.saved_searches import rules_of
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
+from vedette.detections.matches import Matches
 from vedette.fleet.spool import Spool
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, Clock
@@ -60,6 +61,7 @@ from vedette.model.decisions import Rung
 from vedette.model.errors import EnforcementError, VedetteError
 from vedette.model.protocols import Enforcer, Source
 from vedette.model.rules import Rule
+from vedette.model.shipping import SourceState
 from vedette.notify.heartbeat import Heartbeat
 from vedette.notify.outbox import Outbox
 from vedette.notify.pagerduty_webhook import PagerDutyListener
@@ -100,6 +102,8 @@ class Keeping(Protocol):
 
     shelf: Spool
     stream: FindingsStream | None
+    told: Callable[[Mapping[str, SourceState]], Mapping[str, SourceState]]
+    """Adds to how the streams stand what those who write the logs say they lost."""
     is_hub: bool
     """Whether agents ship here, so that fleet rules are judged over the lake."""
 
@@ -277,7 +281,7 @@ class Up:
         if keeping is not None:
             reading.sources += keeping.sources(state)
         here, fleet = parted(rules) if self._keep_by is not None else (list(rules), [])
-        matcher = matcher_of([*here, own.LOGIN], counter=counters, skew_limit=SKEW_LIMIT)
+        matcher = matcher_of([*here, own.LOGIN, *upstream.RULES], counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
         correlator = Correlator(matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True)
         receivers = receiver_kinds(settings.notify)
@@ -285,7 +289,15 @@ class Up:
         known = KnownLogins(settings.blocking.known_logins, rules)
         known.restore(state.correlation(), clock.now())
         knowing = Knowing(known, matcher.rules, own.LOGIN.id, reading.accept_forgeable)
-        host_engine = Engine(matcher, correlator, counters, watch=knowing.see)
+        loggers = upstream.Upstream(matcher.rules)
+        if keeping is not None:
+            keeping.told = loggers.told
+
+        def watch_matches(batch: Batch, matches: Matches) -> None:
+            knowing.see(batch, matches)
+            loggers.see(batch, matches)
+
+        host_engine = Engine(matcher, correlator, counters, watch=watch_matches)
         judged: Engine | HubEngine = host_engine
         if keeping is not None and keeping.is_hub:
             matcher = matcher_of(fleet, counter=counters, skew_limit=SKEW_LIMIT)
