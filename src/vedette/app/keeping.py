@@ -3,6 +3,7 @@ Counterpart: `fleet.spool` is the shelf, `store.lake` keeps; `app.up` starts it,
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import structlog
 from vedette.app import own
 from vedette.app.detection import routed_parser
 from vedette.app.findings_stream import FindingsStream
+from vedette.app.forwarding import forwarders
 from vedette.fleet.lanes import Lanes
 from vedette.fleet.masking import Masks
 from vedette.fleet.messages import unpack, unpack_dropped
@@ -97,6 +99,7 @@ class LakeKeeping:
     """Who keeps here makes alerts here as well: findings need not be told."""
 
     def __init__(self, settings: Settings, me: own.Self, *, clock: Clock, counter: Counter) -> None:
+        from vedette.app.tidying import Tidying
         from vedette.store.lake.lake import Lake
         from vedette.store.ledger.keys import signing_key
         from vedette.store.ledger.ledger import Ledger
@@ -132,6 +135,7 @@ class LakeKeeping:
         self.shelf.listen(self._new.set)
         self._thread = threading.Thread(target=self._run, name="lake")
         self._thread.start()
+        self._tidying = Tidying(self.lake, self.ledger, settings.lake, clock=clock, counter=counter)
 
     is_hub = False
 
@@ -145,10 +149,21 @@ class LakeKeeping:
         return []
 
     async def run(self, _state: State) -> None:
-        """What goes on beside the threads until cancelled: nothing here."""
+        """What goes on beside the threads until cancelled: sending on what is in the lake."""
+        made = forwarders(
+            self.settings.forward,
+            self.settings.data_folder(),
+            self.lake.read,
+            clock=self._clock,
+            counter=self._counter,
+        )
+        async with asyncio.TaskGroup() as group:
+            for forwarder in made:
+                group.create_task(forwarder.run(), name=f"forward {forwarder.name}")
 
     def close(self) -> None:
         """Bring everything that was put into the lake, as far as the disk lets us, and end."""
+        self._tidying.close()
         self._end.set()
         self._new.set()
         self._thread.join()
