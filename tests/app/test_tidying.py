@@ -94,5 +94,6 @@ def test_what_fails_is_counted_and_ends_nothing(rig: Rig, monkeypatch: pytest.Mo
     rig.tidying = Tidying(
         rig.lake, rig.ledger, LakeSettings(), clock=rig.clock, counter=rig.counters, steady=lambda: 0.0, every=0.01
     )
-    assert called.acquire(timeout=30) and called.acquire(timeout=30)
+    assert called.acquire(timeout=30)
+    assert called.acquire(timeout=30)
     assert rig.counters.value("lake_not_tidied", "OSError") >= 1
