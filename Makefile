@@ -18,7 +18,8 @@ up: $(STAMP)-hub $(STAMP)-project ## set up and watch this host with embedded de
 	@$(BIN)/vedette up
 
 test: packages check ## set up and run everything: style, types, import contracts, all tests (Debian packages if root)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --ignore tests/scenarios
+	$(BIN)/python -m pytest tests/scenarios
 
 test-fast: $(STAMP)-dev $(STAMP)-project ## only the tests that need neither root nor corpus and are quick
 	$(BIN)/python -m pytest -n auto -m "not root and not corpus and not slow"
