@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vedette.alerts.settings import AlertsSettings
+from vedette.fleet.forward_settings import ForwardTargets
 from vedette.fleet.hub_settings import HubSettings
 from vedette.fleet.settings import ShippingSettings
 from vedette.model.decisions import Rung
@@ -39,6 +40,7 @@ class Settings(BaseModel):
     lake: LakeSettings = LakeSettings()
     shipping: ShippingSettings = ShippingSettings()
     hub: HubSettings = HubSettings()
+    forward: ForwardTargets = Field(default=(), description="where what is in the lake is sent on to")
     sources: SourcesSettings = SourcesSettings()
     rules: RulesSettings = RulesSettings()
     alerts: AlertsSettings = AlertsSettings()

@@ -1,0 +1,115 @@
+"""What an operator may say about where records are sent on to from the lake.
+Counterpart: `fleet.forward` and its kinds are made from these; `config` composes them as `forward:`."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from vedette.system.secrets import Secret
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_url(text: str) -> str:
+    """`text`, an https URL (http to this machine only); ValueError without repeating it, for it may be a secret."""
+    if not text.isascii() or any(character <= " " or character == "\x7f" for character in text):
+        raise ValueError("a URL has neither spaces nor control nor non-ASCII characters")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("not a URL") from None
+    if not host or parts.scheme not in ("https", "http"):
+        raise ValueError("a URL here is https://host/…")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError("plain http goes to this machine only: use https")
+    return text
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not (name.isascii() and name.replace("-", "").isalnum()):
+            raise ValueError(f"{name!r} is no name of a header")
+        if name.lower() in ("authorization", "content-type", "content-length", "host", "transfer-encoding"):
+            raise ValueError(f"{name} is set by us; a token goes under `token`")
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"the value of {name} is not plain ASCII")
+    return headers
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("write the whole path, from /")
+    return path
+
+
+class _Target(BaseModel):
+    """streams: which to send, exclude: which of these not; `*` for any text. `S#security` goes as `S` does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="also of its cursor's file")]
+    streams: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+
+
+class _NetworkTarget(_Target):
+    ca_file: str = Field(default="", description="authorities to trust, PEM; none: those of the system")
+    timeout: Annotated[float, Field(gt=0, le=300, description="seconds one attempt may take")] = 30.0
+
+    def tls_context(self) -> ssl.SSLContext:
+        """A fresh client context, names checked; OSError or ssl.SSLError where ca_file cannot be used."""
+        return ssl.create_default_context(cafile=self.ca_file or None)
+
+
+class SyslogTarget(_NetworkTarget):
+    """RFC 5424, octet-counted (RFC 6587 section 3.4.1), by TCP or TLS (RFC 5425)."""
+
+    type: Literal["syslog"]
+    host: Annotated[str, Field(min_length=1, max_length=253)]
+    port: Annotated[int, Field(ge=1, le=65535)] = 6514
+    protocol: Literal["tls", "tcp"] = "tls"
+
+
+class HttpTarget(_NetworkTarget):
+    """JSON lines by POST. url: may itself be a secret. token: sent as `Authorization: Bearer`."""
+
+    type: Literal["http"]
+    url: Annotated[str, AfterValidator(check_url)] | Secret
+    token: Secret | None = None
+    headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field(default_factory=dict)
+
+
+class FilesTarget(_Target):
+    """The records themselves, a line each, in `folder`/DAY/HOST/STREAM.log; day: when it was read, UTC."""
+
+    type: Literal["files"]
+    folder: Annotated[Path, AfterValidator(_absolute)]
+    compress: Literal["gz", "none"] = "gz"
+
+
+ForwardTarget = Annotated[SyslogTarget | HttpTarget | FilesTarget, Field(discriminator="type")]
+
+
+def _names_apart(targets: tuple[ForwardTarget, ...]) -> tuple[ForwardTarget, ...]:
+    names = [target.name for target in targets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two targets are named {twice[0]}: each has a cursor of its own")
+    return targets
+
+
+ForwardTargets = Annotated[tuple[ForwardTarget, ...], AfterValidator(_names_apart)]
