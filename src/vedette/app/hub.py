@@ -6,14 +6,16 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from vedette.app import own
+from vedette.app.arriving import Refused, known_reason, refusal, report_refusal
 from vedette.app.fleet_operating import BROKER_FOLDER, authority_of
 from vedette.app.keeping import LakeKeeping
+from vedette.app.liveness import judge_of
 from vedette.fleet.broker import Broker
 from vedette.fleet.completeness import Completeness
 from vedette.fleet.door import Door
@@ -22,6 +24,7 @@ from vedette.fleet.link import LinkError
 from vedette.fleet.membership import Admission
 from vedette.fleet.messages import Confirm, MessageError, pack_confirm, unpack_event, unpack_report
 from vedette.fleet.transport import Arrival, HubTransport
+from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
 from vedette.model.errors import StateError
 from vedette.model.fleet import AgentState, Sighting
@@ -40,18 +43,14 @@ log = structlog.get_logger()
 
 MOST_WAITING = 64 << 20
 """Bytes in memory on their way to the disk; then nothing more is fetched, and the broker keeps it."""
-READ_BYTES = 8 << 20
+READ_BATCHES = 16
+"""Read at once for the fleet's rules; each may be some megabytes."""
+BEYOND = 1000
+"""Ranges behind a gap that a confirm names at most, a stream."""
 AGAIN = 0.5
 """Seconds until what the disk refused is tried again, and between two looks at the lake without news."""
 SEEN_EVERY = 10.0
 ROLL_EVERY = 5 * SECOND
-
-
-class Refused(StrEnum):
-    """Why a batch was not taken in."""
-
-    OF_ANOTHER_HOST = "of-another-host"
-    """An agent ships what its own host reads and nothing else."""
 
 
 class HubKeeping(LakeKeeping):
@@ -125,21 +124,35 @@ class HubKeeping(LakeKeeping):
                 self._counter.add("batches_refused", error.reason)
                 await arrival.ack()
                 continue
-            key = BatchKey(event.host_id, event.stream, event.last) if isinstance(event, Dropped) else event[0]
-            if key.host_id != arrival.host_id:
-                self._counter.add("batches_refused", Refused.OF_ANOTHER_HOST)
+            reason = refusal(event, arrival.host_id)
+            if reason is not None:
+                self._counter.add("batches_refused", reason)
                 await arrival.ack()
             elif isinstance(event, Dropped):
                 await self._note_dropped(event, arrival)
-            elif key.number <= self.lake.stored_through(key.host_id, key.stream):
-                self._counter.add("lake_repeats")
-                await arrival.ack()
-                self._safe.put_nowait([key])
             else:
-                self._arrived[key].append(arrival)
-                await asyncio.to_thread(self.take_in, *event)
+                await self._note_batch(*event, arrival)
+
+    async def _note_batch(self, key: BatchKey, batch: Batch, arrival: Arrival) -> None:
+        if self.lake.has(key):
+            self._counter.add("lake_repeats")
+            await arrival.ack()
+            self._safe.put_nowait([key])
+            return
+        waiting = self._arrived[key]
+        # Handed out again while the disk refuses: the last word to the broker is enough, and holds no more memory.
+        waiting[:] = [arrival]
+        try:
+            await asyncio.to_thread(self.take_in, key, batch)
+        except Exception as error:  # noqa: BLE001 (one batch of one host must not end what is done for all)
+            self._arrived.pop(key, None)
+            self._counter.add("batches_refused", Refused.DEFECT)
+            log.error("A BATCH COULD NOT BE TAKEN IN", host_id=key.host_id, stream=key.stream, reason=repr(error))
+            # With the broker it would only be in the way; its agent keeps it.
+            await arrival.ack()
 
     async def _note_dropped(self, dropped: Dropped, arrival: Arrival) -> None:
+        dropped = replace(dropped, reason=known_reason(dropped))
         try:
             await asyncio.to_thread(self.lake.drop, dropped)
         except (StateError, OSError) as error:
@@ -165,13 +178,18 @@ class HubKeeping(LakeKeeping):
             for host_id, streams in touched.items():
                 try:
                     await transport.confirm(host_id, self._confirmation(host_id, streams))
-                except LinkError as error:
+                except (LinkError, MessageError) as error:
                     # The agent asks for it.
                     self._counter.add("confirms_unsent", error.reason)
 
     def _confirmation(self, host_id: str, streams: set[str]) -> bytes:
         through = {stream: self.lake.stored_through(host_id, stream) for stream in streams}
-        return pack_confirm(Confirm(host_id, self._clock.now(), through))
+        beyond = {
+            stream: found
+            for stream, last in through.items()
+            if (found := self.lake.stored_beyond(host_id, stream, last, BEYOND))
+        }
+        return pack_confirm(Confirm(host_id, self._clock.now(), through, beyond))
 
     # ------------------------------------------------------------------------------------------ who says what
     def _on_report(self, host_id: str, packed: bytes) -> None:
@@ -180,8 +198,8 @@ class HubKeeping(LakeKeeping):
         except MessageError as error:
             self._counter.add("reports_refused", error.reason)
             return
-        if report.host_id != host_id:
-            self._counter.add("reports_refused", Refused.OF_ANOTHER_HOST)
+        if (reason := report_refusal(report, host_id)) is not None:
+            self._counter.add("reports_refused", reason)
             return
         now = self._clock.now()
         self._seen[host_id] = Sighting(
@@ -208,7 +226,9 @@ class HubKeeping(LakeKeeping):
     def sources(self, state: State) -> list[Source]:
         """What tells who is absent, what is missing, and when that is over."""
         roll = Agents(state)
-        judge = self.judge = Completeness(self._clock.now(), cursor=state.cursors().get(LIVENESS, ""))
+        judge = self.judge = judge_of(
+            self.settings.sources.liveness, self._clock.now(), state.cursors().get(LIVENESS, "")
+        )
         looked_at = 0
 
         def gather(now: int) -> None:
@@ -228,14 +248,19 @@ class HubKeeping(LakeKeeping):
     # ------------------------------------------------------------------------------------------ what is in the lake
     async def follow(self, after: int) -> AsyncIterator[Taken]:
         """Everything in the lake behind this sequence, in the order it was taken in, for ever."""
+        failing = False
         while True:
             self._news.clear()
             try:
-                taken = await asyncio.to_thread(self.lake.read, after, READ_BYTES)
-            except (StateError, OSError) as error:
-                log.warning("the lake cannot be read", reason=str(error))
+                taken = await asyncio.to_thread(self.lake.read, after, READ_BATCHES)
+            except Exception as error:  # noqa: BLE001 (a file that is damaged must not end what blocks)
+                self._counter.add("lake_reads_failed")
+                if not failing:
+                    failing = True
+                    log.error("THE LAKE CANNOT BE READ: rules of the fleet wait", reason=repr(error))
                 await asyncio.sleep(AGAIN)
                 continue
+            failing = False
             for one in taken:
                 yield one
                 after = one.sequence
