@@ -1,5 +1,5 @@
-"""The program itself, `vedette up`, as a process in a namespace; ended, killed and started again on the same data.
-Counterpart: src/vedette/cli/up.py; every other part is what it meets there."""
+"""The program itself, `vedette up` (`hub`, `agent`), as a process in a namespace; ended, killed and started again on the same data.
+Counterpart: src/vedette/cli/up.py; every other part is what it meets there; `fleet` puts several together."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Vedette:
     """`vedette up --config FOLDER/vedette.yml --data DATA` in `namespace`; started at once, up when this returns.
 
     data: default FOLDER/data. env: added to ours. `log` is the standard error of all its lives, `life` of this one.
+    verb: as what it runs; started: False where something else comes before `start`.
     """
 
     def __init__(
@@ -38,15 +39,19 @@ class Vedette:
         *,
         data: Path | None = None,
         env: Mapping[str, str] | None = None,
+        verb: str = "up",
+        started: bool = True,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.data = data or folder / "data"
         self.config = folder / "vedette.yml"
         self._namespace = namespace
         self._env = {**os.environ, **(env or {})}
+        self._verb = verb
         self._lives: list[Process] = []
         self.configure(settings)
-        self.start()
+        if started:
+            self.start()
 
     @property
     def process(self) -> Process:
@@ -75,7 +80,7 @@ class Vedette:
         """Start it (again, on the same data) and wait until it says `up`."""
         if self._lives and self.process.poll() is None:
             raise PartError("vedette runs already")
-        command = [str(_PROGRAM), "up", "--config", str(self.config), "--data", str(self.data)]
+        command = [str(_PROGRAM), self._verb, "--config", str(self.config), "--data", str(self.data)]
         self._lives.append(self._namespace.start(command, name="vedette", env=self._env))
         wait_until("vedette up", lambda: self.is_up() or self.process.poll() is not None, 60)
         if not self.is_up():

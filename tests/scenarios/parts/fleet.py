@@ -1,0 +1,177 @@
+"""A hub and its agents as real processes in one namespace, and what of numbered lines has arrived in the hub's lake.
+Counterpart: test_fleet.py breaks them; `vedette` runs each."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.scenarios.parts.netns import Namespace
+from tests.scenarios.parts.processes import PartError, run, wait_until
+from tests.scenarios.parts.vedette import Vedette
+
+from vedette.model.shipping import Dropped
+from vedette.store.lake.reader import Reader
+
+PATIENCE = 60.0
+_SERIAL = re.compile(rb" app\[1\]: line (\d+) ")
+_AT_ONCE = 256
+_GLANCE = 0.2
+
+
+class FleetHub(Vedette):
+    """`vedette hub` on loopback."""
+
+    def __init__(self, namespace: Namespace, folder: Path) -> None:
+        settings = {
+            "hub": {"enrol": "127.0.0.1:8443", "broker": {"listen": "127.0.0.1:4222"}},
+            "sources": {"liveness": {"absent": "10s"}},
+        }
+        super().__init__(namespace, folder, settings, verb="hub", started=False)
+
+    def token(self, uses: int) -> str:
+        """A join token."""
+        return self.command("fleet", "token", "--uses", str(uses)).strip()
+
+    @property
+    def broker(self) -> int:
+        """The pid of its nats-server."""
+        return int((self.data / "broker" / "server.pid").read_text())
+
+
+class FleetAgent(Vedette):
+    """`vedette agent`, enrolled; reads `auth` (security) and `app` (bulk)."""
+
+    def __init__(self, namespace: Namespace, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.auth, self.app = folder / "auth.log", folder / "app.log"
+        for log in (self.auth, self.app):
+            # A file that was empty is not known again by what it begins with.
+            log.write_text(f"{datetime.now(UTC).isoformat()} web app[1]: began\n")
+        self.host_id = ""
+        self._written = 0
+        sources = {"file": [{"paths": [self.auth, self.app], "accept_forgeable": True}]}
+        super().__init__(namespace, folder, {"sources": sources}, verb="agent", started=False)
+
+    def enrol(self, token: str, name: str) -> None:
+        """Join the fleet."""
+        self.command("enrol", "https://127.0.0.1:8443", token, "--name", name)
+        self.host_id = (self.data / "host-id").read_text().strip()
+
+    def write(self, count: int, size: int = 8) -> range:
+        """Append so many numbered lines with `size` random bytes each; their numbers."""
+        numbers = range(self._written, self._written + count)
+        self._written += count
+        stamp = datetime.now(UTC).isoformat(timespec="microseconds")
+        text = "".join(f"{stamp} web app[1]: line {n} {random.randbytes(size).hex()}\n" for n in numbers)
+        with self.app.open("a") as file:
+            file.write(text)
+        return numbers
+
+    @contextmanager
+    def traffic(self, count: int = 50, pause: float = 0.02) -> Iterator[list[range]]:
+        """Lines all the while; what was written stands in the list afterwards."""
+        written: list[range] = []
+        ended = threading.Event()
+
+        def go() -> None:
+            while not ended.wait(pause):
+                written.append(self.write(count))
+
+        thread = threading.Thread(target=go)
+        thread.start()
+        try:
+            yield written
+        finally:
+            ended.set()
+            thread.join()
+
+
+class Fleet:
+    """A hub and agents in `namespace`, enrolled and started; `close` ends all of it.
+
+    lake, spool: sizes of the file systems in memory that hold the hub's lake and the spool of each agent.
+    """
+
+    def __init__(self, namespace: Namespace, folder: Path, names: Sequence[str], *, lake: str, spool: str) -> None:
+        self._stack = ExitStack()
+        try:
+            self.hub = FleetHub(namespace, folder / "hub")
+            self._stack.callback(self.hub.close)
+            token = self.hub.token(len(names))
+            self.lake = self._small_disk(self.hub, "lake", lake)
+            self.hub.start()
+            self.agents = {name: FleetAgent(namespace, folder / name) for name in names}
+            for name, agent in self.agents.items():
+                self._stack.callback(agent.close)
+                agent.enrol(token, name)
+                self._small_disk(agent, "spool", spool)
+                agent.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _small_disk(self, of: Vedette, folder: str, size: str) -> Path:
+        place = of.data / folder
+        place.mkdir()
+        run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700,uid=65534,gid=65534", "tmpfs", str(place)])
+        self._stack.callback(run, ["umount", "--lazy", str(place)])
+        return place
+
+    def close(self) -> None:
+        """End everything."""
+        self._stack.close()
+
+    # ------------------------------------------------------------------------------------------ what has arrived
+
+    def arrived(self, agent: FleetAgent) -> Counter[int]:
+        """How often each numbered line of an agent is in the hub's lake."""
+        found: Counter[int] = Counter()
+        reader = Reader(self.hub.data / "lake")
+        try:
+            after = 0
+            while taken := reader.read(after, _AT_ONCE):
+                after = taken[-1].sequence
+                for one in taken:
+                    if one.key.host_id == agent.host_id and str(agent.app) in one.key.stream:
+                        found.update(int(serial) for serial in _SERIAL.findall(one.batch.block))
+        finally:
+            reader.close()
+        return found
+
+    def dropped(self, agent: FleetAgent) -> list[Dropped]:
+        """The gaps of an agent that the hub knows of."""
+        reader = Reader(self.hub.data / "lake")
+        try:
+            return [one for one in reader.dropped() if one.host_id == agent.host_id]
+        finally:
+            reader.close()
+
+    def wait_for(self, agent: FleetAgent, numbers: list[range]) -> None:
+        """Until all of these are in the lake; then each is there once."""
+        wanted = {number for one in numbers for number in one}
+        found: Counter[int] = Counter()
+
+        def there() -> bool:
+            time.sleep(_GLANCE)
+            found.clear()
+            found.update(self.arrived(agent))
+            return wanted <= found.keys()
+
+        try:
+            wait_until("lines in the lake", there, PATIENCE)
+        except PartError:
+            missing = sorted(wanted - found.keys())
+            raise AssertionError(
+                f"{len(missing)} of {len(wanted)} are missing: {missing[:10]}...\n"
+                f"hub:\n{self.hub.log}\nagent:\n{agent.log}"
+            ) from None
+        twice = {number: times for number, times in found.items() if times > 1}
+        assert not twice, f"more than once: {dict(list(twice.items())[:10])}"

@@ -1,0 +1,104 @@
+"""What a fleet loses, repeats and says when its parts are killed, cut off, emptied or full: the table of docs/fleet.md.
+Counterpart: src/vedette/app/{agent,hub}.py; one fleet goes through all of it, each test with lines of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.scenarios.parts.fleet import PATIENCE, Fleet, FleetAgent
+from tests.scenarios.parts.job import RULE, write_failures
+from tests.scenarios.parts.netns import NetLab
+from tests.scenarios.parts.processes import short_folder, wait_until
+from tests.scenarios.parts.vedette import Vedette
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
+
+ABSENT = "liveness-agent-absent"
+LOST = "liveness-records-dropped"
+
+
+@pytest.fixture(scope="module")
+def fleet(namespaces: None) -> Iterator[Fleet]:
+    """A hub whose lake is on a disk of 64 MiB, agents `web` (its spool on one of 6 MiB) and `old`."""
+    with short_folder() as folder:
+        lab = NetLab(folder)
+        try:
+            made = Fleet(lab.namespace(), folder, ["web", "old"], lake="64m", spool="6m")
+            try:
+                yield made
+            finally:
+                made.close()
+        finally:
+            lab.close()
+
+
+@pytest.fixture
+def web(fleet: Fleet) -> FleetAgent:
+    return fleet.agents["web"]
+
+
+@pytest.fixture(autouse=True)
+def proven(fleet: Fleet) -> Iterator[None]:
+    """After each of it the ledger proves every record of the lake."""
+    yield
+    assert fleet.hub.command("ledger", "verify").startswith("intact:")
+
+
+def told(fleet: Fleet, web: FleetAgent, numbers: list[range], fault: str) -> None:
+    """One row of the table."""
+    fleet.wait_for(web, numbers)
+    gaps = sum(gap.records for gap in fleet.dropped(web))
+    print(f"{fault}: sent {sum(map(len, numbers))}, arrived {sum(map(len, numbers))}, gaps {gaps}")
+    assert not gaps
+
+
+def findings(of: Vedette, prefix: str) -> list[str]:
+    """Ids of the findings about addresses that begin so."""
+    found = of.query("select id from findings where rule_id = ? and body like ?", [RULE, f"%{prefix}%"])
+    return [row[0] for row in found]
+
+
+def test_an_agent_is_killed_in_traffic(fleet: Fleet, web: FleetAgent):
+    with web.traffic() as written:
+        write_failures(web.auth, "203.0.113.11", 5)
+        web.wait_for_finding(RULE)
+        web.kill()
+        write_failures(web.auth, "203.0.113.12", 5)
+        web.start()
+    told(fleet, web, written, "agent killed")
+    wait_until(f"both findings:\n{fleet.hub.log}", lambda: len(findings(fleet.hub, "203.0.113.1")) == 2, PATIENCE)
+    assert sorted(findings(fleet.hub, "203.0.113.1")) == sorted(findings(web, "203.0.113.1"))
+
+
+def test_a_hub_is_killed_in_traffic(fleet: Fleet, web: FleetAgent):
+    with web.traffic() as written:
+        write_failures(web.auth, "203.0.113.21", 5)
+        wait_until("a finding", lambda: len(findings(web, "203.0.113.21")) == 1, PATIENCE)
+        fleet.hub.kill()
+        write_failures(web.auth, "203.0.113.22", 5)
+        fleet.hub.start()
+    told(fleet, web, written, "hub killed")
+    wait_until(f"both findings:\n{fleet.hub.log}", lambda: len(findings(fleet.hub, "203.0.113.2")) == 2, PATIENCE)
+    found = {one["source.ip"]: one["findings.count"] for one in fleet.hub.alerts(RULE)}
+    assert (found["203.0.113.21"], found["203.0.113.22"]) == (1, 1)
+
+
+def test_a_broker_is_killed_in_traffic(fleet: Fleet, web: FleetAgent):
+    pid = fleet.hub.broker
+    with web.traffic() as written:
+        os.kill(pid, signal.SIGKILL)
+        wait_until("another broker", lambda: fleet.hub.broker != pid, PATIENCE)
+    told(fleet, web, written, "broker killed")
+
+
+def test_the_streams_are_deleted_while_all_runs(fleet: Fleet, web: FleetAgent):
+    with web.traffic() as written:
+        time.sleep(0.2)
+        shutil.rmtree(fleet.hub.data / "broker" / "streams")
+        time.sleep(0.5)
+    told(fleet, web, written, "streams deleted")
