@@ -82,7 +82,7 @@ class HubKeeping(LakeKeeping):
             self._loop.call_soon_threadsafe(self._safe.put_nowait, keys)
 
     async def run(self, state: State) -> None:
-        """Let agents in, take what they ship, confirm what is stored; until cancelled."""
+        """Let agents in, take what they ship, confirm what is stored, send it on; until cancelled."""
         settings, clock, counter = self.settings.hub, self._clock, self._counter
         folder = self.settings.data_folder()
         authority = authority_of(folder)
@@ -111,6 +111,7 @@ class HubKeeping(LakeKeeping):
                 group.create_task(self._take_arrivals(transport))
                 group.create_task(self._confirm(transport))
                 group.create_task(self._note_seen(roll))
+                group.create_task(super().run(state))
 
     # ------------------------------------------------------------------------------------------ what comes
     async def _take_arrivals(self, transport: HubTransport) -> None:

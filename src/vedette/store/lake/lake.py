@@ -219,6 +219,17 @@ class Lake(Reader):
             found = self._known.get((host_id, stream))
             return 0 if found is None else found.through()
 
+    def stored_beyond(self, host_id: str, stream: str, through: int, most: int) -> tuple[tuple[int, int], ...]:
+        """The first `most` ranges of numbers that are stored, or known to be dropped, behind `through`."""
+        with self._lock:
+            found = self._known.get((host_id, stream))
+            return () if found is None else found.behind(through, most)
+
+    def has(self, key: BatchKey) -> bool:
+        """Whether this batch is stored; one that was said to be dropped and comes after all is not."""
+        with self._lock:
+            return key.number in self._stored.get((key.host_id, key.stream), ())
+
     def close(self) -> None:
         """Let go of everything; what was not flushed is gone, and nobody was told it was safe.
 

@@ -71,6 +71,11 @@ class Ranges:
                 yield expected, first - 1
             expected = max(expected, last + 1)
 
+    def behind(self, number: int, most: int) -> tuple[tuple[int, int], ...]:
+        """The first `most` ranges that begin behind this number."""
+        start = bisect_right(self._firsts, number)
+        return tuple(zip(self._firsts[start : start + most], self._lasts[start : start + most], strict=True))
+
     def copy(self) -> Ranges:
         """One that does not change with this one."""
         made = Ranges()
