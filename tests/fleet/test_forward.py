@@ -69,7 +69,7 @@ def sender(
     )
 
 
-async def test_all_goes_in_order_and_after_a_restart_only_what_is_new(shelves: Shelves, tmp_path: Path):
+async def test_all_goes_in_order_and_after_a_restart_only_what_is_new(shelves: Shelves, tmp_path: Path) -> None:
     counters, first, second = Counters(), Receiver(), Receiver()
     async with running(sender(first, shelves, tmp_path, counters)):
         await until(lambda: Cursor(tmp_path / "forward" / "there", counters).after == 3)
@@ -90,7 +90,9 @@ async def test_all_goes_in_order_and_after_a_restart_only_what_is_new(shelves: S
         (ZeroDivisionError("ours"), "defect"),
     ],
 )
-async def test_what_fails_is_tried_again_and_counted(shelves: Shelves, tmp_path: Path, failure: Exception, reason: str):
+async def test_what_fails_is_tried_again_and_counted(
+    shelves: Shelves, tmp_path: Path, failure: Exception, reason: str
+) -> None:
     counters, receiver = Counters(), Receiver(failure, failure)
     forwarder = sender(receiver, shelves, tmp_path, counters)
     async with running(forwarder):
@@ -99,7 +101,7 @@ async def test_what_fails_is_tried_again_and_counted(shelves: Shelves, tmp_path:
     assert counters.value("forward_failed", f"there:{reason}") == 2
 
 
-async def test_a_lake_that_cannot_be_read_is_waited_for(shelves: Shelves, tmp_path: Path):
+async def test_a_lake_that_cannot_be_read_is_waited_for(shelves: Shelves, tmp_path: Path) -> None:
     counters, receiver = Counters(), Receiver()
     troubles = [RuntimeError("not now")]
     forwarder = sender(receiver, shelves, tmp_path, counters)
@@ -115,7 +117,7 @@ async def test_a_lake_that_cannot_be_read_is_waited_for(shelves: Shelves, tmp_pa
     assert counters.value("forward_failed", "there:lake") == 1
 
 
-async def test_how_far_it_is_behind_shows_while_the_target_is_away(shelves: Shelves, tmp_path: Path):
+async def test_how_far_it_is_behind_shows_while_the_target_is_away(shelves: Shelves, tmp_path: Path) -> None:
     counters = Counters()
     receiver = Receiver(*[ForwardError(ForwardReason.TIMEOUT, "slow")] * 10_000)
     forwarder = sender(receiver, shelves, tmp_path, counters)
@@ -126,7 +128,9 @@ async def test_how_far_it_is_behind_shows_while_the_target_is_away(shelves: Shel
         await until(lambda: receiver.got and not forwarder.lag)
 
 
-async def test_streams_are_chosen_by_pattern_and_their_security_part_goes_along(shelves: Shelves, tmp_path: Path):
+async def test_streams_are_chosen_by_pattern_and_their_security_part_goes_along(
+    shelves: Shelves, tmp_path: Path
+) -> None:
     counters, some, others = Counters(), Receiver(), Receiver()
     cursor = tmp_path / "some" / "forward" / "there"
     async with running(sender(some, shelves, tmp_path / "some", counters, ("file:*",))):
@@ -137,14 +141,14 @@ async def test_streams_are_chosen_by_pattern_and_their_security_part_goes_along(
     assert others.got == [b"four"]
 
 
-async def test_where_nothing_is_wanted_the_cursor_moves_all_the_same(shelves: Shelves, tmp_path: Path):
+async def test_where_nothing_is_wanted_the_cursor_moves_all_the_same(shelves: Shelves, tmp_path: Path) -> None:
     counters, receiver = Counters(), Receiver()
     async with running(sender(receiver, shelves, tmp_path, counters, ("nothing",))):
         await until(lambda: Cursor(tmp_path / "forward" / "there", counters).after == 3)
     assert not receiver.groups
 
 
-async def test_what_the_target_refuses_for_ever_is_counted_and_left_out(shelves: Shelves, tmp_path: Path):
+async def test_what_the_target_refuses_for_ever_is_counted_and_left_out(shelves: Shelves, tmp_path: Path) -> None:
     counters, receiver = Counters(), Receiver(refuses=1)
     async with running(sender(receiver, shelves, tmp_path, counters)):
         await until(lambda: counters.value("forwarded", "there"))
@@ -154,7 +158,7 @@ async def test_what_the_target_refuses_for_ever_is_counted_and_left_out(shelves:
 
 async def test_much_goes_in_groups_and_a_failure_repeats_no_group_before(
     shelves: Shelves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(forward, "GROUP_BYTES", 6)
     counters, receiver = Counters(), Receiver()
     sent = receiver.send
@@ -170,7 +174,7 @@ async def test_much_goes_in_groups_and_a_failure_repeats_no_group_before(
     assert receiver.groups == [[1], [2], [3]]
 
 
-async def test_a_damaged_cursor_sends_all_again_and_is_counted(shelves: Shelves, tmp_path: Path):
+async def test_a_damaged_cursor_sends_all_again_and_is_counted(shelves: Shelves, tmp_path: Path) -> None:
     counters, receiver = Counters(), Receiver()
     (tmp_path / "forward").mkdir()
     (tmp_path / "forward" / "there").write_bytes(b"\0\0")
@@ -179,7 +183,7 @@ async def test_a_damaged_cursor_sends_all_again_and_is_counted(shelves: Shelves,
     assert counters.value("forward_cursors_damaged", "there") == 1
 
 
-def test_pauses_grow_to_a_minute_and_obey_the_target(shelves: Shelves, tmp_path: Path):
+def test_pauses_grow_to_a_minute_and_obey_the_target(shelves: Shelves, tmp_path: Path) -> None:
     forwarder = sender(Receiver(), shelves, tmp_path, Counters())
     forwarder._chance = lambda: 1.0
     pauses = [forwarder._failed(ForwardReason.TIMEOUT, "") for _ in range(9)]

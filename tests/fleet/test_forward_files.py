@@ -26,7 +26,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-async def test_records_lie_by_day_host_and_stream_byte_for_byte(tmp_path: Path):
+async def test_records_lie_by_day_host_and_stream_byte_for_byte(tmp_path: Path) -> None:
     shelves, copy = Shelves(), target(tmp_path)
     group = [shelves.add("audit", b"a\0\xff", b""), shelves.add("file:/var/log/x", b"b"), shelves.add("audit", b"c")]
     assert await copy.send(group, 0) == 0
@@ -37,7 +37,7 @@ async def test_records_lie_by_day_host_and_stream_byte_for_byte(tmp_path: Path):
 
 
 @pytest.mark.parametrize("compress", ["none", "gz"])
-async def test_what_a_crash_left_half_done_is_taken_back(tmp_path: Path, compress: str):
+async def test_what_a_crash_left_half_done_is_taken_back(tmp_path: Path, compress: str) -> None:
     shelves = Shelves()
     first, second = shelves.add("audit", b"one" * 50), shelves.add("audit", b"two" * 50)
     await target(tmp_path, compress).send([first], 0)
@@ -51,7 +51,7 @@ async def test_what_a_crash_left_half_done_is_taken_back(tmp_path: Path, compres
     assert raw == b"one" * 50 + b"\n" + b"two" * 50 + b"\nthree\nfour\n"
 
 
-async def test_a_link_laid_there_is_not_followed(tmp_path: Path):
+async def test_a_link_laid_there_is_not_followed(tmp_path: Path) -> None:
     shelves, copy = Shelves(), target(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"mine")
@@ -63,7 +63,7 @@ async def test_a_link_laid_there_is_not_followed(tmp_path: Path):
     assert elsewhere.read_bytes() == b"mine"
 
 
-async def test_names_of_others_lead_nowhere(tmp_path: Path):
+async def test_names_of_others_lead_nowhere(tmp_path: Path) -> None:
     shelves, copy = Shelves(), target(tmp_path)
     names = ["../../up", "..", ".", "", "/etc/passwd", "a\nb\x1b[31m", "x" * 5000]
     group: list[Put] = [shelves.add(name, b"x", host=name) for name in names]
@@ -75,7 +75,7 @@ async def test_names_of_others_lead_nowhere(tmp_path: Path):
 
 
 @given(st.text())
-def test_an_escaped_name_is_one_plain_component(name: str):
+def test_an_escaped_name_is_one_plain_component(name: str) -> None:
     text = escaped(name)
     assert text.isascii()
     assert text.isprintable()
