@@ -1,4 +1,4 @@
-"""The program itself, `vedette up` (`hub`, `agent`), as a process in a namespace; ended, killed and started again on the same data.
+"""`vedette up`, `hub`, `agent` as a process in a namespace; ended, killed and started again on the same data.
 Counterpart: src/vedette/cli/up.py; every other part is what it meets there; `fleet` puts several together."""
 
 from __future__ import annotations
