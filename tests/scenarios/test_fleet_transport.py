@@ -185,6 +185,24 @@ def test_batches_reports_questions_confirms_and_values_go_where_they_belong(tmp_
     asyncio.run(scenario())
 
 
+def test_what_a_hub_was_handed_and_did_not_store_is_handed_to_the_next_at_once(tmp_path: Path):
+    async def scenario() -> None:
+        async with running(tmp_path) as (fleet, killed):
+            first, _ = fleet.agents
+            async with AgentTransport(
+                first.host_id, fleet.endpoint(first), fleet.counters, on_confirm=lambda _: None
+            ) as agent:
+                await agent.publish(BatchKey(first.host_id, "journal", 1), Lane.BULK, b"1", BOUND)
+            arrivals = killed.arrivals()
+            lost = await asyncio.wait_for(anext(arrivals), BOUND)
+            await arrivals.aclose()
+            async with fleet.hub() as hub:
+                found = await asyncio.wait_for(taken(hub, 1), BOUND)
+                assert [one.packed for one in found] == [lost.packed]
+
+    asyncio.run(scenario())
+
+
 def test_a_revoked_agent_is_cut_at_once_and_others_go_on(tmp_path: Path):
     async def scenario() -> None:
         async with running(tmp_path) as (fleet, _):

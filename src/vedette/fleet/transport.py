@@ -7,6 +7,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -245,6 +246,7 @@ class HubTransport:
         self._numbers: dict[tuple[str, str], tuple[str, int]] = {}
         self._writing = asyncio.Lock()
         self._answering: set[asyncio.Task[None]] = set()
+        self._began = False
         self.link = Link(endpoint, self._ready, counter)
 
     async def __aenter__(self) -> Self:
@@ -301,6 +303,11 @@ class HubTransport:
         else:
             # Adding what is there reserves its room a second time before it is found to be the same.
             await js.update_stream(wanted)
+        if not self._began:
+            # What a hub that was killed had been handed would else come again only after `wait`.
+            with suppress(nats.js.errors.NotFoundError):
+                await js.delete_consumer(subjects.EVENTS, subjects.CONSUMER)
+            self._began = True
         await js.add_consumer(
             subjects.EVENTS,
             ConsumerConfig(
