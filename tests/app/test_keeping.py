@@ -4,6 +4,7 @@ Counterpart: src/vedette/app/keeping.py."""
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from vedette.app.detection import batch_of_lines
 from vedette.app.keeping import NO_SEVERITY, LakeKeeping, header_parser, headers_of
 from vedette.config.settings import Settings
 from vedette.model.batch import Batch, Origin
-from vedette.model.clock import SystemClock
+from vedette.model.clock import SECOND, SystemClock
+from vedette.model.shipping import BatchKey
 from vedette.store.lake.reader import Reader
+from vedette.testing.clock import FakeClock
 
 HOST = "6f1c9f5e-0000-4000-8000-00000000a9e7"
 NAME = "file:/var/log/messages"
@@ -95,6 +98,65 @@ def test_a_lake_that_refuses_holds_nothing_up_and_loses_nothing(
     again = LakeKeeping(settings, own.Self(HOST, "web1"), clock=SystemClock(), counter=counters)
     again.close()
     assert lines_in(tmp_path) == [b"Jan  1 00:00:01 web1 app: one"]
+
+
+def test_while_the_lake_refuses_what_is_read_waits_on_the_disk_and_not_in_memory(
+    settings: Settings, counters: Counters, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("vedette.app.keeping.FLUSH_BYTES", 1)
+    made = LakeKeeping(settings, own.Self(HOST, "web1"), clock=SystemClock(), counter=counters)
+    try:
+        with monkeypatch.context() as broken:
+            broken.setattr(made.lake, "flush", lambda: (_ for _ in ()).throw(OSError(28, "no room")))
+            made.shelf.put(read(b"Jan  1 00:00:01 web1 app: one"))
+            assert made.shelf.settled(5)
+            refused(made)
+            before = made.lake.waiting
+            for number in range(1, 4):
+                made.shelf.put(read(b"Jan  1 00:00:01 web1 app: more", first=number))
+                assert made.shelf.settled(5)
+                refused(made)
+            assert made.lake.waiting <= max(before, 2000)
+    finally:
+        made.close()
+    assert made.lake.stored_through(HOST, NAME) == 4
+
+
+def refused(keeping: LakeKeeping) -> None:
+    """Have it try, where it does not by itself."""
+    with pytest.raises(OSError, match="no room"):
+        keeping._take(everything=True)
+
+
+def test_a_shelf_that_was_lost_gives_no_number_again(tmp_path: Path, settings: Settings, counters: Counters):
+    for line in (b"Jan  1 00:00:01 web1 app: one", b"Jan  1 00:00:01 web1 app: two"):
+        made = LakeKeeping(settings, own.Self(HOST, "web1"), clock=SystemClock(), counter=counters)
+        made.shelf.put(read(line))
+        made.close()
+        shutil.rmtree(tmp_path / "spool")
+    assert lines_in(tmp_path) == [b"Jan  1 00:00:01 web1 app: one", b"Jan  1 00:00:01 web1 app: two"]
+
+
+def test_what_cannot_be_taken_in_holds_up_nothing_and_is_a_gap(
+    keeping: LakeKeeping, counters: Counters, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as broken:
+        broken.setattr("vedette.app.keeping.headers_of", lambda *_: (_ for _ in ()).throw(ValueError("hostile")))
+        keeping.shelf.put(read(b"Jan  1 00:00:01 web1 app: one"))
+        keeping.close()
+    assert keeping.lake.stored_through(HOST, NAME) == 1
+    assert counters.value("lake_dropped_batches", "defect") == 1
+
+
+def test_a_clock_that_was_set_back_puts_no_flush_off(settings: Settings, counters: Counters):
+    clock = FakeClock()
+    made = LakeKeeping(settings, own.Self(HOST, "web1"), clock=clock, counter=counters)
+    try:
+        made.take_in(BatchKey(HOST, NAME, 1), read(b"Jan  1 00:00:01 web1 app: one"))
+        clock.advance(-3600 * SECOND)
+        assert made._due() == 0
+    finally:
+        made.close()
 
 
 async def test_a_lake_of_one_host_has_nothing_to_run_beside_its_threads(keeping: LakeKeeping):

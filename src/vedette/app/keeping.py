@@ -19,7 +19,7 @@ from vedette.app.findings_stream import FindingsStream
 from vedette.app.forwarding import forwarders
 from vedette.fleet.lanes import Lanes
 from vedette.fleet.masking import Masks
-from vedette.fleet.messages import unpack, unpack_dropped
+from vedette.fleet.messages import MessageError, unpack, unpack_dropped
 from vedette.fleet.segments import START
 from vedette.fleet.settings import ShippingSettings
 from vedette.fleet.spool import Entry, Spool
@@ -27,7 +27,8 @@ from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
 from vedette.model.events import Column
 from vedette.model.protocols import Counter, Parser, Source
-from vedette.model.shipping import BatchKey, Headers, Lane, SourceState
+from vedette.model.reasons import DropReason
+from vedette.model.shipping import BatchKey, Dropped, Headers, Lane, SourceState
 
 if TYPE_CHECKING:
     from vedette.config.settings import Settings
@@ -112,7 +113,11 @@ class LakeKeeping:
         self._parser = header_parser(counter)
         signer = signing_key(folder / LEDGER_KEY, f"vedette/{host_id}")
         self.ledger = Ledger(folder / LAKE / MANIFEST, signer, clock=clock)
-        self.lake = Lake(folder / LAKE, clock=clock, counter=counter, ledger=self.ledger)
+        try:
+            self.lake = Lake(folder / LAKE, clock=clock, counter=counter, ledger=self.ledger)
+        except BaseException:
+            self.ledger.close()
+            raise
         try:
             self.shelf = Spool(
                 folder / SPOOL,
@@ -125,7 +130,10 @@ class LakeKeeping:
             )
         except BaseException:
             self.lake.close()
+            self.ledger.close()
             raise
+        # On a shelf that was lost and begins anew no number is given again: the lake would take it for a repeat.
+        self.shelf.free_all(host_id, {name: self.lake.stored_through(host_id, name) for name in self._own_streams()})
         self._places = dict.fromkeys(Lane, START)
         self._new = threading.Event()
         self._end = threading.Event()
@@ -189,7 +197,7 @@ class LakeKeeping:
                     self._new.wait(TRY_AGAIN)
             if ended:
                 return
-            due = max(self._flush_at - self._clock.now(), 0) / SECOND if self.lake.waiting else None
+            due = self._due() / SECOND if self.lake.waiting else None
             self._new.wait(due)
             # What was just put may be on its way to a block, which must not share the interpreter with this.
             self._end.wait(GATHER)
@@ -197,31 +205,52 @@ class LakeKeeping:
     def _take(self, *, everything: bool) -> None:
         """Bring what waits on the shelf into the lake; flush what has waited long enough, or is much."""
         for lane in Lane:
-            while entries := self.shelf.read(lane, self._places[lane]):
+            while entries := self._more(lane):
                 for entry in entries:
                     self._put(entry)
                     # Not before: what could not be put is read again.
                     self._places[lane] = entry.place
-                if self.lake.waiting >= FLUSH_BYTES:
-                    self._flush()
-        if self.lake.waiting and (everything or self._clock.now() >= self._flush_at):
+        if self.lake.waiting and (everything or not self._due()):
             self._flush()
+
+    def _more(self, lane: Lane) -> Sequence[Entry]:
+        # First, so that nothing more is taken into memory while the disk refuses what is there.
+        if self.lake.waiting >= FLUSH_BYTES:
+            self._flush()
+        return self.shelf.read(lane, self._places[lane])
+
+    def _due(self) -> int:
+        """Microseconds until it is time to flush; a clock that was set back puts nothing off."""
+        left = self._flush_at - self._clock.now()
+        return left if 0 < left <= FLUSH_AFTER and self.lake.waiting < FLUSH_BYTES else 0
 
     def _put(self, entry: Entry) -> None:
         if entry.gap:
             self.lake.drop(unpack_dropped(entry.packed))
             return
-        self.take_in(*unpack(entry.packed))
+        try:
+            self.take_in(*unpack(entry.packed))
+        except (ValueError, KeyError, MessageError) as error:
+            # Tried for ever, it would keep everything behind it from the lake.
+            key = entry.key
+            gap = Dropped(key.host_id, key.stream, key.number, key.number, -1, DropReason.DEFECT, self._clock.now())
+            self.lake.drop(gap)
+            self._counter.add("batches_refused", DropReason.DEFECT)
+            log.error("A BATCH COULD NOT BE KEPT", stream=key.stream, number=key.number, reason=repr(error))
 
     def take_in(self, key: BatchKey, batch: Batch) -> bool:
         """Have a batch of anybody kept; False = its key was there before. From any thread."""
-        headers = headers_of(batch, self._parser)
         with self._putting:
+            # A parser is not for two threads at once.
+            headers = headers_of(batch, self._parser)
             if not self.lake.waiting:
                 self._flush_at = self._clock.now() + FLUSH_AFTER
             new = self.lake.put(key, batch, headers)
         self._new.set()
         return new
+
+    def _own_streams(self) -> list[str]:
+        return [stream for host_id, stream in self.lake.stored() if host_id == self.me.host_id]
 
     def _flush(self) -> None:
         keys = self.lake.flush()

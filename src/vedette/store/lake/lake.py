@@ -236,4 +236,6 @@ class Lake(Reader):
         Whatever thread flushes or compacts has ended before.
         """
         self._manifest.close()
-        os.close(self._lock_file)
+        held, self._lock_file = self._lock_file, -1
+        if held >= 0:
+            os.close(held)
