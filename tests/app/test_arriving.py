@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from vedette.app import own
-from vedette.app.arriving import LATEST, Refused, known_reason, refusal, report_refusal
+from vedette.app.arriving import Refused, known_reason, refusal, report_refusal
 from vedette.app.counters import Counters
 from vedette.app.hub import HubKeeping
 from vedette.config.settings import Settings
 from vedette.fleet.messages import pack, pack_dropped, unpack_confirm
 from vedette.fleet.transport import HubTransport
 from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat
-from vedette.model.clock import SystemClock
+from vedette.model.clock import LATEST, SystemClock
 from vedette.model.reasons import DropReason
 from vedette.model.shipping import BatchKey, Dropped, Report, SourceState
 

@@ -4,7 +4,9 @@ Counterpart: src/vedette/app/pipeline.py, src/vedette/app/findings_stream.py."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from tests.app.parts import ATTACKER, FakeEnforcer, Rig
@@ -13,6 +15,8 @@ from vedette.app.counters import Counters
 from vedette.app.findings_stream import STREAM, FindingsStream, Refused, findings_of
 from vedette.model.batch import Batch, Trust
 from vedette.model.clock import SECOND
+from vedette.model.levels import Level
+from vedette.model.rules import Rule, RuleKind, Scope
 
 AGENT = "6f1c9f5e-0000-4000-8000-00000000a9e7"
 
@@ -89,7 +93,7 @@ def test_what_an_agent_found_is_an_alert_on_the_hub_and_no_decision_there(shelf:
 def test_an_agent_speaks_of_its_own_host_alone(shelf: FakeShelf):
     batch = told_by_agent(shelf)
     counters = Counters()
-    assert findings_of(replace(batch, origin=replace(batch.origin, host_id=AGENT)), counters) == []
+    assert findings_of(replace(batch, origin=replace(batch.origin, host_id=AGENT)), counters, {}) == []
     assert counters.value("findings_refused", Refused.OF_ANOTHER_HOST) == 1
 
 
@@ -99,8 +103,36 @@ def test_what_is_no_finding_is_counted(shelf: FakeShelf, record: bytes):
     counters = Counters()
     assert (
         findings_of(
-            replace(batch, block=record, starts=batch.starts * 0, ends=batch.starts * 0 + len(record)), counters
+            replace(batch, block=record, starts=batch.starts * 0, ends=batch.starts * 0 + len(record)), counters, {}
         )
         == []
     )
     assert counters.value("findings_refused", Refused.UNREADABLE) == 1
+
+
+FLEET_RULE = Rule(id="spread", name="spread", level=Level.HIGH, scope=Scope.FLEET, kind=RuleKind.CONDITION)
+HOSTILE = [
+    ({"time": 2**70}, Refused.NUMBER),
+    ({"created": -1}, Refused.NUMBER),
+    ({"count": 2**63}, Refused.NUMBER),
+    ({"key": {"user.name": 2**64}}, Refused.NUMBER),
+    ({"sample": "x" * (1 << 20)}, Refused.TOO_LARGE),
+    ({"key": {"host.id": "another"}}, Refused.OF_ANOTHER_HOST),
+    ({"key": {"host.id": None}}, Refused.OF_ANOTHER_HOST),
+    ({"rule_id": "spread"}, Refused.OF_THE_HUB),
+    ({"clears": "spread"}, Refused.OF_THE_HUB),
+    ({"level": 99}, Refused.UNREADABLE),
+]
+
+
+@pytest.mark.parametrize(("changed", "reason"), HOSTILE)
+def test_a_hostile_finding_is_refused(shelf: FakeShelf, changed: dict[str, Any], reason: Refused):
+    batch = told_by_agent(shelf)
+    made = orjson.loads(orjson.loads(batch.raw(0))["vedette.finding"])
+    finding = {**made, "host_id": batch.origin.host_id, **changed}
+    record = orjson.dumps({"vedette.finding": msgspec.json.encode(finding).decode()})
+    starts = batch.starts * 0
+    counters = Counters()
+    sent = replace(batch, block=record, starts=starts, ends=starts + len(record))
+    assert findings_of(sent, counters, {"spread": FLEET_RULE}) == []
+    assert counters.value("findings_refused", reason) == 1

@@ -8,11 +8,10 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from vedette.model.batch import Batch
+from vedette.model.clock import LATEST
 from vedette.model.reasons import DropReason
 from vedette.model.shipping import BatchKey, Dropped, Report
 
-LATEST = 253_402_300_799_000_000
-"""The end of the year 9999, microseconds: what is later cannot be written as a date."""
 _INT64 = 1 << 63
 _NAME = 1024
 _SOURCES = 10_000

@@ -3,7 +3,7 @@ Counterpart: `app.agent` puts them on the shelf before they are committed; `app.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -11,12 +11,16 @@ import numpy as np
 import orjson
 
 from vedette.model.batch import Batch, Origin, RecordFormat, Trust
-from vedette.model.findings import Finding
+from vedette.model.clock import LATEST
+from vedette.model.findings import EVIDENCE_LIMIT, Finding
 from vedette.model.protocols import Counter
+from vedette.model.rules import Rule, Scope
 from vedette.text.times import rfc3339
 
 STREAM = "findings"
 _BODY = "vedette.finding"
+MOST_BYTES = 256 << 10
+"""Of a finding of somebody else: many more than a hundred records of evidence and a sample need."""
 
 
 class Refused(StrEnum):
@@ -25,6 +29,10 @@ class Refused(StrEnum):
     UNREADABLE = "unreadable"
     OF_ANOTHER_HOST = "of-another-host"
     """An agent speaks of its own host and of no other."""
+    OF_THE_HUB = "of-the-hub"
+    """Rules of scope fleet: the hub alone judges them, and their alerts are of many hosts."""
+    NUMBER = "number"
+    TOO_LARGE = "too-large"
 
 
 class FindingsStream:
@@ -76,17 +84,39 @@ def _record(finding: Finding) -> bytes:
     return orjson.dumps({name: value for name, value in fields.items() if value != ""})
 
 
-def findings_of(batch: Batch, counter: Counter) -> list[Finding]:
-    """The findings in a batch of this stream; what cannot be one is counted, by reason, and left out."""
+def findings_of(batch: Batch, counter: Counter, rules: Mapping[str, Rule]) -> list[Finding]:
+    """The findings in a batch of this stream; what cannot be one is counted, by reason, and left out.
+
+    rules: those of here, for what an agent may not speak of.
+    """
     found = []
     for row in range(len(batch)):
         try:
             finding = msgspec.json.decode(orjson.loads(batch.raw(row))[_BODY], type=Finding)
+            msgspec.json.encode(finding)  # not with half a surrogate pair in it
         except (ValueError, KeyError, TypeError):  # msgspec's errors are ValueErrors
             counter.add("findings_refused", Refused.UNREADABLE)
             continue
-        if finding.host_id != batch.origin.host_id:
-            counter.add("findings_refused", Refused.OF_ANOTHER_HOST)
+        reason = _refusal(finding, batch.origin.host_id, rules)
+        if reason is not None:
+            counter.add("findings_refused", reason)
             continue
         found.append(finding)
     return found
+
+
+def _refusal(finding: Finding, host_id: str, rules: Mapping[str, Rule]) -> Refused | None:
+    if finding.host_id != host_id or finding.key.get("host.id", host_id) != host_id:
+        return Refused.OF_ANOTHER_HOST
+    for rule_id in (finding.rule_id, finding.clears):
+        rule = rules.get(rule_id)
+        if rule is not None and rule.scope is Scope.FLEET:
+            return Refused.OF_THE_HUB
+    times = [finding.time, finding.created, *(one.time for one in finding.records)]
+    numbers = [finding.count, *(one.line for one in finding.records)]
+    numbers += [abs(value) for value in finding.key.values() if isinstance(value, int)]
+    if not all(0 <= time <= LATEST for time in times) or not all(0 <= number < 1 << 63 for number in numbers):
+        return Refused.NUMBER
+    if len(finding.records) > EVIDENCE_LIMIT or len(msgspec.json.encode(finding)) > MOST_BYTES:
+        return Refused.TOO_LARGE
+    return None

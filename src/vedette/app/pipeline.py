@@ -194,7 +194,7 @@ class Pipeline:
             # What rules said is not judged by rules again.
             outcome = Outcome()
             if batch.origin.host_id != self._me.host_id:
-                self._told += findings_of(batch, self._counter)
+                self._told += findings_of(batch, self._counter, self._rules)
         self._judged(batch, outcome)
 
     def _judged(self, batch: Batch, outcome: Outcome) -> None:
@@ -375,6 +375,9 @@ class Pipeline:
             self._findings = [self._findings[at] for at in sorted(order[dropped:])]
             self._counter.add("findings_waiting_dropped", n=dropped)
             self._shipped = len(self._findings)
+        if len(self._told) > WAITING_LIMIT:
+            self._counter.add("findings_waiting_dropped", n=len(self._told) - WAITING_LIMIT)
+            self._told = sorted(self._told, key=lambda one: one.level)[-WAITING_LIMIT:]
         if len(self._continuations) > WAITING_LIMIT:
             self._continuations = _joined(self._continuations)
 

@@ -13,6 +13,8 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 BEGINNING = -(2**62)
 """Earlier than any time; far enough from the end of int64 that spans may be taken from it."""
+LATEST = 253_402_300_799_000_000
+"""The end of the year 9999: what is later cannot be written as a date."""
 
 
 class Clock(Protocol):
