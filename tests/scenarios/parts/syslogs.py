@@ -190,6 +190,53 @@ class RelpSender:
         self.process.close()
 
 
+class SyslogReceiver:
+    """A real rsyslogd that takes octet-counted TCP on 127.0.0.1:`port` and writes what it understood to `output`.
+
+    A line: priority, time, host, program, process id, message, with `|` between them. Made again with the same
+    folder and its port it is a restarted daemon.
+    """
+
+    def __init__(self, processes: Processes, folder: Path, port: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.output = folder / "received"
+        written = folder / "port"
+        written.unlink(missing_ok=True)
+        configuration = folder / "rsyslog.conf"
+        fields = ("pri", "timereported:::date-rfc3339", "hostname", "app-name", "procid", "msg")
+        line = "|".join(f"%{field}%" for field in fields)
+        configuration.write_text(
+            f'global(workDirectory="{folder}")\n'
+            'module(load="imtcp")\n'
+            f'template(name="seen" type="string" string="{line}\\n")\n'
+            f'input(type="imtcp" address="127.0.0.1" port="{port}" listenPortFileName="{written}")\n'
+            f'*.* action(type="omfile" file="{self.output}" template="seen")\n'
+        )
+        self.process = processes.start(
+            ["rsyslogd", "-n", "-f", str(configuration), "-i", str(folder / "rsyslog.pid")], name="rsyslogd"
+        )
+
+        def listening() -> bool:
+            if port:
+                with socket.socket() as asking:
+                    return asking.connect_ex(("127.0.0.1", port)) == 0
+            return written.exists() and bool(written.read_text())
+
+        wait_until("rsyslogd's port", lambda: listening() or self.process.poll() is not None)
+        if self.process.poll() is not None:
+            raise PartError(f"rsyslogd ended: {self.process.stderr}")
+        self.port = port or int(written.read_text())
+
+    def lines(self) -> list[bytes]:
+        """What it wrote so far; of its own it says nothing more than that it started or ended."""
+        found = self.output.read_bytes().splitlines() if self.output.exists() else []
+        return [line for line in found if b"|rsyslogd|" not in line]
+
+    def close(self) -> None:
+        """End it; it writes what it holds first."""
+        self.process.close()
+
+
 class Journald:
     """A real systemd-journald in a mount namespace of its own, writing under `journal_folder`/MACHINE-ID/.
 
