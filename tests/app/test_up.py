@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.scenarios.parts.processes import wait_until
 
 from vedette.app import up as module
 from vedette.app.host import STATE_FILE, is_running
+from vedette.app.keeping import LakeKeeping
 from vedette.app.pipeline import Pipeline
 from vedette.app.up import Up, check
 from vedette.config.settings import Settings
@@ -309,3 +311,43 @@ async def test_failures_of_hours_read_at_once_after_a_pause_are_no_attack(log: P
     await asyncio.to_thread(wait_until, "read", lambda: life.up.counters.value("records") >= 7)
     await life.end()
     assert findings(settings) == []
+
+
+async def test_a_start_that_fails_leaves_no_lake_in_the_way_of_the_next(
+    log: Path, life: Life, monkeypatch: pytest.MonkeyPatch
+):
+    settings = settings_for(log)
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "plan_sources", fail_with(VedetteError("no sources")))
+        with pytest.raises(VedetteError, match="no sources"):
+            await life.start(settings)
+    assert "lake" not in {thread.name for thread in threading.enumerate()}
+    await life.start(settings)
+    assert any(line.startswith("keeps:") for line in life.said)
+
+
+def fail_with(error: Exception) -> Callable[..., Any]:
+    def fail(*_given: Any, **_more: Any) -> Any:
+        raise error
+
+    return fail
+
+
+async def test_what_breaks_beside_is_tried_again_and_ends_no_detection(
+    log: Path, life: Life, monkeypatch: pytest.MonkeyPatch
+):
+    tried: list[int] = []
+
+    async def run(_self: object, _state: State) -> None:
+        tried.append(1)
+        raise ExceptionGroup("tasks", [VedetteError("the broker does not come up")])
+
+    monkeypatch.setattr(LakeKeeping, "run", run)
+    monkeypatch.setattr(module, "CARRY_AGAIN", (0.01, 0.01))
+    settings = settings_for(log)
+    await life.start(settings)
+    fail(log)
+    await until_found(settings)
+    await asyncio.to_thread(wait_until, "it is tried again", lambda: len(tried) > 1)
+    await life.end()
+    assert life.up.counters.value("keeping_failed") == len(tried)

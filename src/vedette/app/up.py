@@ -74,6 +74,7 @@ from vedette.sources.syslog_sockets import Listeners
 from vedette.store.saved_searches import SavedSearches
 from vedette.store.state import State
 from vedette.system.priority import LOOK_EVERY, Priority
+from vedette.text.escape import terminal
 from vedette.text.times import parse_duration
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ KEPT_WITHIN = 10.0
 """Seconds a sender that wants to be told may wait until what it sent is kept."""
 
 NO_PRIORITY = "lacks: real-time priority (CAP_SYS_NICE), so a block may have to wait for its turn; docs/blocking.md"
+
+CARRY_AGAIN = (1.0, 30.0)
+"""Seconds until what goes on beside the engine is tried again: at first, and at most."""
 
 Say = Callable[[str], None]
 _Waiting = tuple[Batch, asyncio.Event, int]
@@ -190,7 +194,10 @@ class Up:
             rules = [*rules, *rules_of(SavedSearches(state).all(), say=self._say)]
             await self._run(settings, stop, state, rules, guard, held)
         finally:
-            state.close()
+            try:
+                await self._end_keeping()
+            finally:
+                state.close()
 
     def close(self) -> None:
         """Give back lock and enforcers; what is enforced stays enforced until its lease ends."""
@@ -351,7 +358,7 @@ class Up:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(outbox.run())]
                 if keeping is not None:
-                    background.append(tasks.create_task(keeping.run(state)))
+                    background.append(tasks.create_task(self._carry(keeping, state)))
                 if isinstance(judged, HubEngine):
                     background.append(tasks.create_task(self._judge_stored(state)))
                 background += [tasks.create_task(self._read(source)) for source in reading.sources]
@@ -371,8 +378,7 @@ class Up:
             # Everything already read is judged and committed; the sources have stopped.
             self._queue.put(None)
             await asyncio.to_thread(engine.join)
-            if keeping is not None:
-                await asyncio.to_thread(keeping.close)
+            await self._end_keeping()
             for notifier in notifiers.values():
                 await notifier.close()
         if self._failure is not None:
@@ -403,6 +409,30 @@ class Up:
                 return None
         self._say(keeping.words)
         return keeping
+
+    async def _end_keeping(self) -> None:
+        """Also where the start did not get far: its lake would be in the way of the next one."""
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            await asyncio.to_thread(keeping.close)
+
+    async def _carry(self, keeping: Keeping, state: State) -> None:
+        """Run what goes on beside; what breaks there is said and tried again, and ends nothing that blocks."""
+        said = ""
+        pause = CARRY_AGAIN[0]
+        while True:
+            try:
+                await keeping.run(state)
+            except Exception as error:  # noqa: BLE001 (whatever a broker, a hub or a network does)
+                self.counters.add("keeping_failed")
+                reason = "; ".join(_words_of(error))
+                if reason != said:
+                    log.error("WHAT IS KEPT IS NOT CARRIED ON, and is tried again", reason=reason)
+                said = reason
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, CARRY_AGAIN[1])
 
     async def _judge_stored(self, state: State) -> None:
         """A hub's fleet rules see everything, in the order in which the lake has it."""
@@ -484,3 +514,10 @@ class Up:
         self._say(f"judges: {len(rules)} rules")
         receivers = ", ".join(sorted(settings.notify.receivers)) or "nobody (no receiver is set; alerts are kept)"
         self._say(f"tells: {receivers}")
+
+
+def _words_of(error: BaseException) -> list[str]:
+    """What went wrong, of many tasks each."""
+    if isinstance(error, BaseExceptionGroup):
+        return [words for one in error.exceptions for words in _words_of(one)]
+    return [terminal(str(error) or type(error).__name__)]
