@@ -183,6 +183,35 @@ async def test_a_damaged_cursor_sends_all_again_and_is_counted(shelves: Shelves,
     assert counters.value("forward_cursors_damaged", "there") == 1
 
 
+async def test_what_the_lake_let_go_before_it_was_sent_is_counted(shelves: Shelves, tmp_path: Path) -> None:
+    counters, receiver = Counters(), Receiver()
+    cursor = Cursor(tmp_path / "forward" / "there", counters)
+    cursor.move(1)
+    del shelves.put[:2]
+    async with running(sender(receiver, shelves, tmp_path, counters)):
+        await until(lambda: receiver.got)
+    assert receiver.got == [b"four"]
+    assert counters.value("forward_missed_batches", "there") == 1
+
+
+async def test_small_batches_are_read_many_at_once(tmp_path: Path) -> None:
+    shelves, counters, receiver = Shelves(), Counters(), Receiver()
+    for number in range(100):
+        shelves.add("audit", b"%d" % number)
+    asked: list[int] = []
+    forwarder = sender(receiver, shelves, tmp_path, counters)
+
+    def read(after: int, limit: int) -> Sequence[Stored]:
+        asked.append(limit)
+        return shelves.read(after, limit)
+
+    forwarder._read = read
+    async with running(forwarder):
+        await until(lambda: len(receiver.got) == 100)
+    assert asked[:3] == [16, 64, 256]
+    assert receiver.got == [b"%d" % number for number in range(100)]
+
+
 def test_pauses_grow_to_a_minute_and_obey_the_target(shelves: Shelves, tmp_path: Path) -> None:
     forwarder = sender(Receiver(), shelves, tmp_path, Counters())
     forwarder._chance = lambda: 1.0

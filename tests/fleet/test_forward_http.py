@@ -130,12 +130,22 @@ async def test_what_is_refused_for_ever_is_left_out_and_the_rest_goes(
 ) -> None:
     monkeypatch.setattr(forward_http, "BODY_BYTES", 400)
     put = Shelves().add("audit", b"one", b"two", b"three")
-    async with service(authority, "200 OK", "413 Large") as there:
+    async with service(authority, "200 OK", "400 Bad") as there:
         sending = target(there, authority)
         refused = await sending.send([put], 0)
         await sending.close()
     assert refused > 0
     assert len(there.taken) == 3 - refused
+
+
+async def test_a_body_too_large_for_the_service_is_halved_until_it_fits(authority: Authority) -> None:
+    put = Shelves().add("audit", b"one", b"two", b"three")
+    async with service(authority, "413 Large", "200 OK", "413 Large", "413 Large") as there:
+        sending = target(there, authority)
+        refused = await sending.send([put], 0)
+        await sending.close()
+    assert refused == 1
+    assert [line["event.original"] for line in there.taken] == ["one", "three"]
 
 
 async def test_how_long_the_service_wants_us_to_wait_is_known(authority: Authority) -> None:

@@ -24,7 +24,9 @@ from vedette.system.files import write_atomic
 
 log = structlog.get_logger()
 
-READ_BATCHES = 32
+READ_BYTES = 8 << 20
+"""Of records, about as many as one look at the lake is to give."""
+_FEWEST_BATCHES, _MOST_BATCHES = 16, 4096
 GROUP_BYTES = 1 << 20
 """Of records, after which the cursor moves; a batch is not parted."""
 LOOK_EVERY = 1.0
@@ -165,6 +167,7 @@ class Forwarder:
         self._streams, self._exclude = tuple(streams), tuple(exclude)
         self._chance, self._sleep = chance, sleep
         self._cursor: Cursor | None = None
+        self._limit = _FEWEST_BATCHES
         self._failures = 0
         self._waiting_since = 0
 
@@ -195,9 +198,10 @@ class Forwarder:
         if cursor is None:
             cursor = self._cursor = await asyncio.to_thread(Cursor, self._path, self._counter)
         try:
-            taken = await asyncio.to_thread(self._read, cursor.after, READ_BATCHES)
+            taken = await asyncio.to_thread(self._read, cursor.after, self._limit)
         except Exception as error:
             raise ForwardError(ForwardReason.LAKE, str(error)) from error
+        self._look_over(taken, cursor.after)
         for through, group in _groups([(one, self._wanted(one.key.stream)) for one in taken]):
             if group:
                 self._waiting_since = group[0].batch.read_at
@@ -210,6 +214,19 @@ class Forwarder:
             self._went()
         self._waiting_since = 0
         return bool(taken)
+
+    def _look_over(self, taken: Sequence[Stored], after: int) -> None:
+        """How much to read next time; and what the lake let go before it was sent."""
+        if len(taken) == self._limit:
+            # A look at a joined file reads more of it than it gives: small batches are taken many at once.
+            size = sum(len(one.batch.block) for one in taken)
+            self._limit = min(max(self._limit * READ_BYTES // max(size, 1), _FEWEST_BATCHES), 4 * self._limit)
+            self._limit = min(self._limit, _MOST_BATCHES)
+        if taken and after:
+            missed = taken[-1].sequence - after - len(taken)
+            if missed > 0:
+                self._counter.add("forward_missed_batches", self.name, missed)
+                log.warning("the lake let go what was not sent on yet", target=self.name, batches=missed)
 
     def _wanted(self, stream: str) -> bool:
         name = stream.removesuffix(_SECURITY_SUFFIX)

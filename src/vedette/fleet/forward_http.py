@@ -17,6 +17,7 @@ from vedette.text.times import rfc3339
 
 BODY_BYTES = 1 << 20
 """Of one request, unless a single record is more."""
+_TOO_LARGE = 413
 _ABOUT_US = frozenset({401, 403, 404, 407})
 """Answers that say something of the URL or the token, not of the records: mended, they go."""
 
@@ -34,11 +35,7 @@ class HttpForward:
     async def send(self, group: Sequence[Stored], _after: int) -> int:
         """How many records were refused for ever."""
         bodies = await asyncio.to_thread(lambda: list(_bodies(line for one in group for line in self._lines(one))))
-        refused = 0
-        for body, records in bodies:
-            if not await self._post(body):
-                refused += records
-        return refused
+        return sum([await self._send(body) for body in bodies])
 
     async def close(self) -> None:
         """Give back the connections."""
@@ -46,8 +43,16 @@ class HttpForward:
             await self._client.aclose()
             self._client = None
 
-    async def _post(self, body: bytes) -> bool:
-        """Whether it was taken; False = never will be."""
+    async def _send(self, lines: Sequence[bytes]) -> int:
+        """Post them; where that is too much for the target, a half each. How many were refused for ever."""
+        status = await self._post(b"".join(lines))
+        if status == _TOO_LARGE and len(lines) > 1:
+            half = len(lines) // 2
+            return await self._send(lines[:half]) + await self._send(lines[half:])
+        return len(lines) if status else 0
+
+    async def _post(self, body: bytes) -> int:
+        """0 where it was taken, else the status by which it never will be."""
         settings = self._settings
         headers = {"User-Agent": "vedette", **settings.headers, "Content-Type": "application/x-ndjson"}
         try:
@@ -73,7 +78,7 @@ class HttpForward:
         except (httpx.InvalidURL, ValueError, OSError, ssl.SSLError) as error:
             raise ForwardError(ForwardReason.MISCONFIGURED, f"cannot be sent: {type(error).__name__}") from None
         if 200 <= status < 300:
-            return True
+            return 0
         seconds = float(wait[:9]) if wait.isascii() and wait.isdigit() else 0.0
         detail = f"HTTP {status}"
         if status == 429:
@@ -82,7 +87,7 @@ class HttpForward:
             raise ForwardError(ForwardReason.MISCONFIGURED, detail)
         if status == 408 or status >= 500:
             raise ForwardError(ForwardReason.SERVER_ERROR, detail, retry_after=seconds)
-        return False
+        return status
 
     def _lines(self, stored: Stored) -> Iterator[bytes]:
         """A JSON object a record; `event.id` is the record id, by which what came twice is found."""
@@ -102,18 +107,18 @@ class HttpForward:
             for name, column in (("host.name", headed.host), ("process.name", headed.program)):
                 if column.value(row):
                     line[name] = column.value(row)
-            yield orjson.dumps(line)
+            yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _bodies(lines: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Bodies of requests, each with the number of its records."""
+def _bodies(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """The lines of one request each."""
     body: list[bytes] = []
     size = 0
     for line in lines:
-        if body and size + len(line) >= BODY_BYTES:
-            yield b"\n".join(body) + b"\n", len(body)
+        if body and size + len(line) > BODY_BYTES:
+            yield body
             body, size = [], 0
         body.append(line)
-        size += len(line) + 1
+        size += len(line)
     if body:
-        yield b"\n".join(body) + b"\n", len(body)
+        yield body
