@@ -13,7 +13,8 @@ from tests.app.parts import ATTACKER, FakeEnforcer, Rig
 
 from vedette.app.counters import Counters
 from vedette.app.findings_stream import STREAM, FindingsStream, Refused, findings_of
-from vedette.model.batch import Batch, Trust
+from vedette.app.hub_engine import HubEngine
+from vedette.model.batch import Batch, Origin, Trust
 from vedette.model.clock import SECOND
 from vedette.model.levels import Level
 from vedette.model.rules import Rule, RuleKind, Scope
@@ -88,6 +89,21 @@ def test_what_an_agent_found_is_an_alert_on_the_hub_and_no_decision_there(shelf:
     # Stored twice it is one finding all the same.
     hub.pipeline.take_stored(batch, 42)
     assert [alert.finding_count for alert in hub.state.alerts()] == [1]
+
+
+def test_what_cannot_be_judged_is_passed_over_and_does_not_come_again(
+    shelf: FakeShelf, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_given: object) -> None:
+        raise ValueError("hostile")
+
+    monkeypatch.setattr(HubEngine, "process_stored", fail)
+    hub = Rig(hub=True)
+    hub.pipeline.take_stored(replace(told_by_agent(shelf), origin=Origin(AGENT, "journal")), 41)
+    assert hub.counters.value("stored_unjudged") == 1
+    hub.wait(5 * SECOND)
+    hub.pipeline.tick()
+    assert hub.state.cursors()["lake"] == "41"
 
 
 def test_an_agent_speaks_of_its_own_host_alone(shelf: FakeShelf):

@@ -189,7 +189,13 @@ class Pipeline:
         self._now()
         self._cursors[LAKE] = str(sequence)
         if batch.origin.source != FINDINGS:
-            outcome = self._engine.process_stored(batch)
+            try:
+                outcome = self._engine.process_stored(batch)
+            except Exception as error:  # noqa: BLE001 (sent by another host it would end the hub at every start again)
+                outcome = Outcome()
+                self._counter.add("stored_unjudged")
+                about = {"host_id": batch.origin.host_id, "source": batch.origin.source, "sequence": sequence}
+                log.error("A STORED BATCH COULD NOT BE JUDGED", reason=repr(error), **about)
         else:
             # What rules said is not judged by rules again.
             outcome = Outcome()
