@@ -17,10 +17,12 @@ from vedette.app.arriving import Refused, known_reason, refusal, report_refusal
 from vedette.app.counters import Counters
 from vedette.app.hub import HubKeeping
 from vedette.config.settings import Settings
+from vedette.fleet.enrolment import Registrar
 from vedette.fleet.messages import pack, pack_dropped, unpack_confirm
 from vedette.fleet.transport import HubTransport
 from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat
 from vedette.model.clock import LATEST, SystemClock
+from vedette.model.errors import VedetteError
 from vedette.model.reasons import DropReason
 from vedette.model.shipping import BatchKey, Dropped, Report, SourceState
 
@@ -159,3 +161,34 @@ async def test_a_batch_behind_a_gap_that_comes_again_is_acknowledged_and_named(t
     assert not got.keeping._arrived
     confirm = unpack_confirm(got.transport.confirmed[-1])
     assert (confirm.through, confirm.beyond) == ({SOURCE: 0}, {SOURCE: ((2, 2),)})
+
+
+async def test_a_door_that_cannot_be_opened_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    opened = asyncio.Event()
+    tried: list[int] = []
+
+    class FakeDoor:
+        def __init__(self, *_given: object, **_more: object) -> None:
+            tried.append(1)
+
+        async def __aenter__(self) -> None:
+            if len(tried) < 3:
+                raise VedetteError("cannot listen")
+            opened.set()
+
+        async def __aexit__(self, *_given: object) -> None:
+            """Nothing is held."""
+
+    monkeypatch.setattr("vedette.app.hub.Door", FakeDoor)
+    monkeypatch.setattr("vedette.app.hub.DOOR_AGAIN", 0.0)
+    counters = Counters()
+    settings = Settings.model_validate({"data": tmp_path})
+    keeping = HubKeeping(settings, own.Self(HUB, "hub"), clock=SystemClock(), counter=counters)
+    task = asyncio.create_task(keeping._let_in(cast("Registrar", None)))
+    try:
+        await asyncio.wait_for(opened.wait(), 10)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(keeping.close)
+    assert counters.value("door_shut") == 2

@@ -26,7 +26,7 @@ from vedette.fleet.messages import Confirm, MessageError, pack_confirm, unpack_e
 from vedette.fleet.transport import Arrival, HubTransport
 from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
-from vedette.model.errors import StateError
+from vedette.model.errors import StateError, VedetteError
 from vedette.model.fleet import AgentState, Sighting
 from vedette.model.protocols import Counter, Source
 from vedette.model.shipping import BatchKey, Dropped
@@ -50,6 +50,8 @@ BEYOND = 1000
 AGAIN = 0.5
 """Seconds until what the disk refused is tried again, and between two looks at the lake without news."""
 SEEN_EVERY = 10.0
+DOOR_AGAIN = 10.0
+"""Seconds until a door that could not be opened is tried again."""
 ROLL_EVERY = 5 * SECOND
 
 
@@ -105,13 +107,27 @@ class HubKeeping(LakeKeeping):
             transport = HubTransport(
                 broker.hub_endpoint(), counter, on_report=self._on_report, on_ask=self._on_ask, on_renew=renewed
             )
-            door = Door(registrar, settings, clock=clock, counter=counter)
-            async with transport, door, asyncio.TaskGroup() as group:
+            async with transport, asyncio.TaskGroup() as group:
+                group.create_task(self._let_in(registrar))
                 group.create_task(admission.keep(state.foreign_version))
                 group.create_task(self._take_arrivals(transport))
                 group.create_task(self._confirm(transport))
                 group.create_task(self._note_seen(roll))
                 group.create_task(super().run(state))
+
+    async def _let_in(self, registrar: Registrar) -> None:
+        """Who joins comes by the door; while it cannot be opened those who are in ship on."""
+        said = ""
+        while True:
+            try:
+                async with Door(registrar, self.settings.hub, clock=self._clock, counter=self._counter):
+                    await asyncio.Event().wait()
+            except VedetteError as error:
+                self._counter.add("door_shut")
+                if str(error) != said:
+                    said = str(error)
+                    log.error("NOBODY CAN JOIN, and it is tried again", reason=said)
+            await asyncio.sleep(DOOR_AGAIN)
 
     # ------------------------------------------------------------------------------------------ what comes
     async def _take_arrivals(self, transport: HubTransport) -> None:
