@@ -199,3 +199,13 @@ def test_what_the_ledger_refuses_is_not_stored_and_waits(tmp_path: Path):
     assert lake.waiting > 0
     assert (lake.flush(), ledger.leaves, lake.waiting) == ([BatchKey(HOST, "file", 1)], [1], 0)
     lake.close()
+
+
+def test_a_lake_that_could_not_be_opened_can_be_opened_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("vedette.store.lake.lake.files.sweep", lambda *_: (_ for _ in ()).throw(OSError(5, "no disk")))
+        with pytest.raises(OSError, match="no disk"):
+            lake_in(tmp_path)
+    lake = lake_in(tmp_path)
+    assert lake.put(BatchKey(HOST, "file", 1), batch_of([b"one"]), headers_of(1))
+    lake.close()

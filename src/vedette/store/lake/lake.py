@@ -69,13 +69,18 @@ class Lake(Reader):
         self._pending: list[tuple[Rows, Any]] = []
         self._keys: set[BatchKey] = set()
         self._waiting = 0
-        with self._manifest.reading() as connection:
-            names = m.streams(connection)
-            self._stored = {names[stream]: found for stream, found in m.ranges(connection).items()}
-            self._known = {name: found.copy() for name, found in self._stored.items()}
-            for stream, dropped in m.all_dropped(connection):
-                self._known.setdefault(names[stream], Ranges()).add(dropped.first, dropped.last)
-            orphans = files.sweep(folder, m.all_paths(connection))
+        try:
+            with self._manifest.reading() as connection:
+                names = m.streams(connection)
+                self._stored = {names[stream]: found for stream, found in m.ranges(connection).items()}
+                self._known = {name: found.copy() for name, found in self._stored.items()}
+                for stream, dropped in m.all_dropped(connection):
+                    self._known.setdefault(names[stream], Ranges()).add(dropped.first, dropped.last)
+                orphans = files.sweep(folder, m.all_paths(connection))
+        except BaseException:
+            # A lock that is still held would be in the way of the next try in this process.
+            self.close()
+            raise
         if orphans:
             self._counter.add("lake_orphans_swept", n=orphans)
 
