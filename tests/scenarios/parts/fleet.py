@@ -3,6 +3,7 @@ Counterpart: test_fleet.py breaks them; `vedette` runs each."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import threading
@@ -74,6 +75,11 @@ class FleetAgent(Vedette):
         with self.app.open("a") as file:
             file.write(text)
         return numbers
+
+    def position(self) -> int:
+        """Bytes of `app` that were read and are on the shelf."""
+        found = self.query("select cursor from cursors where source = ?", [f"file:{self.app}"])
+        return int(json.loads(found[0][0])["places"][-1]["offset"]) if found else 0
 
     @contextmanager
     def traffic(self, count: int = 50, pause: float = 0.02) -> Iterator[list[range]]:
