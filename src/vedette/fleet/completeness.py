@@ -91,7 +91,9 @@ class Completeness:
 
     def _take(self, host: Host, report: Report, now: int, *, anew: bool) -> None:
         away = anew or now - host.heard > self._limits.absent
-        host.name, host.session, host.sequence = report.host_name, report.session, report.sequence
+        # By the name it joined under: one that changed would leave what it began standing.
+        host.name = host.name or report.host_name
+        host.session, host.sequence = report.session, report.sequence
         host.at, host.started_at, host.heard, host.skew = report.at, report.started_at, now, report.at - now
         host.stopping, host.spooled, host.spool_room = report.stopping, report.spooled, report.spool_room
         for name, state in report.sources.items():
