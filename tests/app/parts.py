@@ -178,6 +178,7 @@ class Rig:
         self.guard = Guard()
         self.allowed_meanwhile: list[Entry] = []
         self.woken = 0
+        self.trouble = ""
         self._rules = list(rules)
         self._skew_limit = skew_limit
         self._alerts = alerts or AlertsSettings()
@@ -219,6 +220,7 @@ class Rig:
             budget=budget_of(self._page_budget, receivers, self.state, HOST, self.clock.now()),
             shelf=self._shelf,
             stream=self._stream,
+            trouble=lambda: self.trouble,
         )
 
     def _guard_changed(self, now: int) -> bool:

@@ -14,6 +14,7 @@ from tests.app.parts import ATTACKER, FakeEnforcer, Rig
 from vedette.app.counters import Counters
 from vedette.app.findings_stream import STREAM, FindingsStream, Refused, findings_of
 from vedette.app.hub_engine import HubEngine
+from vedette.model.alerts import AlertState
 from vedette.model.batch import Batch, Origin, Trust
 from vedette.model.clock import SECOND
 from vedette.model.levels import Level
@@ -104,6 +105,26 @@ def test_what_cannot_be_judged_is_passed_over_and_does_not_come_again(
     hub.wait(5 * SECOND)
     hub.pipeline.tick()
     assert hub.state.cursors()["lake"] == "41"
+
+
+def test_a_lake_that_refuses_is_an_alert_until_it_is_written_again_over_a_restart():
+    rig = Rig()
+
+    def look() -> list[AlertState]:
+        rig.clock.advance(SECOND)
+        rig.pipeline.tick()
+        rig.clock.advance(2 * SECOND)
+        rig.pipeline.tick()
+        return [alert.state for alert in rig.alerts_of("vedette-lake-refused")]
+
+    assert look() == []
+    rig.trouble = "no room"
+    assert look() == [AlertState.OPEN]
+    assert look() == [AlertState.OPEN]
+    rig.start()
+    rig.trouble = ""
+    assert look() == [AlertState.RESOLVED]
+    assert look() == [AlertState.RESOLVED]
 
 
 def test_an_agent_speaks_of_its_own_host_alone(shelf: FakeShelf):

@@ -54,6 +54,7 @@ class AgentKeeping:
         self.stream: FindingsStream | None = FindingsStream(me.host_id, clock.now())
 
     is_hub = False
+    trouble = ""
 
     @property
     def words(self) -> str:

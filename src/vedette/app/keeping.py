@@ -137,7 +137,7 @@ class LakeKeeping:
         self._places = dict.fromkeys(Lane, START)
         self._new = threading.Event()
         self._end = threading.Event()
-        self._refused = False
+        self.trouble = ""
         self._flush_at = 0
         self._putting = threading.Lock()
         self.shelf.listen(self._new.set)
@@ -255,8 +255,8 @@ class LakeKeeping:
     def _flush(self) -> None:
         keys = self.lake.flush()
         streams = {key.stream for key in keys if key.host_id == self.me.host_id}
-        if self._refused:
-            self._refused = False
+        if self.trouble:
+            self.trouble = ""
             log.warning("the lake is written again", folder=str(self.lake.folder))
         through = {stream: self.lake.stored_through(self.me.host_id, stream) for stream in streams}
         self.shelf.free_all(self.me.host_id, through)
@@ -267,6 +267,6 @@ class LakeKeeping:
 
     def _on_refused(self, error: Exception) -> None:
         self._counter.add("lake_refused")
-        if not self._refused:
-            self._refused = True
+        before, self.trouble = self.trouble, f"the lake in {self.lake.folder} cannot be written: {error}"
+        if not before:
             log.error("THE LAKE CANNOT BE WRITTEN: what is read waits on the shelf", reason=str(error))

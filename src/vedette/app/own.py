@@ -33,6 +33,20 @@ ENFORCER_MENDED = Rule(
     key=("vedette.enforcer",),
     clears=ENFORCER_FAILED.id,
 )
+LAKE_REFUSED = Rule(
+    id="vedette-lake-refused",
+    name="What is read cannot be kept",
+    level=Level.HIGH,
+    kind=RuleKind.CONDITION,
+    advice="It waits on the shelf, whose room is bounded, and cannot be searched meanwhile. Make room on the disk, or "
+    "look at it (kernel log); `vedette doctor` says more.",
+)
+LAKE_MENDED = Rule(
+    id="vedette-lake-mended",
+    name="What is read is kept again",
+    level=Level.INFORMATIONAL,
+    clears=LAKE_REFUSED.id,
+)
 CLOCK_SKEWED = Rule(
     id="vedette-clock-skewed",
     name="Times in the log are far from this host's clock",
@@ -78,6 +92,8 @@ RULES = (
     FUSE_BLOWN,
     ENFORCER_FAILED,
     ENFORCER_MENDED,
+    LAKE_REFUSED,
+    LAKE_MENDED,
     CLOCK_SKEWED,
     PATTERN_UNDECIDED,
     PAGE_BUDGET_SPENT,

@@ -60,6 +60,7 @@ AHEAD = 5 * MINUTE
 WAITING_LIMIT = 10_000
 """Findings kept while the disk refuses them; cursors do not pass them, so more would only cost memory."""
 _SAID_EVERY = 60 * MINUTE
+UNRESOLVED = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
 
 
 class _WarmError(Exception):
@@ -73,6 +74,7 @@ class Pipeline:
     guard_changed: brings floor and allowlist up to date, true where they hold something else now. woken: called
     after a commit that put something into the outbox. shelf: where every batch is put that `take` gets; no cursor
     passes what is not kept there. stream: as what findings go there too, where somebody else makes alerts of them.
+    trouble: why what is read cannot be kept, "" while it can.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Pipeline:
         budget: PageBudget | None = None,
         shelf: Shelf | None = None,
         stream: FindingsStream | None = None,
+        trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._engine = engine
         self._state = state
@@ -137,6 +140,9 @@ class Pipeline:
         self._taken_at = clock.now()
         self._broken: dict[str, str] = {}
         self._failed_before = _failed_enforcers(state)
+        self._trouble = trouble
+        # One that is open from an earlier run must end when it is over.
+        self._troubled = bool(state.alerts(AlertFilter(states=UNRESOLVED, rule_id=own.LAKE_REFUSED.id)))
         self._said: dict[str, int] = {}
         self._latest = clock.now()
         self._prune_at = self._latest + PRUNE_AFTER
@@ -447,6 +453,8 @@ class Pipeline:
         """Another process may have decided, lifted, acknowledged or resolved something, or changed the allowlist."""
         self._to_lift |= self._guard_changed(now)
         self._mend_state(now)
+        if (words := self._trouble()) or self._troubled:
+            self._note_trouble(words, now)
         with suppress(StateError):
             if self._to_lift:
                 self._lift_guarded(now)
@@ -473,6 +481,11 @@ class Pipeline:
         if mended is Mended.WRITTEN_ANEW:
             self._foreign = -1
             self._say(own.STATE_REMOVED, {}, now, "the state was written anew, its file had been taken away")
+
+    def _note_trouble(self, words: str, now: int) -> None:
+        if bool(words) != self._troubled:
+            self._troubled = bool(words)
+            self._say(own.LAKE_REFUSED if words else own.LAKE_MENDED, {}, now, words or "the lake is written again")
 
     def _lift_guarded(self, now: int) -> None:
         """What must not be blocked any more is let go; StateError leaves it for the next look."""
@@ -517,8 +530,7 @@ class Pipeline:
 
 def _failed_enforcers(state: State) -> set[str]:
     """Enforcers whose alert is open from an earlier run: it must end when they work."""
-    unresolved = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
-    chosen = AlertFilter(states=unresolved, rule_id=own.ENFORCER_FAILED.id)
+    chosen = AlertFilter(states=UNRESOLVED, rule_id=own.ENFORCER_FAILED.id)
     return {alert.labels.get("vedette.enforcer", "") for alert in state.alerts(chosen)}
 
 

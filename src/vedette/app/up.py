@@ -108,6 +108,8 @@ class Keeping(Protocol):
     stream: FindingsStream | None
     told: Callable[[Mapping[str, SourceState]], Mapping[str, SourceState]]
     """Adds to how the streams stand what those who write the logs say they lost."""
+    trouble: str
+    """Why what is read cannot be kept, "" while it can."""
     is_hub: bool
     """Whether agents ship here, so that fleet rules are judged over the lake."""
 
@@ -341,6 +343,7 @@ class Up:
             budget=budget_of(settings.rules.page_budget, receivers, state, me.host_id, clock.now()),
             shelf=keeping.shelf if keeping is not None else None,
             stream=keeping.stream if keeping is not None else None,
+            trouble=(lambda: keeping.trouble) if keeping is not None else lambda: "",
         )
         pipeline.warm_up()
         self._announce(settings, reading, rules)
