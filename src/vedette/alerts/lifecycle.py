@@ -84,7 +84,8 @@ def _open(finding: Finding, rule: Rule | None, key: str, labels: dict[str, str],
 
 def summary_of(finding: Finding) -> str:
     """One line for a person, raw text: `NAME: field=value ... on HOST`."""
-    parts = [f"{name}={value}" for name, value in finding.key.items() if name not in ("host.id", "host.name")]
+    named = {name: value for name, value in finding.key.items() if name not in ("host.id", "host.name")}
+    parts = [f"{name}={value}" for name, value in named.items() if value is not None]
     what = (
         f"{finding.rule_name or finding.rule_id}: {' '.join(parts)}" if parts else finding.rule_name or finding.rule_id
     )

@@ -4,6 +4,7 @@ Counterpart: `app.agent` ships; `app.hub_engine` judges what is in the lake; `fl
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from vedette import __version__
 from vedette.app import own
 from vedette.app.arriving import Refused, known_reason, refusal, report_refusal
 from vedette.app.fleet_operating import BROKER_FOLDER, authority_of
@@ -29,7 +31,7 @@ from vedette.model.clock import SECOND, Clock
 from vedette.model.errors import StateError, VedetteError
 from vedette.model.fleet import AgentState, Sighting
 from vedette.model.protocols import Counter, Source
-from vedette.model.shipping import BatchKey, Dropped
+from vedette.model.shipping import BatchKey, Dropped, Report
 from vedette.sources.liveness import NAME as LIVENESS
 from vedette.sources.liveness import LivenessSource
 from vedette.store.agents import Agents
@@ -246,13 +248,31 @@ class HubKeeping(LakeKeeping):
         judge = self.judge = judge_of(
             self.settings.sources.liveness, self._clock.now(), state.cursors().get(LIVENESS, "")
         )
-        looked_at = 0
+        looked_at = sequence = 0
+        session, began = secrets.token_hex(8), self._clock.now()
 
         def gather(now: int) -> None:
-            nonlocal looked_at
+            nonlocal looked_at, sequence
             if 0 <= now - looked_at < ROLL_EVERY:
                 return
             looked_at = now
+            sequence += 1
+            # The hub is a host as well, and nobody else reports of it.
+            states = self.told(self.shelf.states())
+            judge.report(
+                Report(
+                    self.me.host_id,
+                    self.me.host_name,
+                    session,
+                    sequence,
+                    now,
+                    began,
+                    __version__,
+                    states,
+                    spooled=self.shelf.waiting,
+                ),
+                now,
+            )
             try:
                 for agent in roll.agents():
                     judge.member(agent.host_id, agent.name, now, retired=agent.state is not AgentState.ACTIVE)
