@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -18,12 +17,9 @@ from tests.scenarios.parts.processes import short_folder, wait_until
 from tests.scenarios.parts.vedette import Vedette
 from tests.scenarios.test_lasting import fill
 
-from vedette.model.reasons import DropReason
-
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
 
 ABSENT = "liveness-agent-absent"
-LOST = "liveness-records-dropped"
 
 
 @pytest.fixture(scope="module")
@@ -96,35 +92,27 @@ def test_a_broker_is_killed_in_traffic(fleet: Fleet, web: FleetAgent):
     pid = fleet.hub.broker
     with web.traffic() as written:
         os.kill(pid, signal.SIGKILL)
-        wait_until("another broker", lambda: fleet.hub.broker != pid, PATIENCE)
+        wait_until("another broker", lambda: fleet.hub.broker not in (0, pid), PATIENCE)
     told(fleet, web, written, "broker killed")
 
 
-def test_streams_are_gone_when_the_hub_starts(fleet: Fleet, web: FleetAgent):
-    with web.traffic() as written:
-        time.sleep(0.2)
-        fleet.hub.stop()
-        shutil.rmtree(fleet.hub.data / "broker" / "streams")
-        fleet.hub.start()
-    told(fleet, web, written, "streams gone at the start")
-
-
-def test_the_streams_are_deleted_while_all_runs(fleet: Fleet, web: FleetAgent):
-    with web.traffic() as written:
-        time.sleep(0.2)
-        shutil.rmtree(fleet.hub.data / "broker" / "streams")
-        time.sleep(0.5)
-    told(fleet, web, written, "streams deleted")
-
-
 def test_the_lake_is_full_and_gets_room_again(fleet: Fleet, web: FleetAgent):
-    filler = fleet.lake / "filler"
-    fill(filler)
-    written = web.write(10_000, size=150)
-    fleet.hub.wait_for("THE LAKE CANNOT BE WRITTEN", timeout=PATIENCE)
-    filler.unlink()
-    told(fleet, web, [written], "lake full")
-    assert fleet.hub.life.count("the lake is written again") == 1
+    written, fillers = [web.write(10_000, size=150)], []
+
+    def refuses() -> bool:
+        # The manifest gives room back now and then, and a small file finds it.
+        fillers.append(fleet.lake / f"filler-{len(fillers)}")
+        fill(fillers[-1])
+        written.append(web.write(10))
+        return "THE LAKE CANNOT BE WRITTEN" in fleet.hub.life
+
+    try:
+        wait_until("the lake refuses", refuses, PATIENCE)
+    finally:
+        for filler in fillers:
+            filler.unlink(missing_ok=True)
+    told(fleet, web, written, "lake full")
+    assert fleet.hub.life.count("the lake is written again") == fleet.hub.life.count("THE LAKE CANNOT BE WRITTEN")
 
 
 def test_a_revoked_agent_is_cut_at_once(fleet: Fleet, web: FleetAgent):
@@ -154,25 +142,18 @@ def test_who_is_away_is_missed_and_who_is_retired_is_not(fleet: Fleet, web: Flee
     assert {one["host.name"] for one in fleet.hub.alerts(ABSENT)} == {"web"}
 
 
-def test_a_spool_is_full_while_the_hub_is_away(fleet: Fleet, web: FleetAgent):
-    fleet.hub.stop()
-    written = [web.write(10_000, size=150) for _ in range(8)]
-    sent = sum(map(len, written))
-    wait_until("it is read", lambda: web.position() == web.app.stat().st_size, PATIENCE)
-    fleet.hub.start()
+def test_streams_are_gone_when_the_hub_starts(fleet: Fleet, web: FleetAgent):
+    with web.traffic() as written:
+        time.sleep(0.2)
+        fleet.hub.stop()
+        shutil.rmtree(fleet.hub.data / "broker" / "streams")
+        fleet.hub.start()
+    told(fleet, web, written, "streams gone at the start")
 
-    def lost() -> int:
-        return sum(gap.records for gap in fleet.dropped(web))
 
-    def arrived() -> Counter[int]:
-        found = fleet.arrived(web)
-        return Counter({number: found[number] for one in written for number in one if found[number]})
-
-    wait_until(f"all of it, or word of it: {sent}", lambda: len(arrived()) + lost() >= sent, PATIENCE)
-    found = arrived()
-    print(f"spool full: sent {sent}, arrived {len(found)}, gaps {lost()}")
-    # What the broker had already is said to be dropped too, and arrives after all.
-    assert 0 < sent - lost() <= len(found) < sent
-    assert set(found.values()) == {1}
-    assert {gap.reason for gap in fleet.dropped(web)} == {DropReason.SPOOL_FULL}
-    fleet.hub.wait_for_alert(LOST)
+def test_the_streams_are_deleted_while_all_runs(fleet: Fleet, web: FleetAgent):
+    with web.traffic() as written:
+        time.sleep(0.2)
+        shutil.rmtree(fleet.hub.data / "broker" / "streams")
+        time.sleep(0.5)
+    told(fleet, web, written, "streams deleted")

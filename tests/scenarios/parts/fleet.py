@@ -43,8 +43,8 @@ class FleetHub(Vedette):
 
     @property
     def broker(self) -> int:
-        """The pid of its nats-server."""
-        return int((self.data / "broker" / "server.pid").read_text())
+        """The pid of its nats-server; 0 while the file is being written."""
+        return int((self.data / "broker" / "server.pid").read_text() or 0)
 
 
 class FleetAgent(Vedette):
