@@ -85,9 +85,7 @@ async def test_a_real_rsyslogd_gets_all_though_it_was_away(processes: Processes,
     wanted = [b"Failed password for user%d" % number for number in range(RECORDS + 1)]
     fields = [line.split(b"|") for line in receiver.lines()]
     assert [each[-1].strip() for each in fields] == wanted
-    assert {tuple(each[:5]) for each in fields} == {
-        (b"14", b"2026-01-01T00:00:01.000000Z", b"web1", b"sshd", b"7")
-    }
+    assert {tuple(each[:5]) for each in fields} == {(b"14", b"2026-01-01T00:00:01.000000Z", b"web1", b"sshd", b"7")}
     [copy] = (tmp_path / "copy").rglob("*.gz")
     assert copy.name == "file:%2Fvar%2Flog%2Fauth.log.log.gz" or copy.name.endswith("#security.log.gz")
     assert [line.split(b": ")[1] for line in gzip.decompress(copy.read_bytes()).splitlines()] == wanted
