@@ -96,6 +96,23 @@ def test_a_broker_is_killed_in_traffic(fleet: Fleet, web: FleetAgent):
     told(fleet, web, written, "broker killed")
 
 
+def test_streams_are_gone_when_the_hub_starts(fleet: Fleet, web: FleetAgent):
+    with web.traffic() as written:
+        time.sleep(0.2)
+        fleet.hub.stop()
+        shutil.rmtree(fleet.hub.data / "broker" / "streams")
+        fleet.hub.start()
+    told(fleet, web, written, "streams gone at the start")
+
+
+def test_the_streams_are_deleted_while_all_runs(fleet: Fleet, web: FleetAgent):
+    with web.traffic() as written:
+        time.sleep(0.2)
+        shutil.rmtree(fleet.hub.data / "broker" / "streams")
+        time.sleep(0.5)
+    told(fleet, web, written, "streams deleted")
+
+
 def test_the_lake_is_full_and_gets_room_again(fleet: Fleet, web: FleetAgent):
     written, fillers = [web.write(10_000, size=150)], []
 
@@ -140,20 +157,3 @@ def test_who_is_away_is_missed_and_who_is_retired_is_not(fleet: Fleet, web: Flee
     told(fleet, web, [written], "agent away")
     fleet.hub.wait_for_alert(ABSENT, alert__state="resolved")
     assert {one["host.name"] for one in fleet.hub.alerts(ABSENT)} == {"web"}
-
-
-def test_streams_are_gone_when_the_hub_starts(fleet: Fleet, web: FleetAgent):
-    with web.traffic() as written:
-        time.sleep(0.2)
-        fleet.hub.stop()
-        shutil.rmtree(fleet.hub.data / "broker" / "streams")
-        fleet.hub.start()
-    told(fleet, web, written, "streams gone at the start")
-
-
-def test_the_streams_are_deleted_while_all_runs(fleet: Fleet, web: FleetAgent):
-    with web.traffic() as written:
-        time.sleep(0.2)
-        shutil.rmtree(fleet.hub.data / "broker" / "streams")
-        time.sleep(0.5)
-    told(fleet, web, written, "streams deleted")

@@ -40,7 +40,8 @@ HUB_USER, HUB_INBOX = "hub", "_INBOX_hub"
 _START_SECONDS, _STOP_SECONDS, _GLANCE = 15.0, 5.0, 0.02
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SETTLED_SECONDS = 30.0
-_LOOK_SECONDS = 600.0
+_LOOK_SECONDS = 1.0
+"""Between two looks at the store and at how long the certificate lasts."""
 
 
 class BrokerWord(StrEnum):
@@ -78,6 +79,8 @@ class Broker:
     ) -> None:
         self._folder = folder
         self._place = folder / "server.conf"
+        self._store = folder / "streams"
+        self._kept_in: tuple[int, int] | None = None
         self._authority = authority
         self._settings = settings
         self._clock = clock
@@ -172,7 +175,7 @@ class Broker:
             "ping_max": 2,
             "write_deadline": "10s",
             "jetstream": {
-                "store_dir": str(self._folder / "streams"),
+                "store_dir": str(self._store),
                 "max_file_store": self._settings.most_bytes * 2,
                 "max_memory_store": 64 << 20,
                 "sync_interval": "always",
@@ -213,6 +216,7 @@ class Broker:
         for left in self._folder.glob("*.ports"):
             left.unlink(missing_ok=True)
         self._ended = asyncio.Event()
+        self._kept_in = None
         loop, ended = asyncio.get_running_loop(), self._ended
 
         def on_end() -> None:
@@ -236,6 +240,13 @@ class Broker:
         # From now on always the same: agents were told.
         self._listen = f"{self._listen.rpartition(':')[0]}:{port}"
 
+    def _store_taken(self) -> bool:
+        """Whether the folder it began to keep its streams in is not there any more."""
+        found = _identity(self._store)
+        if self._kept_in is None:
+            self._kept_in = found
+        return self._kept_in is not None and found != self._kept_in
+
     async def _keep(self) -> None:
         """Start it again when it dies, with longer pauses while that goes on; renew its certificate."""
         loop = asyncio.get_running_loop()
@@ -248,7 +259,13 @@ class Broker:
                     self._certify()
                     async with self._telling:
                         await self._reload()
-                continue
+                if not self._store_taken():
+                    continue
+                # It holds files that nobody can open any more, and says so only when it needs another one.
+                self._counter.add("broker_store_taken")
+                _log.error("the broker's store was taken away; it is started again with an empty one")
+                await asyncio.to_thread(self._child.end if self._child is not None else lambda: None)
+                await self._ended.wait()
             pause = _FIRST_PAUSE if loop.time() - began > _SETTLED_SECONDS else min(pause * 2, _LONGEST_PAUSE)
             self._counter.add("broker_died")
             _log.error("the broker ended and is started again", said=list(self._said)[-3:])
@@ -272,6 +289,14 @@ class Broker:
         self._said.append(terminal(line.decode("utf-8", "replace").strip()))
         reason = next((reason for word, reason in _WORDS if word in line), BrokerWord.OTHER)
         self._counter.add("broker_complained", reason)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def user_of(agent: Agent) -> str:
