@@ -28,7 +28,7 @@ COMMANDS = {
     "hub": Entry("vedette.cli.up", "hub", "Watch this host, and be the place that agents ship to."),
     "replay": Entry("vedette.cli.replay", "replay", "Run detections over files."),
     "explain": Entry("vedette.cli.explain", "explain_line", "Show a record on its way through every stage."),
-    "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint, coverage, new, promote, demote."),
+    "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint, coverage, new, import, promote, demote."),
     "alerts": Entry("vedette.cli.alerts", "app", "Alerts: list, show, ack, resolve, silence."),
     "block": Entry("vedette.cli.block", "app", "Blocks: list, backtest, add, remove, allow, stats, import."),
     "search": Entry("vedette.cli.search", "search", "Look for records in the lake."),
