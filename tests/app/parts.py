@@ -245,7 +245,8 @@ class Rig:
 
     def take(self, *lines: str, source: str = "journal") -> None:
         """One batch of these lines."""
-        self.pipeline.take(self.batch(lines, source=source))
+        self.last = self.batch(lines, source=source)
+        self.pipeline.take(self.last)
 
     def attack(self, address: str = ATTACKER, count: int = 3) -> None:
         """As many failures as make a finding, one batch."""

@@ -72,8 +72,45 @@ def test_a_slow_shelf_does_not_hold_up_a_block(shelf: FakeShelf):
     rig = Rig(shelf=shelf, enforcers=[enforcer])
     rig.attack()
     assert [one.target.value for one in rig.state.active_decisions(0)] == [ATTACKER]
-    assert shelf.asked > 0
-    assert rig.counters.value("commits_before_the_shelf") == shelf.asked
+    assert [one.value for one in enforcer.held] == [ATTACKER]
+    assert shelf.asked == 0
+    assert rig.state.cursors() == {}
+    # The cursor comes behind it, and waits for the shelf, not for ever.
+    rig.wait(2 * SECOND)
+    assert rig.state.cursors() == {"journal": "3"}
+    assert rig.counters.value("commits_before_the_shelf") == shelf.asked == 1
+
+
+def test_a_block_that_came_before_its_cursor_is_not_made_twice_after_a_crash(shelf: FakeShelf):
+    enforcer = FakeEnforcer()
+    rig = Rig(shelf=shelf, enforcers=[enforcer])
+    rig.attack()
+    (alert,), decisions = rig.state.alerts(), rig.state.active_decisions(0)
+    read = rig.last
+    rig.start()
+    rig.pipeline.take(read)
+    rig.wait(2 * SECOND)
+    assert rig.state.alerts() == [alert]
+    assert rig.state.active_decisions(0) == decisions
+    assert enforcer.calls.count("add") == 1
+    assert rig.state.cursors() == {"journal": "3"}
+
+
+def test_under_an_attack_without_end_cursors_move_on(shelf: FakeShelf):
+    rig = Rig(shelf=shelf)
+    for number in range(20):
+        rig.attack(f"203.0.113.{number + 1}")
+        rig.clock.advance(SECOND // 5)
+    assert len(rig.state.recent_findings()) == 20
+    assert shelf.asked == 3
+    assert int(rig.state.cursors()["journal"]) > 45
+
+
+def test_the_end_leaves_no_cursor_behind(shelf: FakeShelf):
+    rig = Rig(shelf=shelf)
+    rig.attack()
+    rig.pipeline.close()
+    assert rig.state.cursors() == {"journal": "3"}
 
 
 def test_what_an_agent_found_is_an_alert_on_the_hub_and_no_decision_there(shelf: FakeShelf):

@@ -52,7 +52,7 @@ SYNC_EVERY = 10 * SECOND
 """How often what the enforcers hold is compared with what is in force."""
 RETRY_AFTER = SECOND
 SETTLE = 1.0
-"""Seconds a commit waits at most until what it rests on is on the shelf: a block must not wait for a slow disk."""
+"""Seconds a commit waits at most until what its cursors pass is on the shelf."""
 QUIET_AFTER = 10 * SECOND
 """How long no batch must have come before the wall clock stands in for the records': windows close then too."""
 AHEAD = 5 * MINUTE
@@ -288,15 +288,17 @@ class Pipeline:
             self._to_lift |= self._guard_changed(now)
         # `changes` forgets what it gives, so it is kept here until it is committed.
         self._correlation.update(self._engine.correlator.changes())
-        self._ship()
+        resting = self._ship(now)
+        continuations = self._continuations if resting else []
         try:
             with self._state.transaction() as tx:
-                for source, cursor in self._cursors.items():
-                    tx.save_cursor(source, cursor)
+                if resting:
+                    for source, cursor in self._cursors.items():
+                        tx.save_cursor(source, cursor)
                 rules = self._rules if self._budget is None else self._budget.rules(tx, self._rules)
                 changes = lifecycle.apply(
                     [*self._findings, *self._told],
-                    self._continuations,
+                    continuations,
                     tx,
                     now,
                     rules,
@@ -312,7 +314,8 @@ class Pipeline:
                     decided = self._policy.expire(tx, now) if quiet else Decided()
                 if self._known is not None:
                     self._correlation.update(self._known.changes())
-                tx.save_correlation(self._correlation)
+                if resting:
+                    tx.save_correlation(self._correlation)
                 if self._set_back_by:
                     self._router.set_back(tx, self._set_back_by)
                 items = self._router.plan(changes, tx, now)
@@ -321,21 +324,35 @@ class Pipeline:
         except StateError as error:
             self._on_refused(error, now)
             return False
+        if resting:
+            self._cursors.clear()
+            self._correlation.clear()
+            self._continuations = []
+            self._bytes = self._oldest = 0
         self._on_committed(decided, now, next_due)
         if items:
             self._woken()
             self._spend(items, now)
         return True
 
-    def _ship(self) -> None:
-        """What is committed rests on what is on the shelf, new findings too: said twice perhaps, never not at all."""
+    def _ship(self, now: int) -> bool:
+        """Put new findings on the shelf; whether cursors may pass what was judged.
+
+        They rest on what is on the shelf. A finding does not: a block waits for no disk but the state's. Where it
+        is committed before its cursor, a crash in between has it found again under the same id.
+        """
         if self._shelf is None:
-            return
+            return True
         if self._stream is not None and len(self._findings) > self._shipped:
             self._shelf.put(self._stream.batch(self._findings[self._shipped :], self._latest))
             self._shipped = len(self._findings)
-        if (self._cursors or self._findings) and not self._shelf.settled(SETTLE):
+        if not (self._cursors or self._findings):
+            return True
+        if self._findings and now - self._oldest < COMMIT_AFTER and self._bytes < COMMIT_BYTES:
+            return False
+        if not self._shelf.settled(SETTLE):
             self._counter.add("commits_before_the_shelf")
+        return True
 
     def _spend(self, items: Sequence[OutboxItem], now: int) -> None:
         """Who paged too often goes by mail from now on, and that is said."""
@@ -347,14 +364,11 @@ class Pipeline:
 
     def _on_committed(self, decided: Decided, now: int, next_due: int) -> None:
         self._policy.committed(decided)
-        self._cursors.clear()
-        self._correlation.clear()
         self._findings = []
         self._told = []
         self._shipped = 0
-        self._continuations = []
         self._again = []
-        self._bytes = self._oldest = self._set_back_by = 0
+        self._set_back_by = 0
         self._next_due = next_due
         # Committed BEFORE it is enforced: a block nobody knows of could never be lifted. Enforced after what was
         # committed is let go of: a failure is a finding of the next commit.
@@ -525,7 +539,9 @@ class Pipeline:
     def close(self) -> None:
         """Commit what is left; what is enforced stays enforced."""
         self._not_before = 0
-        self.commit(self._clock.now())
+        now = self._clock.now()
+        if self.commit(now) and (self._cursors or self._continuations):
+            self.commit(now)
 
 
 def _failed_enforcers(state: State) -> set[str]:

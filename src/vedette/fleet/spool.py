@@ -34,6 +34,9 @@ QUEUE_BYTES = 128 << 20
 """Of batches that wait for a slow disk; more than that is lost, counted."""
 GROUP_BYTES = 8 << 20
 """Of batches that share a sync."""
+LINGER = 0.02
+"""Seconds what was put lies before it is worked on, unless somebody waits for it: one sync for all that comes
+meanwhile, and what was just put may be on its way to a block, which must not share the interpreter with this."""
 _TRY_AGAIN = 1.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -106,7 +109,7 @@ class Spool:
         self._changed = threading.Condition(waiting)
         self._finished = threading.Condition(waiting)
         self._queued = self._put = self._done = 0
-        self._closing = False
+        self._closing = self._awaited = False
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
 
@@ -131,6 +134,10 @@ class Spool:
         """Whether all that was put is kept, or known to be lost (`lost` has grown then)."""
         with self._changed:
             wanted = self._put
+            if self._done >= wanted:
+                return True
+            self._awaited = True
+            self._changed.notify_all()
             return self._finished.wait_for(lambda: self._done >= wanted, timeout)
 
     def listen(self, called: Callable[[], None]) -> Callable[[], None]:
@@ -271,6 +278,9 @@ class Spool:
                     self._changed.wait(_TRY_AGAIN if self._owed else None)
                     if self._owed:
                         break
+                if self._queue:
+                    self._changed.wait_for(self._is_time, LINGER)
+                self._awaited = False
                 group, size = [], 0
                 while self._queue and size < GROUP_BYTES:
                     group.append(self._queue.popleft())
@@ -284,6 +294,9 @@ class Spool:
                 self._finished.notify_all()
             for called in self._listeners:
                 called()
+
+    def _is_time(self) -> bool:
+        return self._awaited or self._closing or self._queued >= GROUP_BYTES
 
     def _keep(self, group: Sequence[Batch]) -> None:
         items: dict[Lane, list[_Item]] = {lane: [] for lane in Lane}
