@@ -1,5 +1,5 @@
 """What a file was and is, how it changed, who changed it, and whether something vouches for that.
-Counterpart: `sources.integrity` makes changes, whoever vouches is handed them, `rules/packs/integrity.yml` gives levels."""
+Counterpart: `sources.integrity` makes changes, a `Voucher` is asked about them, a rule pack gives levels."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Entry:
     links: int
     target: bytes = b""
     sha256: bytes = b""
-    xattrs: Mapping[bytes, bytes] = field(default=_NOTHING)
+    xattrs: Mapping[bytes, bytes] = field(default_factory=lambda: _NOTHING)
     acl: bytes = b""
     capability: bytes = b""
     unread: Unread | None = None
