@@ -1,5 +1,5 @@
 """Whether a signed archive knows a .deb: from the signature of its release file to the digest of the package.
-Counterpart: `vouch_deb` says what the package ships; the keyrings are those of the distribution, not of this host's will."""
+Counterpart: `vouch_deb` says what the package ships; the keyrings are the distribution's."""
 
 # The chain: InRelease (or Release with Release.gpg), signed -> SHA256 of Packages -> SHA256 of the .deb. apt-secure(8).
 from __future__ import annotations
@@ -8,7 +8,6 @@ import base64
 import binascii
 import hashlib
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from vedette.sources.integrity.vouch_deb import stanza
 from vedette.system import exec as programs
+from vedette.system.piped import piped
 
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -107,7 +107,7 @@ class SignedArchive:
                 continue
             names = stanza(text.partition("\nSHA256:")[0])
             origin = " ".join(filter(None, (names.get("origin", ""), names.get("codename", names.get("suite", "")))))
-            listed = dict((name, digest) for digest, name in _LISTED.findall(text.partition("\nSHA256:")[2]))
+            listed = {name: digest for digest, name in _LISTED.findall(text.partition("\nSHA256:")[2])}
             prefix = release.name.removesuffix("InRelease").removesuffix("Release")
             for path in self._package_lists(prefix):
                 found |= self._searched(path, prefix, listed, origin, wanted - found.keys())
@@ -172,7 +172,7 @@ class SignedArchive:
                         found[one] = Listing(
                             fields.get("package", ""), fields.get("version", ""), fields.get("architecture", ""), origin
                         )
-        except (OSError, subprocess.SubprocessError):
+        except OSError:
             self._lack(ArchiveLack.LIST_UNREADABLE)
             return {}
         if digest.hexdigest() != expected:
@@ -192,19 +192,7 @@ def _content(path: Path) -> Iterator[bytes]:
             while data := stream.read(_CHUNK):
                 yield data
         return
-    with subprocess.Popen(
-        [_APT_HELPER, "cat-file", str(path)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-    ) as process:
-        assert process.stdout is not None
-        try:
-            while data := process.stdout.read(_CHUNK):
-                yield data
-        finally:
-            process.kill()
+    yield from piped([_APT_HELPER, "cat-file", str(path)])
 
 
 def _stanzas(content: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
@@ -240,7 +228,8 @@ def _usable(keyring: Path, stack: ExitStack) -> str | None:
         packets = base64.b64decode(b"".join(lines), validate=True)
     except binascii.Error:
         return None
-    file = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".gpg"))
+    file = tempfile.NamedTemporaryFile(suffix=".gpg")  # noqa: SIM115 (the stack closes it)
+    stack.enter_context(file)
     file.write(packets)
     file.flush()
     return file.name

@@ -1,8 +1,8 @@
 """What a .deb ships: every path with its SHA-256, mode and owner, and the digest of exactly the bytes that say so.
 Counterpart: `vouch_archive` says whether a signed archive knows that digest; `vouch_package` compares files with it."""
 
-# deb(5), ar(5). Read with the standard library's tar and our own ar (thirty lines): of python-debian no more was needed,
-# and it reads a package twice, so that what was hashed need not be what was read.
+# deb(5), ar(5). Read with the standard library's tar and our own ar (thirty lines): python-debian would
+# read a package twice, so that what was hashed need not be what was read, and of the rest of it nothing was needed.
 from __future__ import annotations
 
 import hashlib
@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, cast
 
 import zstandard
 
@@ -23,7 +23,7 @@ _MOST_MEMBERS, _MOST_BYTES, _MOST_CONTROL = 500_000, 8 << 30, 4 << 20
 """What a package may unpack to; what is above it is no package of a distribution."""
 
 
-class NotADeb(ValueError):
+class NotADebError(ValueError):
     """It is not a Debian package, or one that cannot be read; says why."""
 
 
@@ -96,7 +96,7 @@ class _Member(io.RawIOBase):
 
 
 def read_deb(stream: IO[bytes]) -> Manifest:
-    """The manifest of the package in `stream`, read once from its beginning; NotADeb where there is none."""
+    """The manifest of the package in `stream`, read once from its beginning; NotADebError where there is none."""
     hashing = _Hashing(stream)
     control: dict[str, bytes] | None = None
     files: dict[bytes, Shipped] | None = None
@@ -107,16 +107,16 @@ def read_deb(stream: IO[bytes]) -> Manifest:
             elif name.startswith("data.tar"):
                 files = _files(name, member)
     except (tarfile.TarError, zstandard.ZstdError, EOFError, OSError, ValueError) as error:
-        raise NotADeb(str(error) or type(error).__name__) from None
+        raise NotADebError(str(error) or type(error).__name__) from None
     if control is None or files is None:
-        raise NotADeb("it has no control or no data")
+        raise NotADebError("it has no control or no data")
     fields = stanza(control.get("control", b"").decode("utf-8", "replace"))
     conffiles = frozenset(
         line.strip() for line in control.get("conffiles", b"").splitlines() if line.strip().startswith(b"/")
     )
     package, version = fields.get("package", ""), fields.get("version", "")
     if not package or not version:
-        raise NotADeb("its control names no package or no version")
+        raise NotADebError("its control names no package or no version")
     return Manifest(package, version, fields.get("architecture", ""), hashing.rest(), files, conffiles)
 
 
@@ -136,11 +136,11 @@ def stanza(text: str) -> dict[str, str]:
 
 def _members(stream: _Hashing) -> Iterator[tuple[str, _Member]]:
     if stream.read(len(_MAGIC)) != _MAGIC:
-        raise NotADeb("it does not begin as a package does")
+        raise NotADebError("it does not begin as a package does")
     while len(header := stream.read(_HEADER)) == _HEADER:
         size = int(header[48:58])
         if header[58:60] != b"`\n" or size < 0:
-            raise NotADeb("a member's header is damaged")
+            raise NotADebError("a member's header is damaged")
         member = _Member(stream, size)
         yield header[:16].decode("ascii", "replace").rstrip(" /"), member
         member.skip()
@@ -152,14 +152,14 @@ def _members(stream: _Hashing) -> Iterator[tuple[str, _Member]]:
 def _unpacked(name: str, member: _Member) -> Iterator[tarfile.TarFile]:
     kind = name.partition(".tar")[2].removeprefix(".")
     if kind == "zst":
-        with zstandard.ZstdDecompressor().stream_reader(member, closefd=False) as reader:
+        with zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], member), closefd=False) as reader:
             with tarfile.open(fileobj=reader, mode="r|") as tar:
                 yield tar
     elif kind in ("", "gz", "xz", "bz2"):
         with tarfile.open(fileobj=member, mode=f"r|{kind}") as tar:  # type: ignore[call-overload]
             yield tar
     else:
-        raise NotADeb(f"{name} is packed in a way that is not known")
+        raise NotADebError(f"{name} is packed in a way that is not known")
 
 
 def _control(name: str, member: _Member) -> dict[str, bytes]:
@@ -169,7 +169,7 @@ def _control(name: str, member: _Member) -> dict[str, bytes]:
             plain = info.name.removeprefix("./")
             if info.isreg() and plain in ("control", "conffiles"):
                 if info.size > _MOST_CONTROL:
-                    raise NotADeb(f"{plain} is too long")
+                    raise NotADebError(f"{plain} is too long")
                 content = tar.extractfile(info)
                 found[plain] = content.read() if content is not None else b""
     return found
@@ -182,7 +182,7 @@ def _files(name: str, member: _Member) -> dict[bytes, Shipped]:
         for number, info in enumerate(tar):
             total += info.size
             if number >= _MOST_MEMBERS or total > _MOST_BYTES:
-                raise NotADeb("it unpacks to more than a package does")
+                raise NotADebError("it unpacks to more than a package does")
             path = _absolute(info.name)
             if info.islnk():
                 # A hard link has the content of what it leads to, which stands before it.

@@ -1,0 +1,275 @@
+"""The package vouches: a file is as a .deb ships it that a signed archive knows; one that is not is said aloud.
+Counterpart: `vouch_dpkg` says which package and version to ask for; a running upgrade excuses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from vedette.model.integrity import Attribute, Change, ChangeKind, Entry, FileType, Verdict, Vouching
+from vedette.sources.integrity.vouch_archive import SignedArchive
+from vedette.sources.integrity.vouch_deb import Manifest, NotADebError, Shipped, read_deb
+from vedette.sources.integrity.vouch_dpkg import DpkgDatabase, Installed, original, spellings
+from vedette.text.escape import decode, terminal
+
+PACKAGE = "package"
+ARCHIVES = Path("/var/cache/apt/archives")
+_SET_ID = 0o6000
+_MOST_READ = 1 << 30
+_MOST_KEPT = 64
+"""Manifests that are kept in memory."""
+_PATIENCE = 30.0
+"""Seconds to wait for a running dpkg where only its end can tell."""
+_GLANCE = 0.25
+Key = tuple[str, int, int]
+
+
+class PackageVoucher:
+    """Vouches for files of packages of this file tree.
+
+    pools: folders with .deb files, by whomever they were put there: each counts only if `archive` knows its digest.
+    patience: seconds to wait for dpkg's lock. sleep: takes seconds. A manifest that was read once holds on
+    when apt has taken the .deb away.
+    """
+
+    def __init__(
+        self,
+        database: DpkgDatabase,
+        archive: SignedArchive,
+        pools: Sequence[Path] = (ARCHIVES,),
+        *,
+        patience: float = _PATIENCE,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._database = database
+        self._archive = archive
+        self._pools = pools
+        self._patience = patience
+        self._sleep = sleep
+        self._read: dict[Key, Manifest | None] = {}
+        self._signed: dict[tuple[str, str, str], tuple[Manifest, str]] = {}
+        database.learn()
+
+    def vouch(self, changes: Sequence[Change]) -> Sequence[Vouching | None]:
+        """As `Voucher` says."""
+        if not self._database.there:
+            return [None] * len(changes)
+        # As this file tree names them; what is outside of it is nobody's.
+        changes = [replace(one, path=self._database.inside(one.path) or b"") for one in changes]
+        answers, unsure = self._look(changes)
+        waited = 0.0
+        # A file that dpkg has put there before it wrote down that it did.
+        while unsure and waited < self._patience and self._database.busy():
+            self._sleep(_GLANCE)
+            waited += _GLANCE
+            answers, unsure = self._look(changes)
+        return answers
+
+    def _look(self, changes: Sequence[Change]) -> tuple[list[Vouching | None], bool]:
+        owners = self._database.owners({change.path for change in changes})
+        wanted = {(one.package, one.architecture) for ones in owners.values() for one in ones}
+        wanted |= {(name, "") for change in changes if (name := self._database.once_owned(change.path))}
+        self._authenticate({name for name, _ in wanted})
+        targets = self._targets()
+        judge = _Judge(self._database, self._signed, targets)
+        answers = [judge.verdict(change, owners.get(change.path, [])) for change in changes]
+        return answers, judge.unsure
+
+    def _targets(self) -> Mapping[str, frozenset[str]]:
+        """Versions that a running dpkg is putting in, by package: its log is heeded only while its lock is held."""
+        if not self._database.busy():
+            return {}
+        targets: dict[str, set[str]] = {}
+        for step in self._database.steps()[-2000:]:
+            if step.action in ("upgrade", "install"):
+                # The last word counts: what was put in earlier is what stands in the status.
+                targets[step.package] = {step.new}
+        return {name: frozenset(versions) for name, versions in targets.items()}
+
+    def _authenticate(self, packages: set[str]) -> None:
+        """Read the .deb files of these packages that were not read yet, and keep those that a signed archive knows."""
+        fresh: dict[Key, Manifest] = {}
+        for pool in self._pools:
+            with suppress(OSError):
+                for entry in os.scandir(pool):
+                    if not entry.name.endswith(".deb") or entry.name.partition("_")[0] not in packages:
+                        continue
+                    with suppress(OSError):
+                        status = entry.stat(follow_symlinks=False)
+                        key = (entry.path, status.st_size, status.st_mtime_ns)
+                        if key in self._read:
+                            continue
+                        self._read[key] = None
+                        with Path(entry.path).open("rb") as stream, suppress(NotADebError):
+                            fresh[key] = read_deb(stream)
+        if not fresh:
+            return
+        known = self._archive.find([one.archive_sha256 for one in fresh.values()])
+        for key, manifest in fresh.items():
+            listing = known.get(manifest.archive_sha256)
+            if listing is None:
+                # Its list may come later than it did.
+                self._read.pop(key, None)
+            elif (listing.package, listing.version) == (manifest.package, manifest.version):
+                self._read[key] = manifest
+                self._signed[manifest.package, manifest.version, manifest.architecture] = (manifest, listing.origin)
+        while len(self._signed) > _MOST_KEPT:
+            self._signed.pop(next(iter(self._signed)))
+
+
+class _Judge:
+    """Judges changes by one reading of the database. unsure: a running dpkg may yet make another answer of one."""
+
+    def __init__(
+        self,
+        database: DpkgDatabase,
+        signed: Mapping[tuple[str, str, str], tuple[Manifest, str]],
+        targets: Mapping[str, frozenset[str]],
+    ) -> None:
+        self._database = database
+        self._signed = signed
+        self._targets = targets
+        self._overrides = database.overrides()
+        self.unsure = False
+
+    def verdict(self, change: Change, owners: Sequence[Installed]) -> Vouching | None:
+        """What the packages say of a change; None where it is none of theirs, or they say nothing."""
+        if not owners:
+            return self._formerly(change)
+        answers = [answer for owner in owners if (answer := self._owned(change, owner)) is not None]
+        # A folder is of many packages; a file of one, or of the one that replaced another's.
+        order = (Verdict.VOUCHED, Verdict.CONTRADICTED, Verdict.HINT)
+        return min(answers, key=lambda one: order.index(one.verdict), default=None)
+
+    def _formerly(self, change: Change) -> Vouching | None:
+        """A path that no package lists. It was taken away with its package, or with the version that had it."""
+        name = self._database.once_owned(change.path)
+        if change.kind is not ChangeKind.REMOVED or not name:
+            return None
+        now = next((one for one in self._database.packages().values() if one.package == name), None)
+        if now is None:
+            return Vouching(PACKAGE, Verdict.VOUCHED, f"it went with {name}, which is not installed any more", name)
+        said = self._signed.get((now.package, now.version, now.architecture))
+        if said is not None and _find(said[0], change.path) is None:
+            detail = f"{name} {now.version} does not ship it any more ({said[1]})"
+            return Vouching(PACKAGE, Verdict.VOUCHED, detail, name, now.version)
+        detail = f"{name} {now.version} does not list it any more; this host alone says so"
+        return Vouching(PACKAGE, Verdict.HINT, detail, name, now.version)
+
+    def _owned(self, change: Change, owner: Installed) -> Vouching | None:
+        versions = [owner.version, *sorted(self._targets.get(owner.package, frozenset()) - {owner.version})]
+        manifests = [
+            found
+            for version in versions
+            if (found := self._signed.get((owner.package, version, owner.architecture))) is not None
+        ]
+        answers = [
+            answer
+            for manifest, origin in manifests
+            if (shipped := _find(manifest, original(change.path))) is not None
+            and (answer := self._against(change, manifest, shipped, origin, owner)) is not None
+        ]
+        best = next((one for one in answers if one.verdict is Verdict.VOUCHED), answers[0] if answers else None)
+        half_way = owner.state != "installed" or len(versions) > 1
+        if best is None or best.verdict is not Verdict.VOUCHED:
+            # While a package is half-way, a version whose .deb nobody has may be what stands there.
+            self.unsure |= half_way and len(manifests) < len(versions)
+        return best if manifests else self._by_md5(change, owner)
+
+    def _against(
+        self, change: Change, manifest: Manifest, shipped: Shipped, origin: str, owner: Installed
+    ) -> Vouching | None:
+        """A change against what a signed package ships at its place."""
+        name = f"{manifest.package} {manifest.version}"
+        conffile = original(change.path) in manifest.conffiles or original(change.path) in owner.conffiles
+        now = change.after
+        if now is None:
+            if conffile or shipped.type is FileType.DIRECTORY or self._leaving(owner):
+                return None
+            detail = f"{name} ships it, and it is gone ({origin})"
+            return _made(Verdict.CONTRADICTED, detail, manifest, shipped)
+        if now.type is not shipped.type:
+            detail = f"{name} ships a {shipped.type.value} here, it is a {now.type.value}"
+            return None if conffile else _made(Verdict.CONTRADICTED, detail, manifest, shipped)
+        if shipped.type is FileType.FILE and now.sha256 != shipped.sha256:
+            if conffile or not now.sha256:
+                # A configuration file is there to be edited; what could not be read nobody can judge.
+                return None
+            expected = shipped.sha256.hex()[:16]
+            detail = f"not what {name} ships: SHA-256 {now.sha256.hex()[:16]}…, it should be {expected}… ({origin})"
+            return _made(Verdict.CONTRADICTED, detail, manifest, shipped)
+        if shipped.type is FileType.SYMLINK and now.target != shipped.target:
+            target = terminal(decode(shipped.target))
+            return _made(Verdict.CONTRADICTED, f"{name} ships a link to {target}", manifest, shipped)
+        return self._rights(change, now, manifest, shipped, origin)
+
+    def _rights(self, change: Change, now: Entry, manifest: Manifest, shipped: Shipped, origin: str) -> Vouching | None:
+        """Of what has the right content: whether mode and owner are as shipped too, and nothing else was added."""
+        name = f"{manifest.package} {manifest.version}"
+        override = next((self._overrides[one] for one in spellings(change.path) if one in self._overrides), None)
+        mode = override[2] if override is not None else shipped.mode
+        if now.type is not FileType.SYMLINK and now.mode & _SET_ID & ~mode:
+            detail = (
+                f"the content is that of {name}, but it was made set-uid or set-gid ({now.mode:o}, shipped {mode:o})"
+            )
+            return _made(Verdict.CONTRADICTED, detail, manifest, shipped)
+        extra = {Attribute.XATTR, Attribute.ACL, Attribute.CAPABILITY} & set(change.attributes)
+        added = change.kind is ChangeKind.ADDED and (now.capability or now.acl)
+        owned = (now.uid, now.gid) == (shipped.uid, shipped.gid) or override is not None
+        if extra or added or not owned or (now.type is not FileType.SYMLINK and now.mode != mode):
+            return None
+        return _made(Verdict.VOUCHED, f"as {name} ships it ({origin})", manifest, shipped)
+
+    def _leaving(self, owner: Installed) -> bool:
+        return owner.state != "installed"
+
+    def _by_md5(self, change: Change, owner: Installed) -> Vouching | None:
+        """Where no signed package says anything: the list on this host, which vouches for nothing."""
+        path = original(change.path)
+        if change.after is None or change.after.type is not FileType.FILE or path in owner.conffiles:
+            return None
+        sums = self._database.md5sums(owner)
+        expected = next((sums[one] for one in spellings(path) if one in sums), None)
+        actual = _md5(self._database.root, change)
+        if expected is None or actual is None:
+            return None
+        name = f"{owner.package} {owner.version}"
+        if actual == expected:
+            detail = f"its MD5 is that of {name} in this host's own list, which whoever is root can edit"
+            return Vouching(PACKAGE, Verdict.HINT, detail, owner.package, owner.version)
+        if owner.state != "installed" or self._targets.get(owner.package):
+            self.unsure = True
+        detail = f"not what {name} ships, by this host's own list: MD5 {actual}, it should be {expected}"
+        return Vouching(PACKAGE, Verdict.CONTRADICTED, detail, owner.package, owner.version)
+
+
+def _made(verdict: Verdict, detail: str, manifest: Manifest, shipped: Shipped) -> Vouching:
+    return Vouching(PACKAGE, verdict, detail, manifest.package, manifest.version, shipped.sha256)
+
+
+def _find(manifest: Manifest, path: bytes) -> Shipped | None:
+    return next((manifest.files[one] for one in spellings(path) if one in manifest.files), None)
+
+
+def _md5(root: Path, change: Change) -> str | None:
+    """The MD5 of the very content that the change speaks of; None where that stands there no more."""
+    assert change.after is not None
+    md5, sha256, read = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
+    try:
+        path = change.path if root == Path("/") else os.fsencode(root) + change.path
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            while data := stream.read(1 << 18):
+                read += len(data)
+                if read > _MOST_READ:
+                    return None
+                md5.update(data)
+                sha256.update(data)
+    except OSError:
+        return None
+    return md5.hexdigest() if sha256.digest() == change.after.sha256 else None
