@@ -15,10 +15,10 @@ from vedette.app.host import known_host_id
 from vedette.model.clock import BEGINNING, MINUTE, SECOND
 from vedette.model.coverage import Gap, GapReason, Statement
 from vedette.model.liveness import KEYED, OVER, STANDS, Fault, LivenessReason
+from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped
 from vedette.sources.liveness import DATASET, NAME, RESTATED
 from vedette.store.lake.manifest import Tombstone
-from vedette.store.lake.ranges import Ranges
 from vedette.store.lake.reader import END, Reader, Scan
 from vedette.store.lake.spans import Span, spans, tombstones
 from vedette.text.times import parse_rfc3339

@@ -16,6 +16,7 @@ from vedette.app.counters import Counters
 from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat, Trust
 from vedette.model.errors import StateError
 from vedette.model.events import Column
+from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped, Headers
 from vedette.store.lake.lake import Lake
 from vedette.store.lake.reader import Literal, Reader, Scan
@@ -132,6 +133,62 @@ def test_a_key_is_stored_once_for_ever_and_gaps_are_seen(tmp_path: Path):
     for _ in range(2):
         lake.drop(Dropped(HOST, "file", 3, 4, 7, "spool-full", START))
     assert (lake.stored_through(HOST, "file"), len(lake.dropped()), len(lake.read(0, 9))) == (5, 1, 3)
+    lake.close()
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_a_number_is_stored_or_said_to_be_dropped_and_what_is_stored_wins(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+):
+    folder, most = tmp_path_factory.mktemp("gaps"), 12
+    lake = lake_in(folder)
+    said: set[int] = set()
+    stored: set[int] = set()
+    for _ in range(data.draw(st.integers(1, 8))):
+        if data.draw(st.booleans()):
+            number = data.draw(st.integers(1, most))
+            lake.put(BatchKey(HOST, "file", number), batch_of([b"x"] * number), headers_of(number))
+            stored.add(number)
+            if data.draw(st.booleans()):
+                lake.flush()
+        else:
+            # As an agent does: what it says again lies whole in what it says now, or the other way round.
+            first, last = data.draw(st.sampled_from([(1, 2), (3, 3), (1, 4), (5, 8), (1, 8), (9, 12), (1, 12)]))
+            lake.drop(Dropped(HOST, "file", first, last, sum(range(first, last + 1)), "spool-full", START))
+            said.update(range(first, last + 1))
+        if data.draw(st.integers(0, 5)) == 0:
+            lake.flush()
+            lake.close()
+            lake = lake_in(folder)
+    lake.flush()
+    gaps = [one for one in lake.dropped() if one.records >= 0]
+    assert lake.stored().get((HOST, "file"), Ranges()) == Ranges((number, number) for number in stored)
+    lost = Ranges((one.first, one.last) for one in lake.dropped()).without(lake.stored().get((HOST, "file"), Ranges()))
+    assert lost == Ranges((number, number) for number in said - stored)
+    if len(gaps) == len(lake.dropped()):
+        assert sum(one.records for one in gaps) == sum(said - stored)
+    lake.close()
+
+
+def test_a_batch_that_comes_after_all_shortens_its_gap_by_its_records(tmp_path: Path):
+    counter = Counters()
+    lake = lake_in(tmp_path, counter=counter)
+    lake.put(BatchKey(HOST, "file", 1), batch_of([b"a"] * 3), headers_of(3))
+    lake.flush()
+    lake.drop(Dropped(HOST, "file", 1, 4, 10, "spool-full", START))
+    lake.drop(Dropped(HOST, "file", 1, 4, 10, "spool-full", START))
+    assert lake.dropped() == [Dropped(HOST, "file", 2, 4, 7, "spool-full", START)]
+    lake.put(BatchKey(HOST, "file", 4), batch_of([b"b"] * 2), headers_of(2))
+    lake.flush()
+    assert lake.dropped() == [Dropped(HOST, "file", 2, 3, 5, "spool-full", START)]
+    assert (counter.value("lake_dropped_came"), lake.stored_through(HOST, "file")) == (1, 4)
+    for number, n in ((2, 1), (3, 4)):
+        lake.put(BatchKey(HOST, "file", number), batch_of([b"b"] * n), headers_of(n))
+    lake.flush()
+    assert not lake.dropped()
+    lake.drop(Dropped(HOST, "file", 1, 4, 10, "spool-full", START))
+    assert not lake.dropped()
     lake.close()
 
 

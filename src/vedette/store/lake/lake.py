@@ -16,11 +16,11 @@ from vedette.model.batch import Batch
 from vedette.model.clock import HOUR, Clock
 from vedette.model.errors import StateError
 from vedette.model.protocols import Counter
+from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped, Headers
 from vedette.store.lake import compaction, files, retention
 from vedette.store.lake import manifest as m
 from vedette.store.lake.columns import Rows, contents_of, rows_of, table_of
-from vedette.store.lake.ranges import Ranges
 from vedette.store.lake.reader import Reader
 from vedette.store.lake.rewriting import Stop
 from vedette.store.lake.settings import StreamRetention
@@ -150,6 +150,7 @@ class Lake(Reader):
         path, size = files.path_of(hour, first, first + len(rows) - 1, "0"), 0
         if held.records.any():
             size = files.write(self.folder, path, files.slices(table_of(rows, now), held.groups), level=FLUSH_LEVEL)
+        back = 0
         try:
             with self._manifest.writing() as connection:
                 ids: dict[m.StreamName, int] = {}
@@ -166,6 +167,10 @@ class Lake(Reader):
                 )
                 for stream, new in added.items():
                     m.add_numbers(connection, stream, new)
+                for place in self._said_to_be_dropped(rows):
+                    # What was under way when its agent let it go: it came after all.
+                    found = int(held.stream[place]), rows[place].key.number, len(rows[place])
+                    back += m.take_back(connection, *found)
                 if self._ledger is not None:
                     self._ledger.append(connection, leaves)
         except Exception:
@@ -176,18 +181,25 @@ class Lake(Reader):
                 (self.folder / path).unlink(missing_ok=True)
             if not kept:
                 raise
+        if back:
+            self._counter.add("lake_dropped_came", n=back)
+
+    def _said_to_be_dropped(self, rows: Sequence[Rows]) -> list[int]:
+        with self._lock:
+            known = [self._known.get((one.key.host_id, one.key.stream), ()) for one in rows]
+            return [place for place, one in enumerate(rows) if one.key.number in known[place]]
 
     def drop(self, dropped: Dropped) -> None:
-        """Record a gap that will never be filled; once, however often it is said."""
+        """Record a gap; once, however often and in what bounds it is said, and nothing of it that is stored."""
         name = (dropped.host_id, dropped.stream)
         with self._writing, self._manifest.writing() as connection:
             new = m.add_dropped(connection, m.stream_id(connection, name), dropped)
-            if new and self._ledger is not None:
-                self._ledger.dropped(connection, dropped)
-        if new:
+            if new is not None and self._ledger is not None:
+                self._ledger.dropped(connection, new)
+        if new is not None:
             with self._lock:
-                self._known.setdefault(name, Ranges()).add(dropped.first, dropped.last)
-            self._counter.add("lake_dropped_batches", dropped.reason, dropped.last - dropped.first + 1)
+                self._known.setdefault(name, Ranges()).add(new.first, new.last)
+            self._counter.add("lake_dropped_batches", new.reason, new.last - new.first + 1)
 
     def compact(self, stop: Stop = lambda: False) -> compaction.Compacted:
         """Make few files of many, beside everything else; from a thread with time. `stop`: asked whether to end early.

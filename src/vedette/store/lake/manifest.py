@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -30,10 +31,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from vedette.model.errors import StateError
+from vedette.model.ranges import Ranges
 from vedette.model.shipping import Dropped
 from vedette.store.connections import in_our_words, locate, make_engine, prepare_file
 from vedette.store.lake.contents import Contents, decode, encode
-from vedette.store.lake.ranges import Ranges
 
 VERSION = 1
 FILE_NAME = "manifest.db"
@@ -356,21 +357,66 @@ def add_numbers(connection: Connection, stream: int, added: Ranges) -> None:
         connection.execute(insert(_RANGES).values(stream_id=stream, first=low, last=high))
 
 
-def add_dropped(connection: Connection, stream: int, dropped: Dropped) -> bool:
-    """Record a known gap; False where it is recorded already."""
-    made = connection.execute(
-        upsert(_DROPPED)
-        .values(
-            stream_id=stream,
-            first=dropped.first,
-            last=dropped.last,
-            records=dropped.records,
-            reason=dropped.reason,
-            at=dropped.at,
-        )
-        .on_conflict_do_nothing()
-    )
-    return made.rowcount > 0
+def add_dropped(connection: Connection, stream: int, dropped: Dropped) -> Dropped | None:
+    """Record what is new of a known gap, and give that back: what is stored, or was said before, is none.
+
+    An agent says a gap again in other bounds, and of what was under way that it is lost.
+    """
+    said = connection.execute(_said(stream, dropped.first, dropped.last)).all()
+    stored = _stored_within(connection, stream, dropped.first, dropped.last)
+    new = Ranges([(dropped.first, dropped.last)]).without(stored).without(Ranges((one.first, one.last) for one in said))
+    bounds = list(new)
+    if not bounds:
+        return None
+    records = dropped.records
+    if records >= 0:
+        here, of_stored = _records_of(connection, stream, dropped.first, dropped.last)
+        inside = all(dropped.first <= one.first and one.last <= dropped.last and one.records >= 0 for one in said)
+        known = inside and here == stored.count()
+        records = max(records - of_stored - sum(one.records for one in said), 0) if known else -1
+    made = replace(dropped, first=bounds[0][0], last=bounds[-1][1], records=records)
+    values = {name: getattr(made, name) for name in ("first", "last", "records", "reason", "at")}
+    connection.execute(insert(_DROPPED).values(stream_id=stream, **values))
+    return made
+
+
+def take_back(connection: Connection, stream: int, number: int, records: int) -> bool:
+    """A batch is stored that was said to be dropped: its gap has less; False where none speaks of it."""
+    said = connection.execute(_said(stream, number, number)).all()
+    for one in said:
+        rows = (_DROPPED.c.stream_id == stream) & (_DROPPED.c.first == one.first) & (_DROPPED.c.last == one.last)
+        stored = _stored_within(connection, stream, one.first, one.last)
+        left = list(Ranges([(one.first, one.last)]).without(stored))
+        connection.execute(delete(_DROPPED).where(rows))
+        if left:
+            values = {"first": left[0][0], "last": left[-1][1], "reason": one.reason, "at": one.at}
+            less = max(one.records - records, 0) if one.records >= 0 else -1
+            connection.execute(insert(_DROPPED).values(stream_id=stream, records=less, **values))
+    return bool(said)
+
+
+def _said(stream: int, first: int, last: int) -> Select[Any]:
+    touched = (_DROPPED.c.stream_id == stream) & (_DROPPED.c.first <= last) & (_DROPPED.c.last >= first)
+    return select(_DROPPED).where(touched)
+
+
+def _stored_within(connection: Connection, stream: int, first: int, last: int) -> Ranges:
+    touched = (_RANGES.c.stream_id == stream) & (_RANGES.c.first <= last) & (_RANGES.c.last >= first)
+    rows = connection.execute(select(_RANGES.c.first, _RANGES.c.last).where(touched))
+    return Ranges((row.first, row.last) for row in rows).within(first, last)
+
+
+def _records_of(connection: Connection, stream: int, first: int, last: int) -> tuple[int, int]:
+    """How many batches of these numbers are in live files, and their records."""
+    batches = records = 0
+    touched = (_HOLDINGS.c.stream_id == stream) & (_HOLDINGS.c.first <= last) & (_HOLDINGS.c.last >= first)
+    for file_id in connection.execute(select(_HOLDINGS.c.file_id).where(touched)).scalars().all():
+        held = contents(connection, file_id)
+        if held is not None:
+            chosen = (held.stream == stream) & (held.number >= first) & (held.number <= last)
+            batches += int(chosen.sum())
+            records += int(held.records[chosen].sum())
+    return batches, records
 
 
 def all_dropped(connection: Connection) -> list[tuple[int, Dropped]]:

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 
 from vedette.model.batch import Batch, Bool, Int64
 from vedette.model.clock import BEGINNING
+from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped
 from vedette.store.lake import manifest as m
 from vedette.store.lake import words
 from vedette.store.lake.columns import HEADER_COLUMNS, needed, numbers, rebuilt
 from vedette.store.lake.contents import Contents
 from vedette.store.lake.files import side_of
-from vedette.store.lake.ranges import Ranges
 
 END = 2**62
 

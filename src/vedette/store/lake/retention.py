@@ -14,9 +14,9 @@ import numpy as np
 from sqlalchemy import Connection
 
 from vedette.model.clock import HOUR
+from vedette.model.ranges import Ranges
 from vedette.store.lake import manifest as m
 from vedette.store.lake.manifest import Tombstone
-from vedette.store.lake.ranges import Ranges
 from vedette.store.lake.rewriting import Old, Stop, StoppedError, delete_replaced, rewrite
 from vedette.store.lake.settings import StreamRetention
 

@@ -1,5 +1,5 @@
 """A set of numbers that come nearly in order, kept as ranges: which batches of a stream are there.
-Counterpart: `manifest` keeps them on disk; completeness reads the gaps."""
+Counterpart: `store.lake` keeps what arrived so, `fleet.spool` what it holds; completeness reads the gaps."""
 
 from __future__ import annotations
 
@@ -70,6 +70,26 @@ class Ranges:
             if first > expected:
                 yield expected, first - 1
             expected = max(expected, last + 1)
+
+    def within(self, first: int, last: int) -> Ranges:
+        """Those of `first` to `last`, both included."""
+        made = Ranges()
+        for place in range(max(bisect_right(self._firsts, first) - 1, 0), len(self._firsts)):
+            if self._firsts[place] > last:
+                break
+            made.add(max(first, self._firsts[place]), min(last, self._lasts[place]))
+        return made
+
+    def without(self, other: Ranges) -> Ranges:
+        """Those that are not in `other`."""
+        made = Ranges()
+        for first, last in self:
+            at = first
+            for low, high in other.within(first, last):
+                made.add(at, low - 1)
+                at = high + 1
+            made.add(at, last)
+        return made
 
     def behind(self, number: int, most: int) -> tuple[tuple[int, int], ...]:
         """The first `most` ranges that begin behind this number."""
