@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from tests.app.parts import ATTACKER, BRUTE, RULES, SKEW_LIMIT, FakeEnforcer, RefusableState, Rig
 
 from vedette.app import pipeline as module
-from vedette.app.pipeline import COMMIT_AFTER, FOREIGN_EVERY, RETRY_AFTER, SYNC_EVERY
+from vedette.app.enforcing import SYNC_EVERY
+from vedette.app.pipeline import COMMIT_AFTER, FOREIGN_EVERY, RETRY_AFTER
 from vedette.model.alerts import AlertState, ResolveReason
 from vedette.model.clock import DAY, HOUR, MINUTE, SECOND
 from vedette.model.decisions import DecisionState, LiftReason, Rung

@@ -15,6 +15,7 @@ from vedette.app import own
 from vedette.app.budget import RULE as BUDGET_RULE
 from vedette.app.budget import PageBudget
 from vedette.app.counters import Counters
+from vedette.app.enforcing import Enforcing
 from vedette.app.findings_stream import STREAM as FINDINGS
 from vedette.app.findings_stream import FindingsStream, findings_of
 from vedette.app.hub_engine import HubEngine
@@ -23,7 +24,7 @@ from vedette.detections.stretch import Outcome
 from vedette.model.alerts import AlertState
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
-from vedette.model.errors import EnforcementError, StateError
+from vedette.model.errors import StateError
 from vedette.model.findings import Continuation, Finding, key_text
 from vedette.model.notifications import OutboxItem
 from vedette.model.protocols import Counter, Enforcer
@@ -48,8 +49,6 @@ PRUNE_AFTER = 10 * MINUTE
 """How long after the start, or a jump of the clock, nothing is let go for its age: the clock may be wrong."""
 PRUNE_ROWS = 100
 """Rows of a kind let go in one transaction; a decision may have to wait for it."""
-SYNC_EVERY = 10 * SECOND
-"""How often what the enforcers hold is compared with what is in force."""
 RETRY_AFTER = SECOND
 SETTLE = 1.0
 """Seconds a commit waits at most until what its cursors pass is on the shelf."""
@@ -104,7 +103,9 @@ class Pipeline:
         self._rules: Mapping[str, Rule] = {rule.id: rule for rule in (*rules, *own.RULES)}
         self._router = router
         self._policy = policy
-        self._enforcers = list(enforcers)
+        self._enforcing = Enforcing(
+            enforcers, state, policy, counter, failed_before=_failed_enforcers(state), say=self._say
+        )
         self._clock = clock
         self._counter = counter
         self._me = me
@@ -136,10 +137,8 @@ class Pipeline:
         self._next_due = 0
         self._foreign = state.foreign_version()
         self._nudged = False
-        self._foreign_at = self._sync_at = self._quiet_at = 0
+        self._foreign_at = self._quiet_at = 0
         self._taken_at = clock.now()
-        self._broken: dict[str, str] = {}
-        self._failed_before = _failed_enforcers(state)
         self._trouble = trouble
         # One that is open from an earlier run must end when it is over.
         self._troubled = bool(state.alerts(AlertFilter(states=UNRESOLVED, rule_id=own.LAKE_REFUSED.id)))
@@ -232,7 +231,7 @@ class Pipeline:
         if now < self._latest:
             self._set_back_by += self._latest - now
             self._engine.correlator.set_back(now)
-            self._foreign_at = self._sync_at = self._quiet_at = 0
+            self._foreign_at = self._enforcing.sync_at = self._quiet_at = 0
             self._taken_at = min(self._taken_at, now)
             self._prune_at = now + PRUNE_AFTER
             self._oldest, self._not_before = min(self._oldest, now), min(self._not_before, now)
@@ -256,9 +255,8 @@ class Pipeline:
             self._miss_records(now)
         if (self._oldest and now - self._oldest >= COMMIT_AFTER) or (self._next_due and now >= self._next_due):
             self.commit(now)
-        if now >= self._sync_at:
-            self._sync_at = now + SYNC_EVERY
-            self._sync(now)
+        if now >= self._enforcing.sync_at:
+            self._enforcing.sync(now)
         if now >= self._quiet_at:
             self._quiet_at = now + MINUTE
             self.commit(now, quiet=True)
@@ -372,7 +370,7 @@ class Pipeline:
         self._next_due = next_due
         # Committed BEFORE it is enforced: a block nobody knows of could never be lifted. Enforced after what was
         # committed is let go of: a failure is a finding of the next commit.
-        self._enforce(decided, now)
+        self._enforcing.carry_out(decided, now)
         if self._refused:
             self._refused = False
             log.warning("state is written again", place=self._state.place)
@@ -421,48 +419,7 @@ class Pipeline:
             if gone == PRUNE_ROWS:
                 self._prune_at = now + SECOND
 
-    # ------------------------------------------------------------------------------------------ enforcing
-
-    def _enforce(self, decided: Decided, now: int) -> None:
-        for enforcer in self._enforcers:
-            try:
-                if decided.enforce:
-                    enforcer.add(decided.enforce, now)
-                if decided.remove:
-                    enforcer.remove(decided.remove)
-            except EnforcementError as error:
-                self._on_broken(enforcer, error, now)
-
-    def _sync(self, now: int) -> None:
-        """Make every enforcer hold exactly what is in force."""
-        if not self._enforcers:
-            return
-        try:
-            with self._state.transaction() as tx:
-                active = self._policy.active(tx, now)
-        except StateError:
-            return  # said at the commit point; the kernel keeps what it has
-        for enforcer in self._enforcers:
-            try:
-                mended = enforcer.sync(active, now)
-            except EnforcementError as error:
-                self._on_broken(enforcer, error, now)
-                continue
-            if mended:
-                self._counter.add("enforcer_mended", enforcer.name, mended)
-            if self._broken.pop(enforcer.name, None) or enforcer.name in self._failed_before:
-                self._failed_before.discard(enforcer.name)
-                log.warning("enforcer works again", enforcer=enforcer.name)
-                self._say(own.ENFORCER_MENDED, {"vedette.enforcer": enforcer.name}, now, f"{enforcer.name} works again")
-
-    def _on_broken(self, enforcer: Enforcer, error: EnforcementError, now: int) -> None:
-        self._counter.add("enforcer_failed", enforcer.name)
-        self._sync_at = min(self._sync_at, now + RETRY_AFTER)
-        if enforcer.name not in self._broken:
-            self._broken[enforcer.name] = str(error)
-            log.error("BLOCKS ARE NOT IN FORCE", enforcer=enforcer.name, reason=str(error))
-            self._say(own.ENFORCER_FAILED, {"vedette.enforcer": enforcer.name}, now, str(error))
-
+    # ------------------------------------------------------------------------------------------ outside
     def _look_outside(self, now: int) -> None:
         """Another process may have decided, lifted, acknowledged or resolved something, or changed the allowlist."""
         self._to_lift |= self._guard_changed(now)
@@ -477,7 +434,7 @@ class Pipeline:
                 return
             self._foreign, self._nudged = version, False
             self._policy.forget()
-            self._sync(now)
+            self._enforcing.sync(now)
             self.commit(now)
             self._woken()
 
@@ -511,7 +468,7 @@ class Pipeline:
             raise
         self._to_lift = False
         self._policy.committed(lifted)
-        self._enforce(lifted, now)
+        self._enforcing.carry_out(lifted, now)
 
     # ------------------------------------------------------------------------------------------ ourselves
 

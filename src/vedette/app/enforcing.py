@@ -1,0 +1,92 @@
+"""What was committed is put in force, compared with what the kernel holds, and said where it cannot be.
+Counterpart: `app.pipeline` commits before it calls here; the enforcers are of `respond`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from vedette.app import own
+from vedette.model.clock import SECOND
+from vedette.model.errors import EnforcementError, StateError
+from vedette.model.protocols import Counter, Enforcer
+from vedette.model.rules import Rule
+from vedette.respond.policy import Outcome, Policy
+from vedette.store.state import State
+
+log = structlog.get_logger()
+
+SYNC_EVERY = 10 * SECOND
+"""How often what the enforcers hold is compared with what is in force."""
+RETRY_AFTER = SECOND
+
+
+class Enforcing:
+    """The enforcers of this process, which one thread uses.
+
+    failed_before: names of those whose alert is open from an earlier run; it ends when they work. say: makes a
+    finding of our own (rule, key, now, words).
+    """
+
+    def __init__(
+        self,
+        enforcers: Sequence[Enforcer],
+        state: State,
+        policy: Policy,
+        counter: Counter,
+        *,
+        failed_before: set[str],
+        say: Callable[[Rule, dict[str, str], int, str], None],
+    ) -> None:
+        self._enforcers = list(enforcers)
+        self._state = state
+        self._policy = policy
+        self._counter = counter
+        self._failed_before = failed_before
+        self._say = say
+        self._broken: dict[str, str] = {}
+        self.sync_at = 0
+        """When to compare next."""
+
+    def carry_out(self, decided: Outcome, now: int) -> None:
+        """Add and remove; one that fails is said, and tried again by `sync`."""
+        for enforcer in self._enforcers:
+            try:
+                if decided.enforce:
+                    enforcer.add(decided.enforce, now)
+                if decided.remove:
+                    enforcer.remove(decided.remove)
+            except EnforcementError as error:
+                self._on_broken(enforcer, error, now)
+
+    def sync(self, now: int) -> None:
+        """Make every enforcer hold exactly what is in force."""
+        self.sync_at = now + SYNC_EVERY
+        if not self._enforcers:
+            return
+        try:
+            with self._state.transaction() as tx:
+                active = self._policy.active(tx, now)
+        except StateError:
+            return  # said at the commit point; the kernel keeps what it has
+        for enforcer in self._enforcers:
+            try:
+                mended = enforcer.sync(active, now)
+            except EnforcementError as error:
+                self._on_broken(enforcer, error, now)
+                continue
+            if mended:
+                self._counter.add("enforcer_mended", enforcer.name, mended)
+            if self._broken.pop(enforcer.name, None) or enforcer.name in self._failed_before:
+                self._failed_before.discard(enforcer.name)
+                log.warning("enforcer works again", enforcer=enforcer.name)
+                self._say(own.ENFORCER_MENDED, {"vedette.enforcer": enforcer.name}, now, f"{enforcer.name} works again")
+
+    def _on_broken(self, enforcer: Enforcer, error: EnforcementError, now: int) -> None:
+        self._counter.add("enforcer_failed", enforcer.name)
+        self.sync_at = min(self.sync_at, now + RETRY_AFTER)
+        if enforcer.name not in self._broken:
+            self._broken[enforcer.name] = str(error)
+            log.error("BLOCKS ARE NOT IN FORCE", enforcer=enforcer.name, reason=str(error))
+            self._say(own.ENFORCER_FAILED, {"vedette.enforcer": enforcer.name}, now, str(error))
