@@ -1,0 +1,227 @@
+"""What is in a file and beside it: digest, link target, extended attributes; read as it was at one moment, or said.
+Counterpart: `walk` lists the files; `baseline` keeps what is read here."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import MappingProxyType
+from typing import NamedTuple
+
+from vedette.model.integrity import Entry, FileType, Unread
+from vedette.sources.integrity.walk import CTIME, DEVICE, GID, INODE, LINKS, MODE, MTIME, SIZE, UID, Numbers, numbers_of
+
+_ACCESS, _DEFAULT, _CAPABILITY = b"system.posix_acl_access", b"system.posix_acl_default", b"security.capability"
+_TRIES = 3
+_BLOCK = 1 << 20
+_WORTH_THREADS = 1 << 20
+"""Bytes above which threads gain more than handing over costs."""
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+Pairs = tuple[tuple[bytes, bytes], ...]
+
+_TYPES = {
+    stat.S_IFREG: FileType.FILE,
+    stat.S_IFDIR: FileType.DIRECTORY,
+    stat.S_IFLNK: FileType.SYMLINK,
+    stat.S_IFIFO: FileType.FIFO,
+    stat.S_IFSOCK: FileType.SOCKET,
+    stat.S_IFBLK: FileType.BLOCK,
+    stat.S_IFCHR: FileType.CHARACTER,
+}
+
+
+class Beside(NamedTuple):
+    """What few files have: link target, extended attributes, ACL and capability; and why there is no digest."""
+
+    target: bytes = b""
+    xattrs: Pairs = ()
+    acl: bytes = b""
+    capability: bytes = b""
+    unread: str = ""
+
+
+NOTHING_BESIDE = Beside()
+
+
+class Read(NamedTuple):
+    """A path as it was read: `numbers` are those that hold for the digest."""
+
+    numbers: Numbers
+    sha256: bytes = b""
+    beside: Beside = NOTHING_BESIDE
+
+
+def type_of(mode: int) -> FileType:
+    """The type that `st_mode` says."""
+    return _TYPES.get(stat.S_IFMT(mode), FileType.UNKNOWN)
+
+
+def entry(path: bytes, read: Read) -> Entry:
+    """What was read, as others see it."""
+    numbers, beside = read.numbers, read.beside
+    return Entry(
+        path=path,
+        type=type_of(numbers[MODE]),
+        mode=stat.S_IMODE(numbers[MODE]),
+        uid=numbers[UID],
+        gid=numbers[GID],
+        size=numbers[SIZE],
+        mtime_ns=numbers[MTIME],
+        ctime_ns=numbers[CTIME],
+        inode=numbers[INODE],
+        device=numbers[DEVICE],
+        links=numbers[LINKS],
+        target=beside.target,
+        sha256=read.sha256,
+        xattrs=MappingProxyType(dict(beside.xattrs)),
+        acl=beside.acl,
+        capability=beside.capability,
+        unread=Unread(beside.unread) if beside.unread else None,
+    )
+
+
+class Reader:
+    """Reads files of folders that are held open. Give it back with `close`.
+
+    threads: how many read beside each other; SHA-256 runs outside the interpreter's lock. digests: False = nothing is
+    opened. stopped: asked between blocks; what is under way is then left unread.
+    """
+
+    def __init__(self, threads: int = 0, *, digests: bool = True, stopped: Callable[[], bool] = lambda: False) -> None:
+        self._threads = threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._threads, "integrity") if self._threads > 1 else None
+        self._digests = digests
+        self._stopped = stopped
+        # Reading would otherwise write a time to every file; only root may ask so of files of others.
+        self._flags = _OPEN | (os.O_NOATIME if os.geteuid() == 0 else 0)
+        self.bytes = 0
+
+    def read(self, fd: int, wanted: Sequence[tuple[bytes, Numbers]]) -> list[Read | None]:
+        """Each of these in the folder `fd`, in their order; None = gone by now."""
+        size = sum(numbers[SIZE] for _, numbers in wanted if stat.S_ISREG(numbers[MODE]))
+        self.bytes += size
+        if self._pool is None or size < _WORTH_THREADS or len(wanted) < 2:
+            return self._some(fd, wanted)
+        # Every so manieth one, so that none gets all the large ones that stand beside each other.
+        step = self._threads
+        parts = [self._pool.submit(self._some, fd, wanted[at::step]) for at in range(step)]
+        found: list[Read | None] = [None] * len(wanted)
+        for at, part in enumerate(parts):
+            found[at::step] = part.result()
+        return found
+
+    def close(self) -> None:
+        """Give back the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _some(self, fd: int, wanted: Sequence[tuple[bytes, Numbers]]) -> list[Read | None]:
+        return [self._one(fd, name, numbers) for name, numbers in wanted]
+
+    def _one(self, fd: int, name: bytes, numbers: Numbers) -> Read | None:
+        """Read until it stays the same while it is read."""
+        for _ in range(_TRIES):
+            kind = stat.S_IFMT(numbers[MODE])
+            if kind == stat.S_IFREG and self._digests:
+                try:
+                    file = os.open(name, self._flags, dir_fd=fd)
+                except OSError as error:
+                    if error.errno == errno.ENOENT:
+                        return None
+                    if error.errno in (errno.EACCES, errno.EPERM):
+                        return Read(numbers, b"", self._beside(fd, name, kind, Unread.DENIED))
+                    if error.errno not in (errno.ELOOP, errno.ENXIO):
+                        return Read(numbers, b"", self._beside(fd, name, kind, Unread.FAILED))
+                    digest, beside = b"", NOTHING_BESIDE  # it is something else by now
+                    after = numbers
+                else:
+                    try:
+                        digest = self._digest(file, numbers[SIZE])
+                        beside = _beside_of(file, b"", "" if digest else Unread.CHANGING)
+                        after = numbers_of(os.fstat(file))
+                    except OSError:
+                        return Read(numbers, b"", self._beside(fd, name, kind, Unread.FAILED))
+                    finally:
+                        os.close(file)
+                    if after == numbers and digest:
+                        return Read(numbers, digest, beside)
+            else:
+                unread = Unread.NOT_ASKED if kind == stat.S_IFREG else ""
+                found = Read(numbers, b"", self._beside(fd, name, kind, unread))
+                if (current := _listed(fd, name)) == numbers:
+                    return found
+                if current is None:
+                    return None
+            following = _listed(fd, name)
+            if following is None:
+                return None
+            numbers = following
+        kind = stat.S_IFMT(numbers[MODE])
+        unread = Unread.CHANGING if kind == stat.S_IFREG else ""
+        return Read(numbers, b"", self._beside(fd, name, kind, unread))
+
+    def _digest(self, file: int, size: int) -> bytes:
+        """SHA-256 of an open file; empty where it was stopped, or grows without end."""
+        if size < _BLOCK:
+            data = os.read(file, size + 1)
+            return hashlib.sha256(data, usedforsecurity=False).digest() if len(data) == size else b""
+        digest = hashlib.sha256(usedforsecurity=False)
+        buffer = memoryview(bytearray(_BLOCK))
+        left = size
+        while (count := os.readv(file, [buffer])) > 0:
+            digest.update(buffer[:count])
+            left -= count
+            if left < 0 or self._stopped():
+                return b""
+        return digest.digest() if left == 0 else b""
+
+    def _beside(self, fd: int, name: bytes, kind: int, unread: str) -> Beside:
+        path = b"/proc/self/fd/%d/%s" % (fd, name) if name else b"/proc/self/fd/%d" % fd
+        target = b""
+        if kind == stat.S_IFLNK:
+            with suppress(OSError):
+                target = os.readlink(name, dir_fd=fd)
+        # The folder itself is named by its descriptor alone, which is a link there.
+        return _beside_of(path if name else fd, target, unread)
+
+
+def _beside_of(file: int | bytes, target: bytes, unread: str) -> Beside:
+    follow = isinstance(file, int)
+    xattrs: list[tuple[bytes, bytes]] = []
+    access = default = capability = b""
+    try:
+        names = os.listxattr(file, follow_symlinks=follow)
+    except OSError:
+        # Not of this file system; whatever it is, the digest is more.
+        names = []
+    for text in names:
+        name = os.fsencode(text)
+        try:
+            value = os.getxattr(file, text, follow_symlinks=follow)
+        except OSError:
+            value = b""
+        if name == _ACCESS:
+            access = value
+        elif name == _DEFAULT:
+            default = value
+        elif name == _CAPABILITY:
+            capability = value
+        else:
+            xattrs.append((name, value))
+    acl = b"".join(len(one).to_bytes(4, "little") + one for one in (access, default)) if access or default else b""
+    if not (target or xattrs or acl or capability or unread):
+        return NOTHING_BESIDE
+    return Beside(target, tuple(sorted(xattrs)), acl, capability, str(unread))
+
+
+def _listed(fd: int, name: bytes) -> Numbers | None:
+    try:
+        return numbers_of(os.stat(name, dir_fd=fd, follow_symlinks=False) if name else os.fstat(fd))
+    except OSError:
+        return None
