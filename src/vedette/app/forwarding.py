@@ -12,7 +12,7 @@ from vedette.app.detection import routed_parser
 from vedette.fleet.forward import Forwarder, Headed, Heads, Stored, Target
 from vedette.fleet.forward_files import FilesForward
 from vedette.fleet.forward_http import HttpForward
-from vedette.fleet.forward_settings import FilesTarget, ForwardTarget, HttpTarget, SyslogTarget
+from vedette.fleet.forward_settings import FilesTarget, ForwardTarget, HttpTarget, OtlpTarget, S3Target, SyslogTarget
 from vedette.fleet.forward_syslog import SyslogForward
 from vedette.model.batch import Batch
 from vedette.model.clock import Clock
@@ -72,6 +72,14 @@ def _target(settings: ForwardTarget, folder: Path) -> Target:
             return SyslogForward(settings, heads())
         case HttpTarget():
             return HttpForward(settings, heads())
+        case OtlpTarget():
+            from vedette.fleet.forward_otlp import OtlpForward
+
+            return OtlpForward(settings, heads())
+        case S3Target():
+            from vedette.fleet.forward_s3 import S3Forward
+
+            return S3Forward(settings, folder / f"{settings.name}.intent")
         case FilesTarget():
             # A target's name holds no dot.
             return FilesForward(settings, folder / f"{settings.name}.intent")

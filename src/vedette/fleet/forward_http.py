@@ -5,37 +5,44 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import httpx
 import orjson
 
 from vedette.fleet.forward import ForwardError, ForwardReason, Heads, Stored
-from vedette.fleet.forward_settings import HttpTarget, check_url
+from vedette.fleet.forward_settings import HttpTarget, PostTarget, check_url
 from vedette.model.errors import ConfigError
 from vedette.text.times import rfc3339
 
 BODY_BYTES = 1 << 20
 """Of one request, unless a single record is more."""
+_ANSWER_BYTES = 64 << 10
 _TOO_LARGE = 413
 _ABOUT_US = frozenset({401, 403, 404, 407})
 """Answers that say something of the URL or the token, not of the records: mended, they go."""
 
 
-class HttpForward:
-    """Posts; 2xx is sent, 4xx is refused for ever, all else is tried again, as are 408, 429 and _ABOUT_US.
+class Posting:
+    """Posts bodies to one URL: 2xx is taken, 4xx never will be, all else is tried again, as are 408, 429 and _ABOUT_US.
 
     Proxies and certificate settings of the environment are ignored; redirects are not followed.
     """
 
-    def __init__(self, settings: HttpTarget, heads: Heads) -> None:
-        self._settings, self._heads = settings, heads
+    def __init__(self, settings: PostTarget, content_type: str) -> None:
+        self._settings, self._content_type = settings, content_type
         self._client: httpx.AsyncClient | None = None
 
-    async def send(self, group: Sequence[Stored], _after: int) -> int:
-        """How many records were refused for ever."""
-        bodies = await asyncio.to_thread(lambda: list(_bodies(line for one in group for line in self._lines(one))))
-        return sum([await self._send(body) for body in bodies])
+    async def send(self, pieces: Sequence[bytes], refused: Callable[[bytes], int] = lambda _answer: 0) -> int:
+        """Post the pieces as one body; where that is too much for the target, a half each.
+
+        The answer is how many pieces were refused for ever, and what `refused` reads out of the answers' bodies.
+        """
+        status, answer = await self._post(b"".join(pieces))
+        if status == _TOO_LARGE and len(pieces) > 1:
+            half = len(pieces) // 2
+            return await self.send(pieces[:half], refused) + await self.send(pieces[half:], refused)
+        return len(pieces) if status else refused(answer)
 
     async def close(self) -> None:
         """Give back the connections."""
@@ -43,18 +50,11 @@ class HttpForward:
             await self._client.aclose()
             self._client = None
 
-    async def _send(self, lines: Sequence[bytes]) -> int:
-        """Post them; where that is too much for the target, a half each. How many were refused for ever."""
-        status = await self._post(b"".join(lines))
-        if status == _TOO_LARGE and len(lines) > 1:
-            half = len(lines) // 2
-            return await self._send(lines[:half]) + await self._send(lines[half:])
-        return len(lines) if status else 0
-
-    async def _post(self, body: bytes) -> int:
-        """0 where it was taken, else the status by which it never will be."""
+    async def _post(self, body: bytes) -> tuple[int, bytes]:
+        """0 and the start of what was answered where it was taken, else the status by which it never will be."""
         settings = self._settings
-        headers = {"User-Agent": "vedette", **settings.headers, "Content-Type": "application/x-ndjson"}
+        headers = {"User-Agent": "vedette", **settings.headers, "Content-Type": self._content_type}
+        answer = b""
         try:
             url = settings.url if isinstance(settings.url, str) else check_url(settings.url.read().strip())
             if settings.token is not None:
@@ -62,12 +62,17 @@ class HttpForward:
             client = self._client = self._client or httpx.AsyncClient(
                 verify=settings.tls_context(), timeout=settings.timeout, trust_env=False, follow_redirects=False
             )
-            # The client's own limit is per read; of the answer nothing but the status is wanted.
+            # The client's own limit is per read; of the answer no more than its start is wanted.
             async with (
                 asyncio.timeout(settings.timeout),
                 client.stream("POST", url, content=body, headers=headers) as r,
             ):
                 status, wait = r.status_code, r.headers.get("retry-after", "").strip()
+                if 200 <= status < 300:
+                    async for part in r.aiter_bytes():
+                        answer += part
+                        if len(answer) >= _ANSWER_BYTES:
+                            break
         except ConfigError as error:
             raise ForwardError(ForwardReason.MISCONFIGURED, str(error)) from None
         except (TimeoutError, httpx.TimeoutException):
@@ -78,7 +83,7 @@ class HttpForward:
         except (httpx.InvalidURL, ValueError, OSError, ssl.SSLError) as error:
             raise ForwardError(ForwardReason.MISCONFIGURED, f"cannot be sent: {type(error).__name__}") from None
         if 200 <= status < 300:
-            return 0
+            return 0, answer
         seconds = float(wait[:9]) if wait.isascii() and wait.isdigit() else 0.0
         detail = f"HTTP {status}"
         if status == 429:
@@ -87,7 +92,24 @@ class HttpForward:
             raise ForwardError(ForwardReason.MISCONFIGURED, detail)
         if status == 408 or status >= 500:
             raise ForwardError(ForwardReason.SERVER_ERROR, detail, retry_after=seconds)
-        return status
+        return status, b""
+
+
+class HttpForward:
+    """JSON lines; what each answer means is `Posting`'s."""
+
+    def __init__(self, settings: HttpTarget, heads: Heads) -> None:
+        self._heads = heads
+        self._posting = Posting(settings, "application/x-ndjson")
+
+    async def send(self, group: Sequence[Stored], _after: int) -> int:
+        """How many records were refused for ever."""
+        bodies = await asyncio.to_thread(lambda: list(bodies_of(line for one in group for line in self._lines(one))))
+        return sum([await self._posting.send(body) for body in bodies])
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._posting.close()
 
     def _lines(self, stored: Stored) -> Iterator[bytes]:
         """A JSON object a record; `event.id` is the record id, by which what came twice is found."""
@@ -110,8 +132,8 @@ class HttpForward:
             yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _bodies(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """The lines of one request each."""
+def bodies_of(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The pieces of one request each, of at most BODY_BYTES."""
     body: list[bytes] = []
     size = 0
     for line in lines:

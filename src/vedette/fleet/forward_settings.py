@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from vedette.system.secrets import Secret
 
@@ -84,13 +84,47 @@ class SyslogTarget(_NetworkTarget):
     protocol: Literal["tls", "tcp"] = "tls"
 
 
-class HttpTarget(_NetworkTarget):
-    """JSON lines by POST. url: may itself be a secret. token: sent as `Authorization: Bearer`."""
+class PostTarget(_NetworkTarget):
+    """What is posted to. url: may itself be a secret. token: sent as `Authorization: Bearer`."""
 
-    type: Literal["http"]
     url: Annotated[str, AfterValidator(check_url)] | Secret
     token: Secret | None = None
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field(default_factory=dict)
+
+
+class HttpTarget(PostTarget):
+    """JSON lines by POST."""
+
+    type: Literal["http"]
+
+
+class OtlpTarget(PostTarget):
+    """OTLP/HTTP 1, protobuf: url ends in /v1/logs where the receiver keeps to the specification."""
+
+    type: Literal["otlp"]
+
+
+class S3Target(_NetworkTarget):
+    """The records themselves, a line each, as objects in an S3-compatible bucket.
+
+    A key is PREFIX/DAY/HOST/STREAM/SEQUENCE.log.gz; day: when it was read, UTC; sequence: of the first batch in it.
+    """
+
+    type: Literal["s3"]
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_=/-]*$", max_length=200)] = ""
+    endpoint: Annotated[str, AfterValidator(check_url)] | None = Field(
+        default=None, description="of a service that is not Amazon's, as https://host:port"
+    )
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "us-east-1"
+    access_key: Secret | None = Field(default=None, description="without it: the role of this machine")
+    secret_key: Secret | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> S3Target:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key go together")
+        return self
 
 
 class FilesTarget(_Target):
@@ -101,7 +135,7 @@ class FilesTarget(_Target):
     compress: Literal["gz", "none"] = "gz"
 
 
-ForwardTarget = Annotated[SyslogTarget | HttpTarget | FilesTarget, Field(discriminator="type")]
+ForwardTarget = Annotated[SyslogTarget | HttpTarget | OtlpTarget | S3Target | FilesTarget, Field(discriminator="type")]
 
 
 def _names_apart(targets: tuple[ForwardTarget, ...]) -> tuple[ForwardTarget, ...]:
