@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test holds it equal to the folder."""
 
 METADATA = MetaData()
@@ -188,5 +188,35 @@ SAVED_SEARCHES = Table(
     "saved_searches",
     METADATA,
     Column("name", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+)
+
+FLEET_BLOCKS = Table(
+    "fleet_blocks",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("change", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("fleet_blocks_by_state", "state", "expires_at"),
+    Index("fleet_blocks_by_change", "change"),
+)
+
+FLEET_ANSWERS = Table(
+    "fleet_answers",
+    METADATA,
+    Column("block_id", Text, primary_key=True),
+    Column("host_id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+WITNESSES = Table(
+    "witnesses",
+    METADATA,
+    Column("host_id", Text, primary_key=True),
     Column("body", Text, nullable=False),
 )
