@@ -24,6 +24,7 @@ OWN_KINDS: Mapping[str, RecordKind] = {
     "vedette.liveness": kind_of("vedette", "liveness"),
     "vedette.attacks": kind_of("vedette", "attacks"),
     "vedette.audit": kind_of("vedette", "audit"),
+    "vedette.integrity": kind_of("vedette", "integrity"),
 }
 
 
