@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -69,6 +70,11 @@ class PackageVoucher:
             waited += _GLANCE
             answers, unsure = self._look(changes)
         return answers
+
+    def standing(self, paths: Sequence[bytes]) -> dict[bytes, Vouching | None]:
+        """What is said of regular files and links as they stand there now, by path within this file tree."""
+        found = [one for path in dict.fromkeys(paths) if (one := _as_it_stands(self._database.root, path)) is not None]
+        return dict(zip([one.path for one in found], self._look(found)[0], strict=True))
 
     def _look(self, changes: Sequence[Change]) -> tuple[list[Vouching | None], bool]:
         owners = self._database.owners({change.path for change in changes})
@@ -254,6 +260,28 @@ def _made(verdict: Verdict, detail: str, manifest: Manifest, shipped: Shipped) -
 
 def _find(manifest: Manifest, path: bytes) -> Shipped | None:
     return next((manifest.files[one] for one in spellings(path) if one in manifest.files), None)
+
+
+def _as_it_stands(root: Path, path: bytes) -> Change | None:
+    """A path as if it had just been added; None where it is not there, or is neither a file nor a link."""
+    where = path if root == Path("/") else os.fsencode(root) + path
+    try:
+        status = os.lstat(where)
+        target = os.readlink(where) if stat.S_ISLNK(status.st_mode) else b""  # noqa: PTH115 (bytes)
+        digest = b""
+        if stat.S_ISREG(status.st_mode):
+            with os.fdopen(os.open(where, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+    except OSError:
+        return None
+    if not target and not digest:
+        return None
+    kind = FileType.SYMLINK if target else FileType.FILE
+    entry = Entry(
+        path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns,
+        status.st_ctime_ns, status.st_ino, status.st_dev, status.st_nlink, target, digest,
+    )  # fmt: skip
+    return Change(ChangeKind.ADDED, path, after=entry)
 
 
 def _md5(root: Path, change: Change) -> str | None:

@@ -1,0 +1,76 @@
+"""Everybody who can vouch for a change, asked in order; one who contradicts is heard before all who speak for it.
+Counterpart: `watch` and `check` ask here before a change is told; `model.integrity` says what the answers mean."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from vedette.model.integrity import Change, Verdict, Voucher, Vouching
+from vedette.model.protocols import Counter
+from vedette.sources.integrity.vouch_archive import KEYRINGS, SignedArchive
+from vedette.sources.integrity.vouch_dpkg import DpkgDatabase
+from vedette.sources.integrity.vouch_generated import GeneratedVoucher
+from vedette.sources.integrity.vouch_package import ARCHIVES, PackageVoucher
+from vedette.sources.integrity.vouch_reports import ReportVoucher
+
+_HEARD = (Verdict.CONTRADICTED, Verdict.VOUCHED, Verdict.HINT)
+
+
+class Unasked(StrEnum):
+    """Why a voucher gave no answers."""
+
+    BROKEN = "broken"
+    """It failed in a way nobody thought of: its changes stay as loud as without it."""
+
+
+class Vouchers:
+    """Several vouchers as one. A contradiction wins; then whoever vouches; then a hint. None = nobody knows of it."""
+
+    def __init__(self, vouchers: Sequence[Voucher], counter: Counter | None = None) -> None:
+        self._vouchers = vouchers
+        self._counter = counter
+
+    def vouch(self, changes: Sequence[Change]) -> Sequence[Vouching | None]:
+        """As `Voucher` says."""
+        heard: list[Vouching | None] = [None] * len(changes)
+        for voucher in self._vouchers:
+            try:
+                answers = voucher.vouch(changes)
+            except Exception:  # noqa: BLE001 (whatever it was, a change that nobody vouches for must be told)
+                if self._counter is not None:
+                    self._counter.add("vouchers_failed", Unasked.BROKEN)
+                continue
+            for at, answer in enumerate(answers):
+                other = heard[at]
+                if answer is not None and (other is None or _HEARD.index(answer.verdict) < _HEARD.index(other.verdict)):
+                    heard[at] = answer
+        if self._counter is not None:
+            for one in heard:
+                self._counter.add("vouched", one.verdict if one is not None else "nobody")
+        return heard
+
+
+def vouchers(
+    *,
+    root: Path = Path("/"),
+    log: Path | None = None,
+    pools: Sequence[Path] = (ARCHIVES,),
+    lists: Path = Path("/var/lib/apt/lists"),
+    keyrings: Sequence[Path] = KEYRINGS,
+    reports: Path | None = None,
+    hosts: frozenset[str] = frozenset(),
+    counter: Counter | None = None,
+) -> Vouchers:
+    """Those of this host: packages, generated files, and reports of configuration management where there is a folder.
+
+    root: of the file tree. reports: laid there by the hub. hosts: what the reports call this host; none = its names.
+    """
+    database = DpkgDatabase(root, log)
+    packages = PackageVoucher(database, SignedArchive(lists, keyrings), pools)
+    asked: list[Voucher] = [packages, GeneratedVoucher(database, packages)]
+    if reports is not None:
+        asked.append(ReportVoucher(reports, hosts or frozenset({socket.gethostname(), socket.getfqdn()})))
+    return Vouchers(asked, counter)
