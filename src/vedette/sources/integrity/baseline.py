@@ -106,6 +106,7 @@ class BaselineWriter:
             target, xattrs, acl, capability, unread = read.beside
             self._beside[len(self._names)] = (target, list(xattrs), acl, capability, unread)
         self._names.append(name)
+        self.rows += 1
         self._numbers.append(read.numbers)
         self._digests.append(read.sha256 or _NO_DIGEST)
         if len(self._names) >= _ROWS_TOGETHER:
@@ -142,7 +143,6 @@ class BaselineWriter:
         block = _Block(
             self._folders, self._counts, self._names, columns.tobytes(), b"".join(self._digests), self._beside
         )
-        self.rows += len(self._names)
         self._block(_ROWS, _pack(block))
         self._clear()
 

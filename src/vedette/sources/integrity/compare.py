@@ -26,6 +26,7 @@ from vedette.sources.integrity.walk import (
 
 SETTLED = 2_000_000_000
 """Nanoseconds: a file that changed within so short a time of being read may have changed once more in the same tick."""
+_REPLACED = {Attribute.CONTENT, Attribute.TYPE, Attribute.TARGET, Attribute.TIMES}
 _RELATED_MOST = 200_000
 """Removed and added paths held to be matched; what is beyond is told without the other path."""
 
@@ -196,13 +197,17 @@ class Comparison:
     # ------------------------------------------------------------------------------------- what waits for the end
 
     def _explains(self, change: Change) -> None:
-        """What comes, goes or is replaced writes its folder, whose times and links are then no news of their own."""
+        """What comes, goes or is replaced writes its folder, whose times and links are then no news of their own.
+
+        A new file may be given the inode of the one it replaces, so whatever may be a new file explains its folder.
+        """
         before, after = change.before, change.after
+        if before is not None and after is not None and not _REPLACED & set(change.attributes):
+            return
         parent = change.path.rpartition(b"/")[0]
-        if before is None or after is None or before.inode != after.inode:
-            self._held.folders.add(parent)
-            if any(one is not None and one.type is FileType.DIRECTORY for one in (before, after)):
-                self._held.subfolders.add(parent)
+        self._held.folders.add(parent)
+        if any(one is not None and one.type is FileType.DIRECTORY for one in (before, after)):
+            self._held.subfolders.add(parent)
 
     def _waits(self, change: Change) -> bool:
         """Whether it is told at the end: half a rename perhaps, or a folder that a change in it explains."""
