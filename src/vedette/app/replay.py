@@ -42,6 +42,8 @@ LONGEST = 1 << 20
 """Bytes of a record that are looked at; what lies beyond is passed over, as the sources do."""
 
 _ENDS = 1 << 16
+_AHEAD = 1 << 18
+"""Bytes that are read at once where single records of a file are looked at again."""
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -312,8 +314,13 @@ class _Reader:
             start, end = int(starts[index]), int(ends[index])
             if job.block is not None:
                 return job.block[start:end]
-            return _read(self._raw, self.file.path, end - start, job.offset + start)
+            nonlocal window, begin
+            if not begin <= start <= end <= begin + len(window):
+                # Records are asked for mostly in order, many of them near each other.
+                begin, window = start, _read(self._raw, self.file.path, max(end - start, _AHEAD), job.offset + start)
+            return window[start - begin : end - begin]
 
+        window, begin = b"", 0
         return raw
 
     def _cut(self) -> Iterator[_Job]:

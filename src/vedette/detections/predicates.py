@@ -15,7 +15,7 @@ from vedette.detections.comparisons import judge_part
 from vedette.model.errors import RuleError
 from vedette.model.events import Scalar, Value
 from vedette.model.rules import Op, Raw, Test
-from vedette.text.addresses import contains, parse_network
+from vedette.text.addresses import parse_network, within
 
 _NUMBER = re.compile(r"[ \t\n\r\f\v]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\r\f\v]*", re.ASCII)
 
@@ -173,10 +173,7 @@ class Predicate:
             self.text = _every(judges) if test.all else _some(judges)
         elif test.op is Op.CIDR:
             networks = [parse_network(as_text(value)) for value in test.values]
-            if test.all:
-                self.text = lambda text: all(contains([network], text) for network in networks)
-            else:
-                self.text = lambda text: contains(networks, text)
+            self.text = _every([within([network]) for network in networks]) if test.all else within(networks)
         elif test.op in (Op.LT, Op.LTE, Op.GT, Op.GTE):
             self._scalars = [_number_judge(test.op, _bound(value)) for value in test.values]
         else:

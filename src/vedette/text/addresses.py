@@ -3,7 +3,7 @@ Counterpart: parsers canonicalise with it, respond masks and compares with it.""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import (
     AddressValueError,
@@ -92,5 +92,20 @@ def parse_network(text: str) -> Network:
 
 def contains(networks: Iterable[Network], address: str) -> bool:
     """Whether any of `networks` contains `address`; False where it is no address."""
-    found = parse(address)
-    return found is not None and any(found.version == network.version and found in network for network in networks)
+    return within(networks)(address)
+
+
+def within(networks: Iterable[Network]) -> Callable[[str], bool]:
+    """The judge of whether an address is in any of `networks`; it says False of what is no address."""
+    masks: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+    for network in networks:
+        masks[network.version].append((int(network.netmask), int(network.network_address)))
+
+    def judge(address: str) -> bool:
+        found = parse(address)
+        if found is None:
+            return False
+        bits = int(found)
+        return any(bits & mask == own for mask, own in masks[found.version])
+
+    return judge
