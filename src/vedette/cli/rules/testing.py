@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from vedette.app.detection import CaseEngine
+from vedette.app.failjson import run_failjson
 from vedette.cli.options import Pipelines, RulePaths
 from vedette.cli.output import FOUND, OK, errors_said, note, say
 from vedette.model.errors import RuleError
-from vedette.rules import regression
+from vedette.rules import failjson, regression
 from vedette.rules.cases import CaseResult, report, run_cases
 from vedette.rules.loading import load
 
@@ -27,8 +28,11 @@ def run_tests(
     with errors_said():
         if dialect not in ("auto", "ossec", "wazuh"):
             raise typer.BadParameter("auto, ossec or wazuh", param_hint="--dialect")
-        infos, others = regression.split(paths or [])
+        logs, given = failjson.split(paths or [])
+        infos, others = regression.split(given)
         results, unreadable = _beside_rules(others, rules or [], pipeline or []) if others or not paths else ([], [])
+        if logs:
+            results += run_failjson(logs, rules or [], unreadable)
         if infos:
             found = regression.read(infos, rules or [])
             for place in found.untested:
