@@ -10,9 +10,22 @@ from pathlib import Path
 
 from tests.scenarios.parts import netns
 
-from bench import ports, replay, report, report_ports, report_rules, rules, time_to_block
+from bench import (
+    logging_fleet,
+    logging_lake,
+    logging_syslog,
+    ports,
+    replay,
+    report,
+    report_logging,
+    report_ports,
+    report_rules,
+    rules,
+    time_to_block,
+)
 
-_ALL = ("replay", "rules", "ports", "block")
+_ALL = ("replay", "rules", "ports", "block", "logging")
+_LOGGING = ("syslog", "ship", "long", "disk", "search")
 
 
 def _say(text: str) -> None:
@@ -25,7 +38,16 @@ def main() -> int:
     parser.add_argument("what", nargs="*", help=f"of {', '.join(_ALL)}; default: all")
     parser.add_argument("--runs", type=int, default=10, help="runs each of the attack (default 10)")
     parser.add_argument("--replays", type=int, default=5, help="runs each of replay and of a look at ports (default 5)")
-    parser.add_argument("--small", action="store_true", help="without the file of 4,000,000 lines")
+    parser.add_argument("--small", action="store_true", help="little of each: to see that it runs")
+    parser.add_argument("--lines", type=int, default=5_000_000, help="of the lake that is searched (default 5,000,000)")
+    parser.add_argument("--minutes", type=float, default=10, help="of the hub with 50 agents (default 10)")
+    parser.add_argument(
+        "--parts",
+        nargs="*",
+        choices=_LOGGING,
+        default=_LOGGING,
+        help=f"of logging: {', '.join(_LOGGING)} (default all)",
+    )
     parser.add_argument("--write", type=Path, help="write the tables to this file instead of printing them")
     given = parser.parse_args()
     wanted = given.what or list(_ALL)
@@ -47,6 +69,8 @@ def main() -> int:
         sections += _ports(given.replays)
     if "block" in wanted:
         sections += _block(given.runs)
+    if "logging" in wanted:
+        sections += _logging(given)
     text = report.whole(sections)
     if given.write:
         given.write.write_text(text)
@@ -69,6 +93,29 @@ def _block(runs: int) -> list[list[str]]:
         return []
     load = os.getloadavg()[0]
     return [report.block_section(time_to_block.compare(time_to_block.setups(), runs, say=_say), load)]
+
+
+def _logging(given: argparse.Namespace) -> list[list[str]]:
+    small, parts = given.small, given.parts
+    sections = [report_logging.head(os.getloadavg()[0])]
+    if (why := netns.available()) is not None:
+        _say(f"syslog and fleet are left out: {why}")
+        parts = [part for part in parts if part in ("disk", "search")]
+    if "syslog" in parts:
+        found = logging_syslog.measure(100_000 if small else 1_000_000, 1 if small else 3, _say)
+        sections.append(report_logging.syslog_section(found))
+    if "ship" in parts:
+        shipped = [logging_fleet.ship(100_000 if small else 1_000_000, _say) for _ in range(1 if small else 3)]
+        resting = logging_fleet.rest(1000, 10 if small else 60, _say)
+        sections.append(report_logging.shipped_section(shipped, resting))
+    if "long" in parts:
+        sections.append(report_logging.long_section(logging_fleet.long(0.2 if small else given.minutes, _say)))
+    if "disk" in parts:
+        sections.append(report_logging.kept_section(logging_lake.sizes(100_000 if small else 1_000_000, _say)))
+    if "search" in parts:
+        large = logging_lake.searched(200_000 if small else given.lines, 1 if small else 3, _say)
+        sections.append(report_logging.searched_section(large))
+    return sections
 
 
 if __name__ == "__main__":
