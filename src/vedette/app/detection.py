@@ -17,7 +17,7 @@ from vedette.detections.engine import stretch_of
 from vedette.detections.interest import Interest
 from vedette.detections.match import Matcher
 from vedette.detections.needs import log_sources
-from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, RecordFormat, Trust
+from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, RecordFormat, Trust, lines_of
 from vedette.model.errors import RuleError
 from vedette.model.events import Table
 from vedette.model.findings import Finding
@@ -187,10 +187,7 @@ def batch_of_lines(lines: Sequence[bytes], *, year: int, timezone: str = "UTC", 
     """
     first, last = (lines[0], lines[-1]) if lines else (b"", b"")
     year, read_at = span_of_file(first, last, year=year, mtime=read_at, timezone=timezone)
-    lengths = np.asarray([len(line) for line in lines], dtype=np.int64)
-    starts = np.cumsum(lengths + 1) - lengths - 1
-    ends = starts + lengths
-    block = b"".join(line + b"\n" for line in lines)
+    block, starts, ends = lines_of(lines)
     positions = np.arange(1, len(lines) + 1, dtype=np.int64)
     record_format = format_of(b"\n".join(lines[:_LOOKED_AT]))
     if record_format is RecordFormat.AUDIT and not any(b"\n" in line for line in lines):

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import orjson
 
-from vedette.model.batch import Batch, Origin, RecordFormat, Trust
+from vedette.model.batch import Batch, Origin, RecordFormat, Trust, lines_of
 from vedette.model.clock import LATEST
 from vedette.model.findings import EVIDENCE_LIMIT, Finding
 from vedette.model.protocols import Counter
@@ -46,18 +46,16 @@ class FindingsStream:
 
     def batch(self, findings: Sequence[Finding], now: int) -> Batch:
         """These findings as one batch, a JSON object each, in the names that they are searched by."""
-        lines = [_record(finding) for finding in findings]
-        lengths = np.array([len(line) for line in lines], dtype=np.int64)
-        starts = np.cumsum(lengths + 1) - lengths - 1
-        first, self._position = self._position, self._position + len(lines)
+        block, starts, ends = lines_of([_record(finding) for finding in findings])
+        first, self._position = self._position, self._position + len(findings)
         number, self._number = self._number, self._number + 1
         return Batch(
             origin=self._origin,
             number=number,
-            block=b"".join(line + b"\n" for line in lines),
+            block=block,
             starts=starts,
-            ends=starts + lengths,
-            positions=np.arange(first, first + len(lines), dtype=np.int64),
+            ends=ends,
+            positions=np.arange(first, first + len(findings), dtype=np.int64),
             read_at=now,
             format=RecordFormat.JSON,
             trust=Trust.ATTESTED,

@@ -11,9 +11,10 @@ import httpx
 import orjson
 
 from vedette.fleet.forward import ForwardError, ForwardReason, Heads, Stored
-from vedette.fleet.forward_settings import HttpTarget, PostTarget, check_url
+from vedette.fleet.forward_settings import HttpTarget, PostTarget
 from vedette.model.errors import ConfigError
 from vedette.text.times import rfc3339
+from vedette.text.urls import check_url
 
 BODY_BYTES = 1 << 20
 """Of one request, unless a single record is more."""

@@ -3,40 +3,14 @@ Counterpart: `fleet.forward` and its kinds are made from these; `config` compose
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from vedette.system.secrets import Secret
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def check_url(text: str) -> str:
-    """`text`, an https URL (http to this machine only); ValueError without repeating it, for it may be a secret."""
-    if not text.isascii() or any(character <= " " or character == "\x7f" for character in text):
-        raise ValueError("a URL has neither spaces nor control nor non-ASCII characters")
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("not a URL") from None
-    if not host or parts.scheme not in ("https", "http"):
-        raise ValueError("a URL here is https://host/…")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ValueError("plain http goes to this machine only: use https")
-    return text
+from vedette.text.urls import check_url
 
 
 def _headers(headers: dict[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@ Counterpart: `sources` make batches, `parsers` read them, `detections` work on t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -38,6 +39,13 @@ class RecordFormat(StrEnum):
     """Linux audit: all records of one event, each on a line of its own."""
     ACCESS = "access"
     """One line of a web server's access or error log."""
+
+
+def lines_of(records: Sequence[bytes]) -> tuple[bytes, Int64, Int64]:
+    """The records as one block, a newline behind each, and where each starts and, before that newline, ends."""
+    lengths = np.fromiter(map(len, records), np.int64, len(records))
+    ends = np.cumsum(lengths) + np.arange(len(records))
+    return b"".join(record + b"\n" for record in records), ends - lengths, ends
 
 
 @dataclass(frozen=True, slots=True)

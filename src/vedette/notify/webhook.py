@@ -15,9 +15,10 @@ from vedette.model.notifications import Delivery, MemberAlert, Notification, Not
 from vedette.model.reasons import DeliveryReason
 from vedette.notify.posting import Poster
 from vedette.notify.render import MOST_MEMBERS, clean, labels_view, member_view, web_url
-from vedette.notify.settings import WebhookSettings, check_url
+from vedette.notify.settings import WebhookSettings
 from vedette.system.secrets import Secret
 from vedette.text.times import rfc3339
+from vedette.text.urls import check_url
 
 # Go's zero time, which Alertmanager sends for "has not ended".
 _NOT_ENDED = "0001-01-01T00:00:00Z"

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 import structlog
 
-from vedette.model.batch import Batch, RecordFormat, Trust
+from vedette.model.batch import Batch, RecordFormat, Trust, lines_of
 from vedette.model.clock import Clock
 from vedette.model.errors import ConfigError
 from vedette.model.protocols import Counter, Emit
@@ -322,16 +322,15 @@ class HttpSource(SyslogSource):
         for reason, n in offer.taken.dropped.items():
             self._count(sender.dropped, reason, n)
         dropped, sender.dropped = sender.dropped, {}
-        lengths = np.fromiter(map(len, records), np.int64, len(records))
-        ends = np.cumsum(lengths) + np.arange(len(records))
+        block, starts, ends = lines_of(records)
         positions = np.arange(sender.position, sender.position + len(records), dtype=np.int64)
         sender.position += len(records)
         number, sender.number = sender.number, sender.number + 1
         return Batch(
             origin=sender.origin,
             number=number,
-            block=b"\n".join(records),
-            starts=ends - lengths,
+            block=block,
+            starts=starts,
             ends=ends,
             positions=positions,
             read_at=self._clock.now(),

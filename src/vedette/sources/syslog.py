@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from vedette.model.batch import Batch, Origin, Trust
+from vedette.model.batch import Batch, Origin, Trust, lines_of
 from vedette.model.clock import Clock
 from vedette.model.errors import ConfigError
 from vedette.model.protocols import Counter, Emit
@@ -393,16 +393,15 @@ class SyslogSource:
         for reason, n in self._lost.items():
             dropped[reason] = dropped.get(reason, 0) + n
         self._lost.clear()
-        lengths = np.fromiter(map(len, records), np.int64, len(records))
-        ends = np.cumsum(lengths) + np.arange(len(records))
+        block, starts, ends = lines_of(records)
         positions = np.arange(sender.position, sender.position + len(records), dtype=np.int64)
         sender.position += len(records)
         number, sender.number = sender.number, sender.number + 1
         return Batch(
             origin=sender.origin,
             number=number,
-            block=b"\n".join(records),
-            starts=ends - lengths,
+            block=block,
+            starts=starts,
             ends=ends,
             positions=positions,
             read_at=self._clock.now(),

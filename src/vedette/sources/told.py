@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import orjson
 
-from vedette.model.batch import Batch, Origin, RecordFormat, Trust
+from vedette.model.batch import Batch, Origin, RecordFormat, Trust, lines_of
 
 
 class Teller:
@@ -24,17 +24,15 @@ class Teller:
 
     def batch(self, records: Sequence[object], first: int, cursor: str, now: int) -> Batch:
         """Records as one batch. first: the position of the first one; now: microseconds UTC."""
-        lines = [orjson.dumps(one) for one in records]
-        lengths = np.array([len(line) for line in lines], dtype=np.int64)
-        starts = np.cumsum(lengths + 1) - lengths - 1
+        block, starts, ends = lines_of([orjson.dumps(one) for one in records])
         number, self._number = self._number, self._number + 1
         return Batch(
             origin=self._origin,
             number=number,
-            block=b"".join(line + b"\n" for line in lines),
+            block=block,
             starts=starts,
-            ends=starts + lengths,
-            positions=np.arange(first, first + len(lines), dtype=np.int64),
+            ends=ends,
+            positions=np.arange(first, first + len(records), dtype=np.int64),
             read_at=now,
             format=RecordFormat.JSON,
             trust=Trust.ATTESTED,
