@@ -137,8 +137,8 @@ class Lines:
         )
 
 
-_DECK = tuple(
-    "nginx api nginx sshd api nginx postfix nginx api kernel nginx api login nginx api nginx cron api nginx systemd".split()
+_DECK = ("nginx", "api", "nginx", "sshd", "api", "nginx", "postfix", "nginx", "api", "kernel") + (
+    *("nginx", "api", "login", "nginx", "api", "nginx", "cron", "api", "nginx", "systemd"),
 )
 
 
