@@ -137,7 +137,8 @@ class Lines:
         )
 
 
-_DECK = ("nginx", "api", "nginx", "sshd", "api", "nginx", "postfix", "nginx", "api", "kernel") + (
+_DECK = (
+    *("nginx", "api", "nginx", "sshd", "api", "nginx", "postfix", "nginx", "api", "kernel"),
     *("nginx", "api", "login", "nginx", "api", "nginx", "cron", "api", "nginx", "systemd"),
 )
 
