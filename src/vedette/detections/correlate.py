@@ -9,7 +9,10 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
+from vedette.detections.branch_state import origins_in
+from vedette.detections.branches import Branches
 from vedette.detections.columnar import LIGHT, RuleRun
+from vedette.detections.gate import Gate
 from vedette.detections.measured import ClosingWindow
 from vedette.detections.plans import WindowPlan, bits_of
 from vedette.detections.report import MakeEvidence, Reporter, plain_evidence
@@ -33,6 +36,7 @@ MAX_KEYS = 200_000
 
 # Rows of the stored state that belong to no rule.
 _HIGH, _ORDINALS, _CLOCK = "", "ordinals", "clock"
+_LINES = "lines "
 
 
 class Correlator:
@@ -73,7 +77,9 @@ class Correlator:
         self._counted = {base for state in self._states for base in state.inner}
         self._closing = any(state.plan.closing for state in self._states)
         self._by_id = {state.rule.id: state for state in self._states}
+        self._branches = Branches(self.rules, counter, max_keys=max_keys, track=track)
         self._reporter = Reporter(self.rules, self._replaced(), evidence)
+        self._gate = Gate(self.rules, counter)
 
     def _state(self, index: int, rule: Rule) -> RuleState:
         correlate = rule.correlate
@@ -151,6 +157,7 @@ class Correlator:
         outcome = Outcome()
         origins = self._learn_origins(stretch)
         stretch, timely = self._placed(stretch)
+        stretch = self._gate.through(stretch)
         clock = np.maximum(np.maximum.accumulate(stretch.matches.high), self._clock)
         self._clock = max(self._clock, *stretch.highs) if stretch.highs else self._clock
         if not len(stretch.matches.rows) and not self._closing:
@@ -158,6 +165,8 @@ class Correlator:
         trust = self._effective_trust(stretch)
         fired: dict[int, list[Firing]] = {}
         firings: list[Firing] = []
+        if self._branches:
+            stretch, firings = self._branches.run(stretch, origins, self._origin_list, trust, timely)
         matched = stretch.matches.hits.keys()
         for state in self._states:
             if state.simple and matched.isdisjoint(state.looked_at):
@@ -281,11 +290,14 @@ class Correlator:
                 name = key_text(dict(zip(group_by(state.rule), key, strict=True)))
                 out[state.rule.id, name] = None if window is None else dump_window(window, names)
             state.changed.clear()
+        out |= self._branches.state.changes(names)
         for (host_id, source), high in self._highs.items():
             out[_HIGH, key_text({"host.id": host_id, "source": source})] = str(high).encode()
         if self._closing:
             out[_HIGH, _CLOCK] = str(self._clock).encode()
         ordinals = self._reporter.ordinals(self.highest - 2 * self._lateness)
+        for rule_id, data in self._gate.changes().items():
+            out[_HIGH, _LINES + rule_id] = data
         out[_HIGH, _ORDINALS] = msgspec.json.encode(ordinals)
         return out
 
@@ -299,6 +311,7 @@ class Correlator:
         latest = now + self._lateness
         self._highs = {source: min(high, latest) for source, high in self._highs.items()}
         self._clock = min(self._clock, latest)
+        self._branches.state.set_back(latest)
         for state in self._states:
             for key in [key for key, window in state.windows.items() if window.newest > latest]:
                 del state.windows[key]
@@ -324,6 +337,8 @@ class Correlator:
                     self._reporter.restore(msgspec.json.decode(data))
                 elif name == _CLOCK:
                     self._clock = int(data)
+                elif name.startswith(_LINES):
+                    self._gate.restore(name.removeprefix(_LINES), data)
                 else:
                     pairs = dict(msgspec.json.decode(name))
                     self._highs[str(pairs["host.id"]), str(pairs["source"])] = int(data)
@@ -331,6 +346,14 @@ class Correlator:
             raise StateError(f"correlation state is damaged: {error}") from None
 
     def _restore_window(self, rule_id: str, pairs: dict[str, Scalar], data: bytes) -> None:
+        if self._branches.state.knows(rule_id):
+            for host_id, source, generation in origins_in([data]):
+                if self._origins.setdefault((host_id, source, generation), len(self._origins)) == len(
+                    self._origin_list
+                ):
+                    self._origin_list.append(Origin(host_id, source, generation))
+            self._branches.state.restore(rule_id, pairs, data, self._origins)
+            return
         state = self._by_id.get(rule_id)
         if state is None or set(pairs) != set(group_by(state.rule)):
             return

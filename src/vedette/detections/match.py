@@ -16,6 +16,7 @@ from vedette.detections.matches import Matches, checks, narrow
 from vedette.detections.needs import log_sources, needed_fields
 from vedette.detections.search import Search
 from vedette.detections.tree import children_of, looks_at_records
+from vedette.detections.trees import Trees
 from vedette.model.batch import Batch, Int64, Trust
 from vedette.model.clock import BEGINNING
 from vedette.model.errors import RuleError
@@ -45,7 +46,12 @@ class Matcher:
         self.leaves = Leaves()
         self._conditions: list[Condition | None] = [self._compiled(rule) for rule in self.rules]
         self._children = children_of(self.rules)
-        roots = [index for index, rule in enumerate(self.rules) if looks_at_records(rule) and not rule.parents]
+        self._trees = Trees(self.rules, self._children)
+        roots = [
+            index
+            for index, rule in enumerate(self.rules)
+            if looks_at_records(rule) and not rule.parents and rule.branch is None
+        ]
         self._search = Search(self.rules, roots, self.leaves, cache, key)
         self._users = needed_fields(self.rules)
         self.logsources = log_sources(self.rules)
@@ -88,6 +94,8 @@ class Matcher:
             held = self._held(judge, index, rows)
             if len(held):
                 self._descend(judge, index, held, hit_rows)
+        if self._trees:
+            hit_rows |= self._trees.reach(judge, self._held)
         matches = self._collect(judge.table, hit_rows)
         judge.table.close()
         return matches

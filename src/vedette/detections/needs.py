@@ -20,6 +20,11 @@ def needed_fields(rules: Sequence[Rule]) -> dict[str, frozenset[int] | None]:
         if rule.response is not None:
             fields.add(rule.response.target)
         needing = {index}
+        if rule.branch is not None:
+            fields.update(rule.branch.fields)
+            if rule.branch.precedent is not None:
+                of = set(rule.branch.precedent.of)
+                needing |= {at for at, other in enumerate(rules) if other.id in of}
         if rule.correlate is not None:
             fields.update(rule.correlate.group_by)
             fields.update(field for _, _, field in rule.correlate.aliases)

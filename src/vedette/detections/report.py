@@ -104,7 +104,8 @@ class Reporter:
             card, check = card_of(stretch, firing.index), int(stretch.matches.check[firing.index])
         else:
             origin, card, check = origins[firing.entry.origin], firing.card, firing.entry.check
-        if rule.correlate is not None and rule.correlate.firing is not CorrelationFiring.SIGMA:
+        often = rule.correlate is not None and rule.correlate.firing is not CorrelationFiring.SIGMA
+        if often or rule.branch is not None:
             # It may fire again at the same moment, and the window has forgotten the records that made it fire before.
             ordinal = self._ordinal(rule, origin, card.time, check, before=ordinal)
         # Only an address that the whole window shares answers for it, so it is looked for in the key alone.
@@ -118,7 +119,7 @@ class Reporter:
         """A finding for each of these matched records. cards: theirs."""
         matches = stretch.matches
         target = _target(rule)
-        keys = _keys(rule, matches, rows)
+        keys = keys_of(rule, matches, rows)
         addresses = _values(matches, target, rows)
         levels = _values(matches, rule.level_from, rows) if rule.level_from else repeated(None)
         numbers = zip(
@@ -188,7 +189,7 @@ def _finding(rule: Rule, host_id: str, card: Card, claim: _Claim) -> Finding:
         key=claim.key,
         host_id=host_id,
         host_name=card.host_name,
-        source_ip=card.source_ip,
+        source_ip=card.source_ip or str(claim.key.get("source.ip") or ""),
         user_name=card.user_name,
         count=claim.count,
         records=claim.records,
@@ -222,7 +223,7 @@ def _level(value: Value) -> Level | None:
     return next((level for level in Level if level.label == value), None)
 
 
-def _keys(rule: Rule, matches: Matches, rows: Int32) -> list[dict[str, Scalar]]:
+def keys_of(rule: Rule, matches: Matches, rows: Int32) -> list[dict[str, Scalar]]:
     """The keys of a rule's findings, a dictionary of its own each."""
     if rule.key:
         columns = [_values(matches, name, rows) for name in rule.key]

@@ -200,6 +200,22 @@ class Table:
         """
         self._finder, self._found = finder, names
 
+    def provide_over(self, field: str, over: Callable[[Column], Column]) -> None:
+        """Register what is made of the column that whoever was registered before gives."""
+        made, provider, finder = self._columns.pop(field, None), self._providers.get(field), self._finder
+
+        def provide() -> Column:
+            found = made or (provider() if provider else finder(field) if finder else None)
+            return over(Column.absent(len(self)) if found is None else found)
+
+        self._providers[field] = provide
+
+    def provide_more(self, finder: Finder, names: AbstractSet[str] = frozenset()) -> None:
+        """Register who is asked for a field before the finder there is."""
+        earlier = self._finder
+        self._finder = lambda field: finder(field) or (earlier(field) if earlier else None)
+        self._found = self._found | names
+
     def provide_strings(self, strings: Strings, written: Written | None = None) -> None:
         """Register who gives the string values of given rows; without it these are the message alone.
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from vedette.model.errors import Location
 from vedette.model.events import RecordKind, Scalar
 from vedette.model.levels import Level
+from vedette.model.linefilters import LineFilter
 
 
 class Op(StrEnum):
@@ -181,6 +182,8 @@ class Firing(StrEnum):
     """Once when the condition becomes true; again after one timespan without a match of that key."""
     OSSEC = "ossec"
     """Each time the threshold is reached; counting then starts anew."""
+    FAIL2BAN = "fail2ban"
+    """Each time `maxretry` is reached; counting then starts anew."""
 
 
 class Comparison(StrEnum):
@@ -257,6 +260,64 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Precedent:
+    """Records that must have come before, as a rule of a decision tree asks for them.
+
+    At least `count` records of one host that the tree gave to rules of `of` (ids), not more than `timespan`
+    (microseconds) before this one, with the same value of every field in `same` and another one of every field in
+    `different` (with `told`: only where both have one). Once a rule of weight W has fired on them, they and what was
+    before them count no more for rules of at most that weight.
+    """
+
+    of: tuple[str, ...]
+    count: int
+    timespan: int
+    same: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
+    told: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What it looks at."""
+        return (*self.same, *self.different)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A rule of a decision tree (OSSEC, Wazuh): a record belongs to one rule of the tree at most.
+
+    Rules without parents are tried first, then the children of the one that holds, and so on down; the first
+    sibling that holds wins. weight: the level in the tree's own language. passes: it is never the outcome; where no
+    child wins, its siblings are asked. first: it holds only where this field has a value nobody has seen before.
+    changed: only where this field has another value than on the last record that came so far. quiet: microseconds
+    after a firing in which it says nothing. ignores, ignored: after a firing of a rule that `ignores` some fields, a
+    rule that asks for those in `ignored` says nothing of records with the same values. decoders: the files that say
+    how records get their fields.
+    """
+
+    weight: int
+    passes: bool = False
+    precedent: Precedent | None = None
+    first: str = ""
+    changed: str = ""
+    quiet: int = 0
+    ignores: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    decoders: tuple[str, ...] = ()
+
+    @property
+    def certain(self) -> bool:
+        """Whether what it says of a record does not hang on the records before."""
+        return not (self.precedent or self.first or self.changed)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of records that it remembers."""
+        own = (*filter(None, (self.first, self.changed)), *self.ignores, *self.ignored)
+        return (*own, *(self.precedent.fields if self.precedent else ()))
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule, whatever language it was written in (design, section 3).
 
@@ -266,8 +327,9 @@ class Rule:
     correlations and children but make no finding (Sigma base rules without `generate`, OSSEC level 0).
     key: fields the alert is keyed by (a correlation's is its group_by). clears: id of the condition rule
     whose alert this one's finding resolves. step: how far its alerts may go, whatever the routes say.
-    level_from: the field that names the level of a finding, where its record has one; else it is `level`.
-    pipelines: names of the field pipelines that had something to say of it, in order.
+    lines: a filter over whole lines, whose verdict is in the field the rule tests (fail2ban). level_from: the field that names the level of a finding, where its record has one; else it is `level`.
+    pipelines: names of the field pipelines that had something to say of it, in order. branch: of a rule in a decision
+    tree, what trees have besides.
     """
 
     id: str
@@ -287,6 +349,8 @@ class Rule:
     clears: str = ""
     level_from: str = ""
     response: Response | None = None
+    lines: LineFilter | None = None
+    branch: Branch | None = None
     step: NotifyStep = NotifyStep.PAGE
     advice: str = ""
     description: str = ""

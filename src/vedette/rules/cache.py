@@ -12,8 +12,10 @@ import msgspec
 from vedette import __version__
 from vedette.model.errors import Location
 from vedette.model.levels import Level
+from vedette.model.linefilters import LineFilter, LinePattern
 from vedette.model.rules import (
     All,
+    Branch,
     Clause,
     Comparison,
     Correlate,
@@ -25,6 +27,7 @@ from vedette.model.rules import (
     Not,
     NotifyStep,
     Op,
+    Precedent,
     Raw,
     Response,
     Rule,
@@ -38,7 +41,7 @@ from vedette.model.rules import (
 )
 from vedette.system import kept as keeping
 
-_NAME, _VERSION = "vedette-rules", 7
+_NAME, _VERSION = "vedette-rules", 9
 _KEPT = 32
 """Files kept in the folder; each is one set of rules somebody ran."""
 
@@ -105,7 +108,7 @@ def _node(plain: list[Any]) -> Node:
 
 
 def _rule(plain: dict[str, Any]) -> Rule:
-    correlate, response = plain["correlate"], plain["response"]
+    correlate, response, lines = plain["correlate"], plain["response"], plain["lines"]
     if correlate is not None:
         correlate = Correlate(
             **{
@@ -135,5 +138,33 @@ def _rule(plain: dict[str, Any]) -> Rule:
             "origin": Location(**plain["origin"]),
             "correlate": correlate,
             "response": None if response is None else Response(**response),
+            "lines": None if lines is None else _line_filter(lines),
+            "branch": _branch(plain["branch"]),
         }
     )
+
+
+def _branch(plain: dict[str, Any] | None) -> Branch | None:
+    if plain is None:
+        return None
+    precedent = plain["precedent"]
+    if precedent is not None:
+        lists = {name: tuple(precedent[name]) for name in ("of", "same", "different")}
+        precedent = Precedent(**{**precedent, **lists})
+    lists = {name: tuple(plain[name]) for name in ("ignores", "ignored", "decoders")}
+    return Branch(**{**plain, **lists, "precedent": precedent})
+
+
+def _line_filter(plain: dict[str, Any]) -> LineFilter:
+    return LineFilter(
+        **{
+            **plain,
+            **{name: tuple(map(_line_pattern, plain[name])) for name in ("failures", "ignored")},
+            "prefix": None if plain["prefix"] is None else _line_pattern(plain["prefix"]),
+            **{name: tuple(plain[name]) for name in ("dates", "journal")},
+        }
+    )
+
+
+def _line_pattern(plain: dict[str, Any]) -> LinePattern:
+    return LinePattern(plain["text"], Location(**plain["origin"]))

@@ -12,15 +12,25 @@ from vedette.rules.problems import did_you_mean
 PACKS = Path(__file__).parent / "packs"
 PIPELINES = Path(__file__).parent / "pipelines"
 SUFFIXES = (".yml", ".yaml")
+TREE_SUFFIX = ".xml"
+"""Rules and decoders of OSSEC and Wazuh."""
+_INSTALLED = ("ruleset/decoders", "ruleset/rules", "etc", "decoders", "rules", "etc/decoders", "etc/rules")
 
 
 def rule_files(path: Path) -> list[Path]:
-    """The rule files of a path: itself, or those in a folder, recursively, in byte order of their whole names."""
+    """The rule files of a path: itself, or those in a folder, recursively, in byte order of their whole names.
+
+    XML is taken from the folder itself, and from where an installation of OSSEC or Wazuh has it."""
     if not path.is_dir():
         if not path.exists():
             raise RuleError("no such file or folder", location=Location(str(path)))
-        return [path]
+        # What has no suffix is a list that rules look things up in.
+        return [path] if path.suffix else []
     found = [file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file()]
+    folders = [path]
+    if any((path / name).is_file() for name in ("ossec.conf", "decoder.xml", "etc/ossec.conf")):
+        folders += [path / name for name in _INSTALLED]
+    found += [file for folder in folders for file in folder.glob(f"*{TREE_SUFFIX}") if file.is_file()]
     return sorted(found, key=lambda file: str(file).encode("utf-8", "surrogateescape"))
 
 

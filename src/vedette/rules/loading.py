@@ -14,7 +14,7 @@ from vedette.model.rules import Rule
 from vedette.rules.cases import Case
 from vedette.rules.documents import Document, Yaml, read_documents
 from vedette.rules.extras import read_parameters
-from vedette.rules.files import PACKS, rule_files
+from vedette.rules.files import PACKS, TREE_SUFFIX, rule_files
 from vedette.rules.parameters import PARAMETER_NAMES, UNSET, Parameter
 from vedette.rules.problems import Problem, Severity, did_you_mean
 
@@ -63,16 +63,18 @@ def load(
     settings: RulesSettings | None = None,
     examples: bool = False,
     pipelines: Sequence[str] = (),
+    dialect: str = "auto",
 ) -> LoadResult:
     """The rules in `paths` (files, or folders taken recursively in byte order), after our packs where asked.
 
     Rules whose parameters `settings` leaves unset are off; with `examples` they are on, with the values their
     cases are written for. pipelines: names or files of those applied to the rules in `paths`, after those of the
     settings; a broken one is always raised. Without `keep_going` the first error is raised as RuleError; with it,
-    what is broken is left out and told in `problems`.
+    what is broken is left out and told in `problems`. dialect: whose words XML rules use, ossec or wazuh.
     """
     lists = {} if settings is None else settings.placeholders
     placeholders = {name: tuple(map(str, values)) for name, values in lists.items()}
+    paths = list(paths)
     chain = [*(settings.pipelines if settings else ()), *pipelines]
     loading = _Loading(None if examples else _values(settings), placeholders, _chain(chain))
     files: list[tuple[Path, str]] = []
@@ -89,18 +91,32 @@ def load(
             if file.parent not in resolved:
                 resolved[file.parent] = file.parent.resolve()
             files.append((file, file.stem if resolved[file.parent] == PACKS else ""))
+    files = list(dict.fromkeys(files))
+    trees = [file for file, _pack in files if file.suffix == TREE_SUFFIX]
     for file, pack in files:
-        _load_file(loading, file, pack)
+        if file.suffix != TREE_SUFFIX:
+            _load_file(loading, file, pack)
     # pySigma takes a fifth of a second to import: only a run that compiles rules pays for it.
     from vedette.rules.linking import link
 
     rules, cases = link(loading.compiled, loading.filters, loading.off, loading.problems, loading.pipelines)
+    if trees:
+        rules += _trees(trees, paths, dialect, loading)
     if settings is not None and settings.steps:
         rules = [replace(rule, step=settings.steps.get(rule.id, rule.step)) for rule in rules]
     result = LoadResult(tuple(rules), tuple(cases), tuple(loading.problems))
     if result.errors and not keep_going:
         raise result.errors[0].as_error()
     return result
+
+
+def _trees(files: Sequence[Path], paths: Sequence[Path], dialect: str, loading: _Loading) -> list[Rule]:
+    """The rules of OSSEC and Wazuh in `files`, with the lists under `paths`."""
+    from vedette.rules.ossec import Dialect, read_ossec
+
+    found = read_ossec(files, paths, None if dialect == "auto" else Dialect(dialect))
+    loading.problems.extend(found.problems)
+    return list(found.rules)
 
 
 def _chain(words: Sequence[str]) -> Pipelines | None:
