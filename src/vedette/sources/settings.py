@@ -368,6 +368,28 @@ class AttacksSettings(Settings):
         return self
 
 
+class RootkitSettings(Settings):
+    """Looks for what hides on this host, runs without a file, or was made to stay (docs/rootkit.md).
+
+    every: how often processes, ports, interfaces, modules, keys and the ways people are let in are looked at;
+    files_every: the file trees. trees: those, absolute; () = all but /proc and /sys. most_files: entries looked at, what
+    is above is said. signatures: files in the format of OSSEC's rootcheck, absolute.
+    """
+
+    every: Duration = "15m"
+    files_every: Duration = "6h"
+    trees: tuple[str, ...] = ()
+    most_files: PositiveInt = 3_000_000
+    signatures: tuple[Path, ...] = ()
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        for path in (*self.trees, *map(str, self.signatures)):
+            if not path.startswith("/"):
+                raise ValueError(f"{path!r} is not absolute")
+        return self
+
+
 class LivenessSettings(Settings):
     """How long a hub waits before it says that something of the watching is missing (docs/completeness.md).
 
@@ -407,6 +429,7 @@ class SourcesSettings(Settings):
     otlp: OtlpSettings | None = None
     ports: PortsSettings | None = None
     attacks: AttacksSettings | None = None
+    rootkit: RootkitSettings | None = None
     liveness: LivenessSettings = LivenessSettings()
 
     @property
