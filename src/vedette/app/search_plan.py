@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 
 from vedette.detections.atoms import like_runs, regex_atoms
 from vedette.detections.predicates import as_text
+from vedette.model.batch import RecordFormat
 from vedette.model.fields import FIELDS
 from vedette.model.rules import All, Any, Node, Op, Raw, Test
 from vedette.store.lake.reader import Literal
@@ -93,7 +94,7 @@ def _of_address(text: str) -> list[Group]:
         return []
     octets = network.network_address.packed[: network.prefixlen // 8]
     decimal = ".".join(map(str, octets)) + ("." if len(octets) < 4 else "")
-    return [(Literal(decimal.encode()), Literal(b"::ffff:"), Literal(octets.hex().upper().encode()))]
+    return [(Literal(decimal.encode()), Literal(b"::ffff:"), _hexadecimal(octets))]
 
 
 def _of_texts(texts: Iterable[str]) -> list[Group]:
@@ -113,4 +114,9 @@ def _of_regex(pattern: str) -> list[Group]:
 def _alternatives(run: str) -> Group:
     """The word itself, and as Linux audit writes a value in which it stands beside a blank."""
     written = dict.fromkeys((run, run.lower(), run.upper(), run.capitalize()))
-    return (Literal(run.encode()), *(Literal(one.encode().hex().upper().encode()) for one in written))
+    return (Literal(run.encode()), *(_hexadecimal(one.encode()) for one in written))
+
+
+def _hexadecimal(text: bytes) -> Literal:
+    """As Linux audit, and nobody else, writes it."""
+    return Literal(text.hex().upper().encode(), format=RecordFormat.AUDIT)

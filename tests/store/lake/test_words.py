@@ -3,9 +3,13 @@ Counterpart: vedette.store.lake.words."""
 
 from __future__ import annotations
 
+import mmap
 import re
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 from tests.store.lake.test_lake import HOST, batch_of, headers_of
 
 from vedette.app.counters import Counters
+from vedette.model.batch import RecordFormat
 from vedette.model.clock import HOUR
 from vedette.model.shipping import BatchKey
 from vedette.store.lake import files, words
@@ -75,6 +80,36 @@ def test_words_are_hashed_alike_wherever_they_stand():
     assert len(set(first.tolist())) == 3
 
 
+def first_version(data: bytes, groups: int) -> bytes:
+    """A side file as the first version wrote it, with the filters of this one."""
+    sizes = words._of(mapped := memory(data))._sizes  # type: ignore[union-attr]
+    body = bytes(mapped[len(mapped) - sum(sizes) :])
+    ends = np.cumsum(sizes).tolist()
+    filters = [body[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    assert len(filters) == groups
+    return msgspec.msgpack.encode([words.NAME, 1, zlib.crc32(body), filters])
+
+
+def memory(data: bytes) -> mmap.mmap:
+    made = mmap.mmap(-1, len(data))
+    made.write(data)
+    return made
+
+
+def test_a_literal_that_one_format_alone_writes_is_looked_for_there_alone(tmp_path: Path):
+    clock = FakeClock()
+    lake = Lake(tmp_path, clock=clock, counter=Counters())
+    for number, form in enumerate((RecordFormat.SYSLOG, RecordFormat.AUDIT), 1):
+        batch = replace(batch_of([b"proctitle=726D"]), format=form)
+        lake.put(BatchKey(HOST, "file", number), batch, headers_of(1))
+        lake.flush()
+    for _ in range(2):
+        scan = Scan(literals=[[Literal(b"absent"), Literal(b"726D", format=RecordFormat.AUDIT)]])
+        assert [part.key.number for part in lake.scan(scan)] == [2]
+        clock.advance(HOUR)
+    lake.close()
+
+
 def test_a_search_skips_what_cannot_hold_and_a_side_file_is_never_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -108,9 +143,19 @@ def test_a_search_skips_what_cannot_hold_and_a_side_file_is_never_needed(
     assert found(b"absent") == ([], set())
     assert found(b"rar") == (list(range(1, 9)), set(range(8)))
     good = side.read_bytes()
-    for bad in (b"", good[:-1], good.replace(words.NAME.encode(), b"x" * len(words.NAME)), good[:-9] + bytes(9)):
+    for bad in (
+        b"",
+        good[:-1],
+        good.replace(words.NAME.encode(), b"x" * len(words.NAME)),
+        good[:30] + b"x" + good[31:],
+    ):
         side.write_bytes(bad)
         assert found(b"rare-word3") == ([3], set(range(8)))
+    # Of a filter that is damaged nothing is believed, of the others all.
+    side.write_bytes(good[:-9] + bytes(9))
+    assert found(b"rare-word3") == ([3], {2, 7})
+    side.write_bytes(first_version(good, 8))
+    assert found(b"rare-word3") == ([3], {2})
     side.unlink()
     assert found(b"rare-word3") == ([3], set(range(8)))
     # With the data file goes what lies beside it, and alone it is swept.

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from vedette.model.batch import Batch, Bool, Int64
+from vedette.model.batch import Batch, Bool, Int64, RecordFormat
 from vedette.model.clock import BEGINNING
 from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped
@@ -34,12 +34,13 @@ class Literal:
     """Bytes that occur in a record; not `cased`: letters of ASCII in either case.
 
     whole: no letter or digit of ASCII stands right before or behind it. It is not looked at record by record; it lets
-    row groups be skipped.
+    row groups be skipped. format: only in records of this format is it written so; None = in any.
     """
 
     text: bytes
     cased: bool = False
     whole: bool = False
+    format: RecordFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,17 @@ class Part:
 
 @dataclass(slots=True)
 class _Unit:
-    """A row group with batches that may hold something; left: no later unit has a record later than this."""
+    """A row group with batches that may hold something; left: no later unit has a record later than this.
+
+    literals: the scan's, without the alternatives that cannot be in this row group.
+    """
 
     path: str
     held: Contents
     group: int
     places: Int64
     newest: int
+    literals: Sequence[Sequence[Literal]]
     left: int = END
 
 
@@ -102,9 +107,22 @@ class _Asked:
     streams: Int64
     keys: Sequence[Sequence[words.UInt32]]
 
-    def possible(self, held: bytes) -> bool:
-        """Whether a row group with this filter may hold one of each group."""
-        return all(any(words.may_hold(held, keys) for keys in alternatives) for alternatives in self.keys)
+    def possible(
+        self, formats: set[str], filters: words.Filters | None, group: int
+    ) -> Sequence[Sequence[Literal]] | None:
+        """The literals that may be in a row group with batches of these formats; None where of some there is none."""
+        found = []
+        for alternatives, keys in zip(self.scan.literals, self.keys, strict=True):
+            left = [
+                literal
+                for literal, key in zip(alternatives, keys, strict=True)
+                if (literal.format is None or literal.format.value in formats)
+                and (filters is None or filters.may_hold(group, key))
+            ]
+            if not left:
+                return None
+            found.append(left)
+        return found
 
 
 class Reader:
@@ -315,10 +333,11 @@ class Reader:
             filters = words.load(side_of(self.folder / file.path), len(held.groups))
         units = []
         for group in some:
-            if filters is not None and not asked.possible(filters[group]):
-                continue
             places = np.flatnonzero(fits & (groups == group))
-            units.append(_Unit(file.path, held, group, places, int(held.time_max[places].max())))
+            formats = {held.shapes[shape].format for shape in np.unique(held.shape[places]).tolist()}
+            literals = asked.possible(formats, filters, group)
+            if literals is not None:
+                units.append(_Unit(file.path, held, group, places, int(held.time_max[places].max()), literals))
         return units
 
 
@@ -330,9 +349,10 @@ def _hits(scan: Scan, unit: _Unit, table: Any) -> tuple[Int64, Bool]:
         first = int(unit.held.rows[place] - unit.held.groups[unit.group])
         hit[first : first + int(unit.held.records[place])] = True
     hit &= (time >= scan.since) & (time < scan.until)
-    for alternatives in scan.literals:
-        if hit.any():
-            hit &= _occurring(table.column("raw"), alternatives)
+    looked = _Looked(table.column("raw")) if unit.literals else None
+    for alternatives in unit.literals:
+        if looked is not None and hit.any():
+            hit &= looked.occurring(alternatives)
     return time, hit
 
 
@@ -347,25 +367,33 @@ def _key(names: Mapping[int, m.StreamName], held: Contents, place: int) -> Batch
     return BatchKey(*names[int(held.stream[place])], int(held.number[place]))
 
 
-def _occurring(raw: Any, alternatives: Sequence[Literal]) -> Bool:
-    found = np.zeros(len(raw), np.bool_)
-    for literal in alternatives:
-        if literal.cased or not re.search(rb"[A-Za-z]", literal.text):
-            hits = pc.match_substring(raw, literal.text)
-        else:
-            hits = pc.match_substring(_lowered(raw), literal.text.lower())
-        found |= hits.to_numpy()
-    return found
+class _Looked:
+    """The records of a row group, looked through; their letters are made small once."""
 
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._low: Any = None
 
-_LOWER = np.frombuffer(bytes(range(256)).lower(), np.uint8)
+    def occurring(self, alternatives: Sequence[Literal]) -> Bool:
+        """bool[n]: the records in which one of these stands."""
+        found = np.zeros(len(self._raw), np.bool_)
+        for literal in alternatives:
+            if literal.cased or not re.search(rb"[A-Za-z]", literal.text):
+                hits = pc.match_substring(self._raw, literal.text)
+            else:
+                if self._low is None:
+                    self._low = _lowered(self._raw)
+                hits = pc.match_substring(self._low, literal.text.lower())
+            found |= hits.to_numpy()
+        return found
 
 
 def _lowered(raw: Any) -> Any:
     chunks = []
     for chunk in raw.chunks:
         validity, offsets, data = chunk.buffers()
-        folded = _LOWER[np.frombuffer(data, np.uint8)] if data is not None else np.empty(0, np.uint8)
+        folded = np.frombuffer(data, np.uint8).copy() if data is not None else np.empty(0, np.uint8)
+        folded += ((folded - np.uint8(65)) < 26).view(np.uint8) << np.uint8(5)
         chunks.append(
             pa.Array.from_buffers(
                 chunk.type, len(chunk), [validity, offsets, pa.py_buffer(folded)], offset=chunk.offset

@@ -3,6 +3,8 @@ Counterpart: `rewriting` makes one a row group, in a side file; `reader` skips w
 
 from __future__ import annotations
 
+import mmap
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from vedette.model.batch import Int64
 from vedette.store.lake.columns import spans
 
-NAME, VERSION = "vedette-lake-words", 1
+NAME, VERSION = "vedette-lake-words", 2
 GRAM = 4
 """Bytes of a part of a word: one at every byte of a record."""
 _PART = 7
@@ -39,11 +41,60 @@ _INVERSE = pow(_FACTOR, -1, 2**64)
 _SPREAD = np.uint32(0x9E3779B1)
 
 
-class _Stored(msgspec.Struct, array_like=True):
+# Name, version, bytes of the head and its checksum; behind the head stand the filters, one after the other.
+_FRONT = struct.Struct("<18sBII")
+_PAGE = 4096
+"""Bytes of a filter that have a checksum of their own: a search looks at a few of them."""
+
+
+class _Head(msgspec.Struct, array_like=True):
+    """sizes: bytes of each filter. checksums: uint32, of each page of each filter."""
+
+    sizes: list[int]
+    checksums: bytes
+
+
+class _First(msgspec.Struct, array_like=True):
+    """What version 1 was, all of it."""
+
     name: str
     version: int
     checksum: int
     groups: list[bytes]
+
+
+class Filters:
+    """The filters of a data file, a row group each, looked at where they lie: of most a page or two says no."""
+
+    def __init__(self, data: bytes | mmap.mmap, starts: Sequence[int], sizes: Sequence[int], sums: UInt32 | None):
+        self._data, self._starts, self._sizes, self._sums = data, starts, sizes, sums
+        pages = np.asarray([-(-size // _PAGE) for size in sizes], np.int64)
+        self._pages = (np.cumsum(pages) - pages).tolist()
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def may_hold(self, group: int, keys: UInt32) -> bool:
+        """Whether all of these may be there; False = they are not. A page that is damaged says nothing."""
+        start, size = self._starts[group], self._sizes[group]
+        places = keys >> np.uint32(32 - ((size * 8).bit_length() - 1))
+        sound: set[int] = set()
+        for place in places.tolist():
+            at = place >> 3
+            if (page := at // _PAGE) not in sound:
+                if not self._is_sound(group, page):
+                    return True
+                sound.add(page)
+            if not self._data[start + at] >> (7 - (place & 7)) & 1:
+                return False
+        return True
+
+    def _is_sound(self, group: int, page: int) -> bool:
+        if self._sums is None:
+            return True
+        first = self._starts[group] + page * _PAGE
+        last = min(first + _PAGE, self._starts[group] + self._sizes[group])
+        return zlib.crc32(self._data[first:last]) == int(self._sums[self._pages[group] + page])
 
 
 def words_of(table: Any) -> bytes:
@@ -93,20 +144,43 @@ def may_hold(words: bytes, keys: UInt32) -> bool:
 
 def encode(groups: Sequence[bytes]) -> bytes:
     """The side file of a data file."""
-    return msgspec.msgpack.encode(_Stored(NAME, VERSION, zlib.crc32(b"".join(groups)), list(groups)))
+    sums = [zlib.crc32(group[at : at + _PAGE]) for group in groups for at in range(0, len(group), _PAGE)]
+    head = msgspec.msgpack.encode(_Head([len(group) for group in groups], np.asarray(sums, "<u4").tobytes()))
+    return b"".join([_FRONT.pack(NAME.encode(), VERSION, len(head), zlib.crc32(head)), head, *groups])
 
 
-def load(path: Path, groups: int) -> list[bytes] | None:
+def load(path: Path, groups: int) -> Filters | None:
     """The filters of a data file with so many row groups; None where they are not there, damaged or newer."""
     try:
-        stored = msgspec.msgpack.decode(path.read_bytes(), type=_Stored)
-    except (OSError, msgspec.MsgspecError):
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        found = _of_first(data) if data[:1] == b"\x94" else _of(data)
+    except (OSError, ValueError, struct.error, msgspec.MsgspecError):
         return None
-    if (stored.name, stored.version, len(stored.groups)) != (NAME, VERSION, groups):
+    return found if found is not None and len(found) == groups else None
+
+
+def _of(data: mmap.mmap) -> Filters | None:
+    name, version, size, checksum = _FRONT.unpack_from(data)
+    body = _FRONT.size + size
+    head = data[_FRONT.size : body]
+    if (name, version) != (NAME.encode(), VERSION) or zlib.crc32(head) != checksum:
         return None
-    if stored.checksum != zlib.crc32(b"".join(stored.groups)) or not all(stored.groups):
+    read = msgspec.msgpack.decode(head, type=_Head)
+    ends = body + np.cumsum(np.asarray(read.sizes, np.int64))
+    if not all(read.sizes) or (len(ends) and int(ends[-1]) != len(data)):
         return None
-    return stored.groups
+    starts = (ends - np.asarray(read.sizes, np.int64)).tolist()
+    return Filters(data, starts, read.sizes, np.frombuffer(read.checksums, "<u4"))
+
+
+def _of_first(data: mmap.mmap) -> Filters | None:
+    stored = msgspec.msgpack.decode(data, type=_First)
+    body = b"".join(stored.groups)
+    if (stored.name, stored.version) != (NAME, 1) or stored.checksum != zlib.crc32(body) or not all(stored.groups):
+        return None
+    sizes = [len(group) for group in stored.groups]
+    return Filters(body, (np.cumsum(sizes) - sizes).tolist() if sizes else [], sizes, None)
 
 
 def _pieces(block: bytes) -> Iterator[memoryview]:
