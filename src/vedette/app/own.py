@@ -71,6 +71,22 @@ PAGE_BUDGET_SPENT = Rule(
     advice="Look whether the rule is too loud: `vedette rules promote ID --over FILE --dry-run` says how loud, `rules "
     "demote` takes it down for good. Resolving this alert lets it page again.",
 )
+RULE_DEAD = Rule(
+    id="vedette-rule-dead",
+    name="A rule does not find what it is there to find",
+    level=Level.MEDIUM,
+    kind=RuleKind.CONDITION,
+    key=("vedette.rule",),
+    advice="Lines that must make its finding were put in, and none came out: whatever it watches goes unseen. "
+    "`vedette rules test` runs the same case outside the service; the rule, a filter or a parser was changed last.",
+)
+RULE_ALIVE = Rule(
+    id="vedette-rule-alive",
+    name="A rule finds again what it is there to find",
+    level=Level.INFORMATIONAL,
+    key=("vedette.rule",),
+    clears=RULE_DEAD.id,
+)
 STATE_REMOVED = Rule(
     id="vedette-state-removed",
     name="Somebody took the state's file away",
@@ -97,6 +113,8 @@ RULES = (
     CLOCK_SKEWED,
     PATTERN_UNDECIDED,
     PAGE_BUDGET_SPENT,
+    RULE_DEAD,
+    RULE_ALIVE,
     STATE_REMOVED,
 )
 

@@ -21,7 +21,7 @@ from vedette.app.findings_stream import FindingsStream, findings_of
 from vedette.app.hub_engine import HubEngine
 from vedette.detections.engine import Engine
 from vedette.detections.stretch import Outcome
-from vedette.model.alerts import AlertState
+from vedette.model.alerts import Alert, AlertState
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.errors import StateError
@@ -36,6 +36,7 @@ from vedette.respond.policy import Outcome as Decided
 from vedette.respond.policy import Policy
 from vedette.store.queries import AlertFilter
 from vedette.store.state import Mended, State
+from vedette.text.times import rfc3339
 
 log = structlog.get_logger()
 
@@ -73,7 +74,7 @@ class Pipeline:
     guard_changed: brings floor and allowlist up to date, true where they hold something else now. woken: called
     after a commit that put something into the outbox. shelf: where every batch is put that `take` gets; no cursor
     passes what is not kept there. stream: as what findings go there too, where somebody else makes alerts of them.
-    trouble: why what is read cannot be kept, "" while it can.
+    trouble: why what is read cannot be kept, "" while it can. bundle: the number of the rules and policy in force.
     """
 
     def __init__(
@@ -97,15 +98,15 @@ class Pipeline:
         shelf: Shelf | None = None,
         stream: FindingsStream | None = None,
         trouble: Callable[[], str] = lambda: "",
+        bundle: int = 0,
     ) -> None:
         self._engine = engine
         self._state = state
         self._rules: Mapping[str, Rule] = {rule.id: rule for rule in (*rules, *own.RULES)}
         self._router = router
         self._policy = policy
-        self._enforcing = Enforcing(
-            enforcers, state, policy, counter, failed_before=_failed_enforcers(state), say=self._say
-        )
+        failed = {alert.labels.get("vedette.enforcer", "") for alert in _open_alerts(state, own.ENFORCER_FAILED)}
+        self._enforcing = Enforcing(enforcers, state, policy, counter, failed_before=failed, say=self._say)
         self._clock = clock
         self._counter = counter
         self._me = me
@@ -140,8 +141,11 @@ class Pipeline:
         self._foreign_at = self._quiet_at = 0
         self._taken_at = clock.now()
         self._trouble = trouble
-        # One that is open from an earlier run must end when it is over.
-        self._troubled = bool(state.alerts(AlertFilter(states=UNRESOLVED, rule_id=own.LAKE_REFUSED.id)))
+        self._bundle = bundle
+        # What is open from an earlier run must end when it is over.
+        self._troubled = bool(_open_alerts(state, own.LAKE_REFUSED))
+        self._dead = {alert.labels.get("vedette.rule", "") for alert in _open_alerts(state, own.RULE_DEAD)}
+        self._alive_at: dict[str, int] = {}
         self._said: dict[str, int] = {}
         self._latest = clock.now()
         self._prune_at = self._latest + PRUNE_AFTER
@@ -210,7 +214,7 @@ class Pipeline:
 
     def _judged(self, batch: Batch, outcome: Outcome) -> None:
         self._taken_at = now = self._now()
-        self._findings += outcome.findings
+        self._findings += self._named(outcome.findings)
         self._continuations += outcome.continuations
         self._bytes += len(batch.block)
         self._oldest = self._oldest or now
@@ -241,6 +245,10 @@ class Pipeline:
         self._latest = now
         return now
 
+    def _named(self, findings: Sequence[Finding]) -> Sequence[Finding]:
+        """With the number of the bundle whose rules found them."""
+        return [replace(one, bundle=self._bundle) for one in findings] if self._bundle else findings
+
     def nudge(self) -> None:
         """Another thread of this process changed alerts or decisions: look at the next tick. Safe from any thread."""
         self._nudged = True
@@ -270,7 +278,7 @@ class Pipeline:
     def _miss_records(self, now: int) -> None:
         """Judge the windows that have closed although no record came: that of a heartbeat that stopped is one."""
         outcome = self._engine.correlator.advance(now)
-        self._findings += outcome.findings
+        self._findings += self._named(outcome.findings)
         self._continuations += outcome.continuations
         if outcome.continuations:
             self._oldest = self._oldest or now
@@ -453,6 +461,21 @@ class Pipeline:
             self._foreign = -1
             self._say(own.STATE_REMOVED, {}, now, "the state was written anew, its file had been taken away")
 
+    def tried(self, rule_id: str, why: str) -> None:
+        """A rule's case was put in; why: it made no finding, "" where it did."""
+        now = self._now()
+        if why and rule_id not in self._dead:
+            self._dead.add(rule_id)
+            log.error("RULE DEAD", rule=rule_id, reason=why)
+            since = self._alive_at.get(rule_id)
+            when = f"; it was alive at {rfc3339(since)}" if since else ""
+            self._say(own.RULE_DEAD, {"vedette.rule": rule_id}, now, f"{rule_id} is dead: {why}{when}")
+        elif not why:
+            self._alive_at[rule_id] = now
+            if rule_id in self._dead:
+                self._dead.discard(rule_id)
+                self._say(own.RULE_ALIVE, {"vedette.rule": rule_id}, now, f"{rule_id} is alive again")
+
     def _note_trouble(self, words: str, now: int) -> None:
         if bool(words) != self._troubled:
             self._troubled = bool(words)
@@ -501,10 +524,8 @@ class Pipeline:
             self.commit(now)
 
 
-def _failed_enforcers(state: State) -> set[str]:
-    """Enforcers whose alert is open from an earlier run: it must end when they work."""
-    chosen = AlertFilter(states=UNRESOLVED, rule_id=own.ENFORCER_FAILED.id)
-    return {alert.labels.get("vedette.enforcer", "") for alert in state.alerts(chosen)}
+def _open_alerts(state: State, rule: Rule) -> Sequence[Alert]:
+    return state.alerts(AlertFilter(states=UNRESOLVED, rule_id=rule.id))
 
 
 def _joined(continuations: Sequence[Continuation]) -> list[Continuation]:

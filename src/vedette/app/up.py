@@ -50,13 +50,14 @@ from vedette.app.reading import (
 )
 from vedette.app.receivers import receiver_kinds
 from vedette.app.saved_searches import rules_of
+from vedette.app.self_test import SelfTest, cases_of
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
 from vedette.detections.matches import Matches
 from vedette.fleet.spool import Spool
 from vedette.model.batch import Batch
-from vedette.model.clock import MINUTE, Clock
+from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.decisions import Rung
 from vedette.model.errors import EnforcementError, VedetteError
 from vedette.model.protocols import Enforcer, Source
@@ -70,6 +71,7 @@ from vedette.respond.allowlist import Guard
 from vedette.respond.enforcers import make_enforcers, make_guard, tell_allowlist
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
+from vedette.sources.news import NAME as NEWS
 from vedette.sources.syslog_sockets import Listeners
 from vedette.store.saved_searches import SavedSearches
 from vedette.store.state import State
@@ -98,6 +100,8 @@ CARRY_AGAIN = (1.0, 30.0)
 Say = Callable[[str], None]
 _Waiting = tuple[Batch, asyncio.Event, int]
 """A batch, what is set when the engine takes it, and where it stands in the lake; DIRECT where it was just read."""
+_Work = Callable[[], None]
+"""What else is to be done in the engine's thread, between two batches."""
 DIRECT = -1
 
 
@@ -112,9 +116,21 @@ class Keeping(Protocol):
     """Why what is read cannot be kept, "" while it can."""
     is_hub: bool
     """Whether agents ship here, so that fleet rules are judged over the lake."""
+    nudge: Callable[[], None]
+    """Has the engine look at decisions that were made beside it; given by whoever runs it."""
+    enforces: bool
+    """Whether anything here carries decisions out; given likewise."""
 
     @property
     def words(self) -> str: ...
+    @property
+    def bundle(self) -> int:
+        """The number of the rules and policy in force, 0 = the host's own."""
+        ...
+
+    def heard(self, batch: Batch) -> None:
+        """A hub's: what an agent said of itself, as it comes in the lake's order; may wait for the disk."""
+        ...
 
     def sources(self, state: State) -> list[Source]:
         """Sources of its own, to be read like the others."""
@@ -179,7 +195,7 @@ class Up:
         self._say = say
         self._priority = priority
         self._held: _Held | None = None
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Waiting | _Work | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._keep_by = keep
         self._keeping: Keeping | None = None
@@ -315,6 +331,7 @@ class Up:
             )
             judged = HubEngine(host_engine, Engine(matcher, correlator, counters))
         judged.correlator.restore(state.correlation())
+        self_test = SelfTest([host_engine.matcher, matcher], counters)
         policy = Policy(settings.responding, rules, guard, me.host_id, known)
         watch = GuardWatch(
             guard,
@@ -344,7 +361,10 @@ class Up:
             shelf=keeping.shelf if keeping is not None else None,
             stream=keeping.stream if keeping is not None else None,
             trouble=(lambda: keeping.trouble) if keeping is not None else lambda: "",
+            bundle=keeping.bundle if keeping is not None else 0,
         )
+        if keeping is not None:
+            keeping.nudge, keeping.enforces = pipeline.nudge, bool(held.enforcers)
         pipeline.warm_up()
         self._announce(settings, reading, rules)
         loop = asyncio.get_running_loop()
@@ -366,6 +386,11 @@ class Up:
                     background.append(tasks.create_task(self._judge_stored(state)))
                 background += [tasks.create_task(self._read(source)) for source in reading.sources]
                 background.append(tasks.create_task(self._say_up(reading)))
+                if settings.rules.self_test is not None:
+                    every = parse_duration(settings.rules.self_test) / SECOND
+                    cases = partial(cases_of, settings.rules)
+                    trying = self_test.run(cases, every, self._queue.put_nowait, pipeline.tried)
+                    background.append(tasks.create_task(trying, name="self-test"))
                 background.append(tasks.create_task(self._look_at_priority()))
                 if settings.notify.heartbeat is not None:
                     heartbeat = Heartbeat(settings.notify.heartbeat, lambda: pipeline.last_alive, clock, counters)
@@ -443,6 +468,8 @@ class Up:
 
         assert isinstance(self._keeping, HubKeeping)
         async for one in self._keeping.follow(int(state.cursors().get(LAKE, 0))):
+            if one.batch.origin.source == NEWS:
+                await asyncio.to_thread(self._keeping.heard, one.batch)
             taken = asyncio.Event()
             self._queue.put_nowait((one.batch, taken, one.sequence))
             await taken.wait()
@@ -493,12 +520,15 @@ class Up:
                     waiting = self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
                     if waiting is None:
                         break
-                    batch, taken, sequence = waiting
-                    loop.call_soon_threadsafe(taken.set)
-                    if sequence == DIRECT:
-                        pipeline.take(batch)
+                    if callable(waiting):
+                        waiting()
                     else:
-                        pipeline.take_stored(batch, sequence)
+                        batch, taken, sequence = waiting
+                        loop.call_soon_threadsafe(taken.set)
+                        if sequence == DIRECT:
+                            pipeline.take(batch)
+                        else:
+                            pipeline.take_stored(batch, sequence)
                 wait = pipeline.tick()
                 priority.look()
             pipeline.close()

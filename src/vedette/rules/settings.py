@@ -4,12 +4,14 @@ Counterpart: `config` composes them under `rules:`, `loading` resolves the packs
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from vedette.model.rules import NotifyStep
 from vedette.rules.parameters import Parameter
 from vedette.text.addresses import parse_network
+from vedette.text.times import positive_duration
 
 
 class Attempts(BaseModel):
@@ -62,6 +64,9 @@ class RulesSettings(BaseModel):
     )
     page_budget: int | None = Field(
         default=None, ge=1, description="incidents one rule may open on the pager in a day; then it goes by mail"
+    )
+    self_test: Annotated[str, AfterValidator(positive_duration)] | None = Field(
+        default="24h", description="how often the case beside each rule is tried in service; null: never"
     )
     ssh: SshRules = SshRules()
 
