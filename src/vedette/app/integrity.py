@@ -9,21 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vedette.model.clock import Clock
-from vedette.model.errors import StateError, VedetteError
+from vedette.model.errors import VedetteError
 from vedette.model.integrity import Change
-from vedette.sources.integrity.baseline import Baseline, BaselineWriter, Footer, Header, Sign
+from vedette.sources.integrity.baseline import Baseline, Header, Sign
 from vedette.sources.integrity.compare import Comparison, Tally
 from vedette.sources.integrity.digest import Reader
+from vedette.sources.integrity.taking import Taken, write_baseline
 from vedette.sources.integrity.walk import Gap, Walk, chosen_trees, mount_points
-
-
-@dataclass(slots=True)
-class Taken:
-    """What `take_baseline` did. gaps: what it could not look at."""
-
-    rows: int = 0
-    bytes: int = 0
-    gaps: Sequence[Gap] = ()
 
 
 def take_baseline(
@@ -47,27 +39,7 @@ def take_baseline(
     file = file.absolute()
     walk = Walk(chosen, [*leave_out, *_own(file)], stopped)
     header = Header(chosen, list(leave_out), clock.now() * 1000, host=host, mounts=mount_points(chosen))
-    reader = Reader(stopped=stopped)
-    try:
-        writer = BaselineWriter(file, header, sign)
-    except OSError as error:
-        raise StateError(f"the baseline {file} cannot be written: {error.strerror}") from None
-    try:
-        for listed in walk:
-            wanted = [(name or listed.called, one) for name, one in zip(listed.names, listed.numbers, strict=True)]
-            for name, read in zip(listed.names, reader.read(listed.fd, wanted), strict=True):
-                if read is not None:
-                    writer.add(listed.folder, name, read)
-        if stopped():
-            raise VedetteError("stopped before all of it was read")
-        gaps = [(gap.path, gap.reason.value) for gap in walk.gaps]
-        writer.finish(Footer(writer.rows, clock.now() * 1000, gaps))
-    except OSError as error:
-        raise StateError(f"the baseline {file} cannot be written: {error.strerror}") from None
-    finally:
-        writer.abandon()
-        reader.close()
-    return Taken(writer.rows, reader.bytes, walk.gaps)
+    return write_baseline(file, header, walk, clock, sign)
 
 
 @dataclass(slots=True)

@@ -199,10 +199,24 @@ class Baseline:
         for place in self._places:
             yield from self._rows_at(place)
 
+    def rows_in(self, folder: bytes) -> Iterator[Row]:
+        """The rows of what lies in a folder, however deep, in the order of a walk."""
+        key = order(folder)
+        for place in self._places[max(bisect_right(self._first_keys(), (key, b"")) - 1, 0) :]:
+            for row in self._rows_at(place):
+                if row.folder == folder or row.folder.startswith(folder + b"/"):
+                    yield row
+                elif order(row.folder) > key:
+                    return
+
+    def _first_keys(self) -> list[tuple[bytes, bytes]]:
+        if len(self._firsts) != len(self._places):
+            self._firsts = [next(self._rows_at(place)).key for place in self._places]
+        return self._firsts
+
     def find(self, folder: bytes, name: bytes) -> Read | None:
         """One row; the blocks that were asked for last are kept unpacked."""
-        if not self._firsts:
-            self._firsts = [next(self._rows_at(place)).key for place in self._places]
+        self._first_keys()
         at = bisect_right(self._firsts, (order(folder), name)) - 1
         if at < 0:
             return None

@@ -118,6 +118,8 @@ class Comparison:
         self.tally = Tally()
         self.could_not_tell: list[Gap] = []
         """What the baseline knows and this look could not see."""
+        self.explained: list[Change] = []
+        """Folders that differ by nothing but what is told of what is in them."""
 
     def __iter__(self) -> Iterator[Change]:
         """Every change, as it is found; removed and added ones and those of folders at the end."""
@@ -282,6 +284,8 @@ class Comparison:
                 attributes = tuple(one for one in change.attributes if one not in explained)
                 if attributes:
                     yield replace(change, attributes=attributes)
+                else:
+                    self.explained.append(change)
             else:
                 yield replace(change, related=other.get(change.path)) if change.path in other else change
 

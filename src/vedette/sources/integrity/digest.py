@@ -86,6 +86,25 @@ def entry(path: bytes, read: Read) -> Entry:
     )
 
 
+def read_of(one: Entry) -> Read:
+    """What was read, from how others see it."""
+    kind = next((bits for bits, name in _TYPES.items() if name is one.type), 0)
+    numbers = (
+        kind | one.mode,
+        one.uid,
+        one.gid,
+        one.size,
+        one.mtime_ns,
+        one.ctime_ns,
+        one.inode,
+        one.device,
+        one.links,
+    )
+    unread = one.unread.value if one.unread is not None else ""
+    beside = Beside(one.target, tuple(sorted(one.xattrs.items())), one.acl, one.capability, unread)
+    return Read(numbers, one.sha256, beside)
+
+
 class Reader:
     """Reads files of folders that are held open. Give it back with `close`.
 

@@ -98,12 +98,14 @@ class Walk:
     """One walk through trees. Links are not followed, other devices not entered, unless they are a tree of their own.
 
     leave_out: shell patterns of absolute paths that are passed by, with what is in them. gaps: what was not looked at.
-    visited: each folder, and its modification time right before it was listed, nanoseconds.
+    visited: each folder, and its modification time right before it was listed, nanoseconds. follow: whether a tree may
+    be named by a link.
     """
 
     trees: Sequence[bytes]
     leave_out: Sequence[bytes] = ()
     stopped: Callable[[], bool] = lambda: False
+    follow: bool = True
     gaps: list[Gap] = field(default_factory=list)
     visited: list[tuple[bytes, int]] = field(default_factory=list)
     _left_out: re.Pattern[str] | None = field(default=None, init=False)
@@ -118,7 +120,7 @@ class Walk:
 
     def _tree(self, tree: bytes) -> Iterator[Listed]:
         try:
-            status = Path(os.fsdecode(tree or b"/")).stat()
+            status = Path(os.fsdecode(tree or b"/")).stat(follow_symlinks=self.follow)
             if not stat.S_ISDIR(status.st_mode):
                 # A tree may be one file: its folder is opened for it.
                 yield from self._one_file(tree)

@@ -1,0 +1,99 @@
+"""What an operator may say about the source `integrity`, and the trees that are watched when nothing is said.
+Counterpart: `sources.settings` has it beside the others; docs/integrity.md explains the choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, model_validator
+
+from vedette.text.times import positive_duration
+
+Duration = Annotated[str, AfterValidator(positive_duration)]
+
+OWN = ("/etc/vedette", "/etc/systemd/system/vedette.service", "/usr/lib/systemd/system/vedette.service")
+"""What watches is watched first."""
+
+TREES = (
+    *OWN,
+    # programs and libraries; of merged /usr the links alone
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/usr/local/lib",
+    "/opt",
+    # how the machine starts, with kernel modules under /usr/lib
+    "/boot",
+    # configuration: PAM, ssh, sudoers, cron, units, ld.so, accounts
+    "/etc",
+    # jobs and keys outside it
+    "/var/spool/cron",
+    "/root/.ssh",
+    "/root/.bashrc",
+    "/root/.profile",
+    "/home/*/.ssh",
+    # web roots
+    "/var/www",
+    "/srv/www",
+)
+"""Of Debian and Red Hat families alike; what is not there is passed by until it is."""
+
+LEAVE_OUT = (
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/etc/adjtime",
+    "/etc/cups/subscriptions.conf*",
+    "/etc/lvm/cache/*",
+    "/etc/lvm/archive/*",
+    "/etc/lvm/backup/*",
+    "*/__pycache__",
+    "*.swp",
+    "*/.git",
+)
+"""Written all the time by what nobody would call a change."""
+
+
+class IntegritySettings(BaseModel):
+    """Watches files.
+
+    trees: absolute folders or files, with shell patterns; none = those of a Debian or Red Hat system. leave_out: shell
+    patterns of absolute paths that are passed by, in place of the usual ones. every: how often everything is looked
+    at, trusting change times; full_every: reading every file. settle: how long after a change it is looked at.
+    again: how soon the same path is looked at once more. burst: changes told one by one of one look; of what is
+    beyond the number is told, and `vedette integrity check` has the rest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trees: tuple[str, ...] = TREES
+    leave_out: tuple[str, ...] = LEAVE_OUT
+    every: Duration = "1h"
+    full_every: Duration = "1d"
+    settle: Duration = "200ms"
+    again: Duration = "2s"
+    burst: PositiveInt = 20_000
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        for one in (*self.trees,):
+            if not one.startswith("/"):
+                raise ValueError(f"trees: {one!r} is not absolute")
+        if not self.trees:
+            raise ValueError("trees: at least one is needed")
+        return self
+
+    def paths(self, root: Path = Path("/")) -> list[Path]:
+        """The trees that are there now. Links among them are watched as links, and what they name as itself."""
+        found: list[Path] = []
+        for pattern in self.trees:
+            found += sorted(root.glob(pattern.lstrip("/"))) if pattern != "/" else [root]
+        return found

@@ -1,0 +1,286 @@
+"""The source `integrity`: tells each change once, within a second where the kernel says so, else by the next scan.
+Counterpart: `watch` notices, `look` looks, `known` remembers; `rules/packs/integrity.yml` gives levels."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from vedette.model.clock import Clock
+from vedette.model.integrity import Change, Voucher, Who
+from vedette.model.protocols import Counter, Emit
+from vedette.sources.integrity.fanotify import Noticed
+from vedette.sources.integrity.known import Known
+from vedette.sources.integrity.look import Look, Seen
+from vedette.sources.integrity.records import change_record, record
+from vedette.sources.integrity.settings import IntegritySettings
+from vedette.sources.integrity.walk import Walk
+from vedette.sources.integrity.watch import Watching, open_watch
+from vedette.sources.integrity.who import Asker
+from vedette.sources.told import Teller
+from vedette.text.escape import decode
+from vedette.text.times import parse_duration
+
+NAME = "integrity"
+BEGAN, LOST, UNSEEN = "integrity-baseline-made", "integrity-events-lost", "file-not-looked-at"
+BURST, ACCEPTED, NOT_WATCHED = "integrity-burst", "integrity-accepted", "integrity-not-watched"
+_TOGETHER = 200
+_MOST_DIRTY = 200_000
+_MOST_GAPS = 50
+_COMMITTED = 5.0
+"""Seconds after which what was told is surely committed, and may be put down as told."""
+_SAVE_EVERY = 1.0
+
+log = structlog.get_logger()
+
+
+class IntegritySource:
+    """Looks at what is noticed, and at everything on schedule.
+
+    known: of the folder that is the source's own. voucher: asked before a change is told. watching: opened by whoever
+    still had the privilege, whose it stays; None = one is opened, and closed, here.
+    """
+
+    def __init__(
+        self,
+        settings: IntegritySettings,
+        known: Known,
+        *,
+        host_id: str,
+        clock: Clock,
+        counter: Counter,
+        voucher: Voucher | None = None,
+        watching: Watching | None = None,
+        requests: Callable[[], Sequence[dict[str, Any]]] = lambda: (),
+        begin: Callable[[], None] = lambda: None,
+        root: Path = Path("/"),
+    ) -> None:
+        """requests: what people accepted since it was asked last: `paths` (None = all), `who`, `reason`."""
+        self.name = NAME
+        self.begun = asyncio.Event()
+        self._settings = settings
+        self._known = known
+        self._clock = clock
+        self._counter = counter
+        self._voucher = voucher
+        self._watching = watching
+        self._requests = requests
+        self._teller = Teller(host_id, NAME, clock.now())
+        self._position = 0
+        self._stop = threading.Event()
+        self._look = Look(settings, known, clock, stopped=self._stop.is_set, root=root)
+        self._asker = Asker()
+        self._dirty: dict[bytes, tuple[Who | None, int, bool]] = {}
+        self._looked: dict[bytes, float] = {}
+        self._wake = asyncio.Event()
+        self._scan_now = asyncio.Event()
+        self._lost = False
+        self._told_at = 0.0
+        # One listens, one looks at what is noticed, one scans: a scan takes its time.
+        self._threads = ThreadPoolExecutor(3, NAME, initializer=begin)
+
+    async def run(self, emit: Emit) -> None:
+        """Tell until cancelled. StateError where what is known cannot be kept."""
+        loop = asyncio.get_running_loop()
+        trees = self._look.trees()
+        watching = self._watching
+        if watching is None:
+            left_out = Walk(trees, self._look.leave_out).is_left_out
+            watching = await loop.run_in_executor(self._threads, open_watch, trees, left_out)
+        self.begun.set()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen(watching, loop))
+                await self._begin(emit, watching)
+                tasks.create_task(self._look_at_noticed(emit))
+                tasks.create_task(self._scan(emit))
+                tasks.create_task(self._keep(emit))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._stop.set()
+            self._threads.shutdown(wait=True)
+            if self._watching is None:
+                watching.close()
+            self._known.close()
+
+    # ---------------------------------------------------------------------------------------------- noticing
+
+    async def _listen(self, watching: Watching, loop: asyncio.AbstractEventLoop) -> None:
+        ready = asyncio.Event()
+        loop.add_reader(watching.fd, ready.set)
+        try:
+            while True:
+                await ready.wait()
+                loop.remove_reader(watching.fd)
+                ready.clear()
+                noticed, lost = await loop.run_in_executor(self._threads, self._heard, watching)
+                self._mark(noticed, lost=lost)
+                loop.add_reader(watching.fd, ready.set)
+        finally:
+            loop.remove_reader(watching.fd)
+
+    def _heard(self, watching: Watching) -> tuple[list[tuple[Noticed, Who | None]], bool]:
+        """What happened inside the trees, and who did it, asked at once: most processes end soon."""
+        noticed, lost = watching.read()
+        own = self._look.own
+        found = []
+        for one in noticed:
+            if self._look.is_watched(one.path) and one.pid != own:
+                found.append((one, self._asker.who(one.pid)))
+        return found, lost
+
+    def _mark(self, noticed: Sequence[tuple[Noticed, Who | None]], *, lost: bool) -> None:
+        now = self._clock.now()
+        for one, who in noticed:
+            known = self._dirty.get(one.path)
+            if known is not None:
+                # Whoever was first is named, unless nothing was known of them.
+                self._dirty[one.path] = known[0] or who, known[1], known[2] or one.entered
+            elif len(self._dirty) < _MOST_DIRTY:
+                self._dirty[one.path] = who, now, one.entered
+            else:
+                lost = True
+        if lost:
+            self._counter.add("integrity_events_lost")
+            self._lost = True
+            self._scan_now.set()
+        if noticed:
+            self._wake.set()
+
+    async def _look_at_noticed(self, emit: Emit) -> None:
+        loop = asyncio.get_running_loop()
+        settle, again = (parse_duration(one) / 1e6 for one in (self._settings.settle, self._settings.again))
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(settle)
+            now = loop.time()
+            self._looked = {path: at for path, at in self._looked.items() if now - at < again}
+            # What is written all the time is looked at now and then.
+            taken = {path: what for path, what in self._dirty.items() if path not in self._looked}
+            for path in taken:
+                del self._dirty[path]
+                self._looked[path] = now
+            if self._dirty:
+                loop.call_later(again, self._wake.set)
+            if taken:
+                seen = await loop.run_in_executor(self._threads, self._look.at, taken)
+                await self._tell(emit, seen)
+
+    # ---------------------------------------------------------------------------------------------- scanning
+
+    async def _begin(self, emit: Emit, watching: Watching) -> None:
+        loop = asyncio.get_running_loop()
+        unwatched = getattr(watching, "unwatched", 0) or len(getattr(watching, "unmarked", ()))
+        if unwatched:
+            words = f"integrity: {unwatched} folders or trees are not watched: scans alone see what changes there"
+            about = {"vedette.integrity.count": unwatched, "vedette.integrity.watched_by": watching.name}
+            await self._say(emit, [record(words, NOT_WATCHED, self._clock.now(), about)])
+        if self._known.baseline is not None:
+            self._scan_now.set()
+            return
+        rows, gaps = await loop.run_in_executor(self._threads, self._look.first)
+        words = f"integrity: {rows} paths taken down; watched by {watching.name}"
+        about = {"vedette.integrity.count": rows, "vedette.integrity.watched_by": watching.name}
+        await self._say(emit, [record(words, BEGAN, self._clock.now(), about)])
+        await self._say_gaps(emit, gaps)
+
+    async def _scan(self, emit: Emit) -> None:
+        loop = asyncio.get_running_loop()
+        every, full_every = (parse_duration(one) / 1e6 for one in (self._settings.every, self._settings.full_every))
+        full_at = loop.time() + full_every
+        while True:
+            try:
+                async with asyncio.timeout(every):
+                    await self._scan_now.wait()
+            except TimeoutError:
+                pass
+            self._scan_now.clear()
+            lost, self._lost = self._lost, False
+            if lost:
+                words = "integrity: more happened than could be taken down; all is looked at, but not who did it"
+                await self._say(emit, [record(words, LOST, self._clock.now(), {})])
+            full = loop.time() >= full_at
+            if full:
+                full_at = loop.time() + full_every
+            seen = await loop.run_in_executor(self._threads, self._look.all, full)
+            await self._tell(emit, seen)
+            await self._say_gaps(emit, seen.gaps)
+            self._counter.add("integrity_scans", "full" if full else "quick")
+            await loop.run_in_executor(self._threads, self._look.advance)
+
+    async def _keep(self, emit: Emit) -> None:
+        """Put down what was told once it is committed: it may be told again, never lost. Hear what was accepted."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SAVE_EVERY)
+            for request in await loop.run_in_executor(self._threads, self._requests):
+                await self._accept(emit, request)
+            if loop.time() - self._told_at >= _COMMITTED:
+                await loop.run_in_executor(self._threads, self._known.save)
+
+    async def _accept(self, emit: Emit, request: dict[str, Any]) -> None:
+        paths = request["paths"]
+        accepted = self._known.accept(None if paths is None else [bytes(one) for one in paths])
+        records = []
+        for path in accepted:
+            words = f"accepted: {decode(path)} by {request['who']}: {request['reason']}"
+            about = {
+                "file.path": decode(path),
+                "vedette.integrity.accepted_by": request["who"],
+                "event.reason": request["reason"],
+            }
+            records.append(record(words, ACCEPTED, self._clock.now(), about))
+        await self._say(emit, records)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._look.advance)
+
+    # ---------------------------------------------------------------------------------------------- telling
+
+    async def _tell(self, emit: Emit, seen: Seen) -> None:
+        changes: Sequence[Change] = seen.changes
+        if not changes:
+            return
+        loop = asyncio.get_running_loop()
+        if self._voucher is not None:
+            vouchings = await loop.run_in_executor(self._threads, self._voucher.vouch, changes)
+        else:
+            vouchings = [None] * len(changes)
+        records: list[dict[str, Any]] = []
+        for change, vouching in zip(changes, vouchings, strict=True):
+            made = change_record(change, vouching)
+            self._known.settle(change, made, settled=vouching is not None and vouching.lowers)
+            self._counter.add("integrity_changes", change.kind)
+            records.append(made)
+        most = self._settings.burst
+        if len(records) > most:
+            words = f"integrity: {len(records)} changes at once, of which {most} are told; `vedette integrity check`"
+            about = {"vedette.integrity.count": len(records)}
+            self._counter.add("integrity_untold", n=len(records) - most)
+            records = [*records[:most], record(words, BURST, self._clock.now(), about)]
+        await self._say(emit, records)
+
+    async def _say_gaps(self, emit: Emit, gaps: Sequence[tuple[bytes, str]]) -> None:
+        records = []
+        for path, reason in gaps[:_MOST_GAPS]:
+            named = {"file.path": decode(path), "vedette.integrity.reason": reason}
+            records.append(record(f"not looked at: {decode(path)}: {reason}", UNSEEN, self._clock.now(), named))
+        if len(gaps) > _MOST_GAPS:
+            words = f"not looked at: {len(gaps) - _MOST_GAPS} more paths"
+            about: dict[str, Any] = {"vedette.integrity.count": len(gaps) - _MOST_GAPS}
+            records.append(record(words, UNSEEN, self._clock.now(), about))
+        await self._say(emit, records)
+
+    async def _say(self, emit: Emit, records: Sequence[dict[str, Any]]) -> None:
+        for first in range(0, len(records), _TOGETHER):
+            some = records[first : first + _TOGETHER]
+            batch = self._teller.batch(some, self._position, "", self._clock.now())
+            self._position += len(some)
+            self._told_at = asyncio.get_running_loop().time()
+            await emit(batch)
