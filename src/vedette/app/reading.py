@@ -26,6 +26,7 @@ from vedette.sources.settings import (
     OtlpSettings,
     PortsSettings,
     RelpSettings,
+    RootkitSettings,
     SourcesSettings,
 )
 from vedette.sources.stdin import StdinSource
@@ -205,6 +206,23 @@ def _plan_attacks(
         reading.lines.append("risk: attack files may name any target: no port policy says which networks are own")
 
 
+def _plan_rootkit(
+    settings: RootkitSettings,
+    host_id: str,
+    clock: Clock,
+    counter: Counter,
+    cursors: Mapping[str, str],
+    reading: Reading,
+) -> None:
+    from vedette.sources.rootkit.source import NAME, RootkitSource
+
+    reading.sources.append(
+        RootkitSource(settings, host_id=host_id, clock=clock, counter=counter, cursor=cursors.get(NAME, ""))
+    )
+    known = f", {len(settings.signatures)} files of known rootkits" if settings.signatures else ""
+    reading.lines.append(f"watches: what hides on this host, or was made to stay{known}")
+
+
 def plan_sources(
     settings: SourcesSettings,
     host_id: str,
@@ -228,7 +246,11 @@ def plan_sources(
     if not settings.names_logs:
         found = discover()
         settings = SourcesSettings(
-            journal=found.journal, file=found.files, ports=settings.ports, attacks=settings.attacks
+            journal=found.journal,
+            file=found.files,
+            ports=settings.ports,
+            attacks=settings.attacks,
+            rootkit=settings.rootkit,
         )
         reading.lines += [_words(lacking) for lacking in found.lacking]
     journal = settings.journal
@@ -265,6 +287,8 @@ def plan_sources(
     if settings.attacks is not None:
         policy = settings.ports.policy if settings.ports is not None else None
         _plan_attacks(settings.attacks, policy, host_id, clock, counter, cursors, reading)
+    if settings.rootkit is not None:
+        _plan_rootkit(settings.rootkit, host_id, clock, counter, cursors, reading)
     if keep is not None:
         # Without a line: nobody has set it, and where there are no operators the file is not there.
         path = keep / AUDIT_FILE

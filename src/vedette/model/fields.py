@@ -228,6 +228,18 @@ FIELDS: dict[str, Field] = {
         Field("vedette.attacks.command", _T, "the command as written, no value filled in", given_by=("attacks",)),
         Field("vedette.attacks.exit_code", _L, "how the program ended", given_by=("attacks",)),
         Field("vedette.attacks.notes", _T, "what to know though it decided nothing", given_by=("attacks",)),
+        # rootkit
+        Field("vedette.rootkit.kind", _K, "what was found, one of docs/rootkit.md", given_by=("rootkit",)),
+        Field("vedette.rootkit.subject", _K, "what it is about", attacker_text=True, given_by=("rootkit",)),
+        Field("vedette.rootkit.level", _K, "how much that matters, a level's name", given_by=("rootkit",)),
+        Field("vedette.rootkit.detail", _T, "the same in words", attacker_text=True, given_by=("rootkit",)),
+        Field("vedette.rootkit.since", _D, "since when it was told", given_by=("rootkit",)),
+        Field("vedette.rootkit.count", _L, "processes that run it, or times it was missed", given_by=("rootkit",)),
+        Field("vedette.rootkit.interface", _K, "network interface", attacker_text=True, given_by=("rootkit",)),
+        Field("vedette.rootkit.module", _K, "kernel module", attacker_text=True, given_by=("rootkit",)),
+        Field("vedette.rootkit.signature", _K, "which known rootkit", given_by=("rootkit",)),
+        Field("vedette.rootkit.check", _K, "check that could not be made", given_by=("rootkit",)),
+        Field("vedette.rootkit.reason", _K, "why it could not", given_by=("rootkit",)),
         # liveness
         Field("vedette.liveness.kind", _K, "what is wrong with the watching", given_by=("liveness",)),
         Field("vedette.liveness.host_id", _K, "host or group it is about", given_by=("liveness",)),
@@ -238,6 +250,12 @@ FIELDS: dict[str, Field] = {
         Field("vedette.liveness.hosts", _K, "names of a group's hosts", given_by=("liveness",)),
         Field("vedette.liveness.host_ids", _K, "ids of a group's hosts that did not run on", given_by=("liveness",)),
         Field("vedette.liveness.resumed", _B, "the agent had run all the time", given_by=("liveness",)),
+        # the fleet's control
+        Field("vedette.fleet.number", _L, "number of a bundle of rules and policy", given_by=("vedette",)),
+        Field("vedette.fleet.reason", _K, "why, in one word", given_by=("vedette",)),
+        Field("vedette.fleet.words", _T, "why, for people", attacker_text=True, given_by=("vedette",)),
+        Field("vedette.fleet.decision", _K, "id of a block of the fleet", given_by=("vedette",)),
+        Field("vedette.fleet.target", _K, "what it blocks", given_by=("vedette",)),
         # integrity
         Field("file.type", _K, "file, dir, symlink, fifo, socket, block or character", given_by=("integrity",)),
         Field("file.mode", _K, "permission bits, four octal digits", given_by=("integrity",)),

@@ -23,8 +23,10 @@ OWN_KINDS: Mapping[str, RecordKind] = {
     "vedette.ports": kind_of("vedette", "ports"),
     "vedette.liveness": kind_of("vedette", "liveness"),
     "vedette.attacks": kind_of("vedette", "attacks"),
+    "vedette.rootkit": kind_of("vedette", "rootkit"),
     "vedette.audit": kind_of("vedette", "audit"),
     "vedette.integrity": kind_of("vedette", "integrity"),
+    "vedette.fleet": kind_of("vedette", "fleet"),
 }
 
 

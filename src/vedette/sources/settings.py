@@ -372,8 +372,8 @@ class RootkitSettings(Settings):
     """Looks for what hides on this host, runs without a file, or was made to stay (docs/rootkit.md).
 
     every: how often processes, ports, interfaces, modules, keys and the ways people are let in are looked at;
-    files_every: the file trees. trees: those, absolute; () = all but /proc and /sys. most_files: entries looked at, what
-    is above is said. signatures: files in the format of OSSEC's rootcheck, absolute.
+    files_every: the file trees. trees: those, absolute; () = all but /proc and /sys. most_files: entries looked at,
+    what is above is said. signatures: files in the format of OSSEC's rootcheck, absolute.
     """
 
     every: Duration = "15m"

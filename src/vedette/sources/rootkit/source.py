@@ -80,7 +80,7 @@ class Telling:
             raise StateError(f"the cursor of the source rootkit cannot be read: {error}") from None
         if (kept.name, kept.version) != (_FORMAT, _VERSION):
             raise StateError(
-                f"the cursor of the source rootkit is {kept.name} version {kept.version}, this program knows {_VERSION}",
+                f"the cursor of the source rootkit is {kept.name} version {kept.version}, known is {_VERSION}",
                 hint="run the newer program, or take the source's cursor away: everything is then told again",
             )
         self.known, self.position = kept.known, kept.position
