@@ -15,6 +15,7 @@ from vedette.app.formats import format_of
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
 from vedette.detections.interest import Interest
+from vedette.detections.linescan import LineParser
 from vedette.detections.match import Matcher
 from vedette.detections.needs import log_sources
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, RecordFormat, Trust, lines_of
@@ -108,12 +109,14 @@ def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0, 
     return Matcher(rules, routed_parser(rules, counter), skew_limit=skew_limit, cache=kept.folder(), key=key)
 
 
-def routed_parser(rules: Sequence[Rule], counter: Counter) -> RoutingParser:
+def routed_parser(rules: Sequence[Rule], counter: Counter) -> Parser:
     """Our parsers for every format, looking at what `rules` can match."""
+    # Line filters read lines themselves: on their behalf no message is matched against patterns.
+    reading = [rule for rule in rules if getattr(rule, "lines", None) is None]
     lines = SyslogParser(
-        pattern_cache.load(kept.folder()), wanted_of(log_sources(rules)), counter, interest=Interest(rules)
+        pattern_cache.load(kept.folder()), wanted_of(log_sources(reading)), counter, interest=Interest(reading)
     )
-    return RoutingParser(
+    parser: Parser = RoutingParser(
         {
             RecordFormat.SYSLOG: lines,
             RecordFormat.MESSAGE: lines,
@@ -122,6 +125,20 @@ def routed_parser(rules: Sequence[Rule], counter: Counter) -> RoutingParser:
             RecordFormat.ACCESS: _Later("access", "AccessParser", counter),
         }
     )
+    if len(reading) != len(rules):
+        parser = LineParser(parser, rules)
+    return _with_decoders(parser, rules)
+
+
+def _with_decoders(parser: Parser, rules: Sequence[Rule]) -> Parser:
+    """`parser`, and the decoders that rules of decision trees name."""
+    files = dict.fromkeys(file for rule in rules if rule.branch is not None for file in rule.branch.decoders)
+    if not files:
+        return parser
+    from vedette.parsers.ossec_decoders import read_decoders
+    from vedette.parsers.ossec_fields import OssecParser
+
+    return OssecParser(parser, read_decoders(map(Path, files)))
 
 
 class _Later:

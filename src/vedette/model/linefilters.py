@@ -3,7 +3,9 @@ Counterpart: `rules.failregex` makes it, `detections.lines` runs it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from vedette.model.errors import Location
 
@@ -26,7 +28,7 @@ class LineFilter:
 
     failures: tried in order, the first that matches says who. ignored: a line one of them matches is none. prefix:
     must match first, where there is one. lines: so many lines are looked at together. dates: datepatterns in
-    fail2ban's own words, empty = its defaults. names: whether an address may be a name.
+    fail2ban's own words, empty = its defaults. journal: what it wants of the journal.
     """
 
     name: str
@@ -36,3 +38,21 @@ class LineFilter:
     lines: int = 1
     dates: tuple[str, ...] = ()
     journal: tuple[str, ...] = ()
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> LineFilter:
+        """What msgspec or JSON made of one, made whole again."""
+        prefix = plain["prefix"]
+        return cls(
+            name=plain["name"],
+            failures=tuple(map(_pattern, plain["failures"])),
+            ignored=tuple(map(_pattern, plain["ignored"])),
+            prefix=None if prefix is None else _pattern(prefix),
+            lines=plain["lines"],
+            dates=tuple(plain["dates"]),
+            journal=tuple(plain["journal"]),
+        )
+
+
+def _pattern(plain: Mapping[str, Any]) -> LinePattern:
+    return LinePattern(plain["text"], Location(**plain["origin"]))

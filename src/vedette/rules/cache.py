@@ -12,6 +12,7 @@ import msgspec
 from vedette import __version__
 from vedette.model.errors import Location
 from vedette.model.levels import Level
+from vedette.model.linefilters import LineFilter
 from vedette.model.linefilters import LineFilter, LinePattern
 from vedette.model.rules import (
     All,
@@ -138,6 +139,7 @@ def _rule(plain: dict[str, Any]) -> Rule:
             "origin": Location(**plain["origin"]),
             "correlate": correlate,
             "response": None if response is None else Response(**response),
+            "lines": None if lines is None else LineFilter.from_plain(lines),
             "lines": None if lines is None else _line_filter(lines),
             "branch": _branch(plain["branch"]),
         }
