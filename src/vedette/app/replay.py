@@ -310,17 +310,18 @@ class _Reader:
             raise VedetteError(f"{self.file.path} is damaged: {self._damage}", hint="what came before was judged")
 
     def _raw_of(self, job: _Job, starts: Int64, ends: Int64) -> Callable[[int], bytes]:
+        window, begin = b"", 0
+
         def raw(index: int) -> bytes:
+            nonlocal window, begin
             start, end = int(starts[index]), int(ends[index])
             if job.block is not None:
                 return job.block[start:end]
-            nonlocal window, begin
             if not begin <= start <= end <= begin + len(window):
                 # Records are asked for mostly in order, many of them near each other.
                 begin, window = start, _read(self._raw, self.file.path, max(end - start, _AHEAD), job.offset + start)
             return window[start - begin : end - begin]
 
-        window, begin = b"", 0
         return raw
 
     def _cut(self) -> Iterator[_Job]:

@@ -111,23 +111,31 @@ class Judge:
             for code in codes:
                 self.decide(number, known, code)
             return
-        field, holds, text, plainly = judge.test.field, judge.holds, judge.text, judge.plainly
+        field, text = judge.test.field, judge.text
+        codes = list(codes)
         values = self.table.column(field).values
-        folded = self._folded.setdefault(field, {}) if judge.folds else None
-        for code in codes:
-            value = values[code]
-            if type(value) is not str:
-                if plainly and type(value) is tuple and set(map(type, value)) == _TEXT:
-                    parts = cast("tuple[str, ...]", value)
-                    verdicts[code] = any(map(text, map(fold, parts) if judge.folds else parts))
-                else:
-                    verdicts[code] = holds(value)
-                continue
-            if folded is not None:
-                plain, value = value, folded.get(code)
-                if value is None:
-                    value = folded[code] = fold(plain)
-            verdicts[code] = text(value)
+        picked = [values[code] for code in codes]
+        if set(map(type, picked)) == _TEXT:
+            texts = self._folded_all(field, codes, picked) if judge.folds else picked
+            for code, verdict in zip(codes, map(text, texts), strict=True):  # type: ignore[arg-type]
+                verdicts[code] = verdict
+            return
+        for code, value in zip(codes, picked, strict=True):
+            if type(value) is str:
+                verdicts[code] = text(self._fold(field, code, value) if judge.folds else value)
+            elif judge.plainly and type(value) is tuple and set(map(type, value)) == _TEXT:
+                parts = cast("tuple[str, ...]", value)
+                verdicts[code] = any(map(text, map(fold, parts) if judge.folds else parts))
+            else:
+                verdicts[code] = judge.holds(value)
+
+    def _folded_all(self, field: str, codes: Sequence[int], texts: Sequence[Value]) -> Iterable[str]:
+        """`_fold` for many."""
+        folded = self._folded.setdefault(field, {})
+        if not folded.keys() >= set(codes):
+            new = {code: text for code, text in zip(codes, texts, strict=True) if code not in folded}
+            folded.update(zip(new, map(fold, new.values()), strict=True))  # type: ignore[arg-type]
+        return map(folded.__getitem__, codes)
 
     def _fold(self, field: str, code: int, value: str) -> str:
         folded = self._folded.setdefault(field, {})

@@ -15,7 +15,7 @@ from vedette.model.events import Column, Kinds, RecordKind, Table, Texts, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
 from vedette.parsers import audit_values as meaning
-from vedette.parsers.audit_spans import by_beginning, hidden_texts, joined, together
+from vedette.parsers.audit_spans import by_beginning, hidden_texts, joined, together, words_within
 from vedette.parsers.columns import Block, keep, word_of
 from vedette.parsers.frames import encoded, filled, moments_of, recoded
 from vedette.text.addresses import canonical
@@ -72,24 +72,17 @@ class Events:
         self._n = n = len(batch)
         self._block = Block(batch.block)
         raw = np.frombuffer(batch.block, dtype=np.uint8)
-        # Values with spaces are written in hexadecimal, so that a space ends a word everywhere.
-        breaks = np.flatnonzero((raw == 0x20) | (raw == 0x0A) | (raw == 0x1D) | (raw == 0x0D))
-        # Every record begins a word, also one that no break stands before.
-        unbroken = np.flatnonzero(~np.isin(self._block.byte_before(batch.starts), (0x20, 0x0A, 0x1D, 0x0D)))
-        starts = np.sort(np.concatenate((breaks + 1, batch.starts[unbroken])), kind="stable")
-        rows = np.searchsorted(batch.starts, starts, side="right") - 1
-        inside = (rows >= 0) & (starts < batch.ends[rows]) if n else np.empty(0, dtype=np.bool_)
-        starts, rows = starts[inside], rows[inside]
-        ends = np.append(breaks, len(raw))[np.searchsorted(breaks, starts)]
+        starts, ends, rows = words_within(batch, raw)
         # The words of a program's message stand within `msg='...'`.
         begun, words = starts, self._block.word(starts)
-        quoted = (words & keep(5)) == word_of(b"msg='")
-        if quoted.any():
-            starts = starts + 5 * quoted
-            words = self._block.word(starts)
+        quoted = np.flatnonzero((words & keep(5)) == word_of(b"msg='"))
+        if len(quoted):
+            starts = starts.copy()
+            starts[quoted] += 5
+            words[quoted] = self._block.word(starts[quoted])
         self._starts, self._rows, self._words = starts, rows, words
         self._words_at = begun
-        self._ends = np.minimum(ends, batch.ends[rows]) if n else ends
+        self._ends = ends
         self._found: dict[str, tuple[Int64, Int64, Int64]] = {}
         self._ordered = by_beginning(words)
         self._columns: dict[str, Column | None] = {}
@@ -290,7 +283,11 @@ class Events:
             return out
         for argument, names in meaning.FLAGS.items():
             asked = np.array([value in names for value in calls.values] + [False])[calls.codes]
-            column = self._column_of(*self._spans(argument), meaning.plain) if asked.any() else None
+            if not asked.any():
+                continue
+            rows, starts, ends = self._spans(argument)
+            kept = asked[rows]
+            column = self._column_of(rows[kept], starts[kept], ends[kept], meaning.plain)
             if column is not None:
                 making = np.array([meaning.makes(value) for value in column.values] + [False])
                 out |= asked & making[column.codes]

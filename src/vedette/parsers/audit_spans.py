@@ -19,6 +19,30 @@ _MANY = 8
 """Events with more values of one field are taken one by one: whoever is watched may choose how many there are."""
 
 
+_SPACES = b" \n\x1d\r"
+"""What stands between words: values with spaces are written in hexadecimal, so that a space ends one everywhere."""
+
+
+def words_within(batch: Batch, raw: UInt8) -> tuple[Int64, Int64, Int64]:
+    """Where the words of all records begin and end, and the row of each; in order. raw: the bytes of the block."""
+    breaks = np.flatnonzero(raw <= 0x20)
+    breaks = breaks[np.isin(raw[breaks], list(_SPACES))]
+    begins = batch.starts[batch.ends > batch.starts]
+    # Every record begins a word, also one that no space stands before.
+    unbroken = begins[(begins == 0) | ~np.isin(raw[begins - 1], list(_SPACES))]
+    starts = np.sort(np.concatenate((breaks + 1, unbroken)), kind="stable")
+    ends = np.append(starts[1:] - 1, len(raw))
+    firsts, stops = np.searchsorted(starts, batch.starts), np.searchsorted(starts, batch.ends)
+    counts = stops - firsts
+    there = np.flatnonzero(counts)
+    # The last word of a record ends with it, unless that is a space.
+    whole = there[~np.isin(raw[batch.ends[there] - 1], list(_SPACES))]
+    ends[stops[whole] - 1] = batch.ends[whole]
+    rows = np.repeat(np.arange(len(batch), dtype=np.int64), counts)
+    places = np.arange(len(rows)) + np.repeat(firsts - np.cumsum(counts) + counts, counts)
+    return starts[places], ends[places], rows
+
+
 def by_beginning(words: UInt64) -> tuple[Int64, dict[int, tuple[int, int]]] | None:
     """Places in order of what stands there up to an equals sign (in eight bytes); where each of these begins, ends.
 
