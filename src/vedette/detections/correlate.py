@@ -13,7 +13,6 @@ from vedette.detections.branch_state import origins_in
 from vedette.detections.branches import Branches
 from vedette.detections.columnar import LIGHT, RuleRun
 from vedette.detections.gate import Gate
-from vedette.detections.gate import Gate
 from vedette.detections.measured import ClosingWindow
 from vedette.detections.plans import WindowPlan, bits_of
 from vedette.detections.report import MakeEvidence, Reporter, plain_evidence
@@ -37,7 +36,6 @@ MAX_KEYS = 200_000
 
 # Rows of the stored state that belong to no rule.
 _HIGH, _ORDINALS, _CLOCK = "", "ordinals", "clock"
-_LINES = "lines "
 _LINES = "lines "
 
 
@@ -81,7 +79,6 @@ class Correlator:
         self._by_id = {state.rule.id: state for state in self._states}
         self._branches = Branches(self.rules, counter, max_keys=max_keys, track=track)
         self._reporter = Reporter(self.rules, self._replaced(), evidence)
-        self._gate = Gate(self.rules, counter)
         self._gate = Gate(self.rules, counter)
 
     def _state(self, index: int, rule: Rule) -> RuleState:
@@ -160,7 +157,6 @@ class Correlator:
         outcome = Outcome()
         origins = self._learn_origins(stretch)
         stretch, timely = self._placed(stretch)
-        stretch = self._gate.through(stretch)
         stretch = self._gate.through(stretch)
         clock = np.maximum(np.maximum.accumulate(stretch.matches.high), self._clock)
         self._clock = max(self._clock, *stretch.highs) if stretch.highs else self._clock
@@ -302,8 +298,6 @@ class Correlator:
         ordinals = self._reporter.ordinals(self.highest - 2 * self._lateness)
         for rule_id, data in self._gate.changes().items():
             out[_HIGH, _LINES + rule_id] = data
-        for rule_id, data in self._gate.changes().items():
-            out[_HIGH, _LINES + rule_id] = data
         out[_HIGH, _ORDINALS] = msgspec.json.encode(ordinals)
         return out
 
@@ -343,8 +337,6 @@ class Correlator:
                     self._reporter.restore(msgspec.json.decode(data))
                 elif name == _CLOCK:
                     self._clock = int(data)
-                elif name.startswith(_LINES):
-                    self._gate.restore(name.removeprefix(_LINES), data)
                 elif name.startswith(_LINES):
                     self._gate.restore(name.removeprefix(_LINES), data)
                 else:

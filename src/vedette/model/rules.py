@@ -11,7 +11,6 @@ from vedette.model.errors import Location
 from vedette.model.events import RecordKind, Scalar
 from vedette.model.levels import Level
 from vedette.model.linefilters import LineFilter
-from vedette.model.linefilters import LineFilter
 
 
 class Op(StrEnum):
@@ -185,8 +184,6 @@ class Firing(StrEnum):
     """Each time the threshold is reached; counting then starts anew."""
     FAIL2BAN = "fail2ban"
     """Each time `maxretry` is reached; counting then starts anew."""
-    FAIL2BAN = "fail2ban"
-    """Each time `maxretry` is reached; counting then starts anew."""
 
 
 class Comparison(StrEnum):
@@ -352,7 +349,6 @@ class Rule:
     clears: str = ""
     level_from: str = ""
     response: Response | None = None
-    lines: LineFilter | None = None
     lines: LineFilter | None = None
     branch: Branch | None = None
     step: NotifyStep = NotifyStep.PAGE

@@ -13,7 +13,6 @@ from vedette import __version__
 from vedette.model.errors import Location
 from vedette.model.levels import Level
 from vedette.model.linefilters import LineFilter
-from vedette.model.linefilters import LineFilter, LinePattern
 from vedette.model.rules import (
     All,
     Branch,
@@ -140,7 +139,6 @@ def _rule(plain: dict[str, Any]) -> Rule:
             "correlate": correlate,
             "response": None if response is None else Response(**response),
             "lines": None if lines is None else LineFilter.from_plain(lines),
-            "lines": None if lines is None else _line_filter(lines),
             "branch": _branch(plain["branch"]),
         }
     )
@@ -155,18 +153,3 @@ def _branch(plain: dict[str, Any] | None) -> Branch | None:
         precedent = Precedent(**{**precedent, **lists})
     lists = {name: tuple(plain[name]) for name in ("ignores", "ignored", "decoders")}
     return Branch(**{**plain, **lists, "precedent": precedent})
-
-
-def _line_filter(plain: dict[str, Any]) -> LineFilter:
-    return LineFilter(
-        **{
-            **plain,
-            **{name: tuple(map(_line_pattern, plain[name])) for name in ("failures", "ignored")},
-            "prefix": None if plain["prefix"] is None else _line_pattern(plain["prefix"]),
-            **{name: tuple(plain[name]) for name in ("dates", "journal")},
-        }
-    )
-
-
-def _line_pattern(plain: dict[str, Any]) -> LinePattern:
-    return LinePattern(plain["text"], Location(**plain["origin"]))
