@@ -18,6 +18,7 @@ from vedette.model.protocols import Counter, Source
 from vedette.sources.audit import AuditSource
 from vedette.sources.discover import Lacking, discover
 from vedette.sources.file import FileSource
+from vedette.sources.integrity.settings import IntegritySettings
 from vedette.sources.settings import (
     AttacksSettings,
     HttpSettings,
@@ -36,6 +37,7 @@ from vedette.system.privileges import keep_from_children
 if TYPE_CHECKING:
     from vedette.app.port_inside import Insight
     from vedette.sources.http import HttpSource
+    from vedette.sources.integrity.watch import Watching
 
 
 @dataclass(slots=True)
@@ -223,6 +225,24 @@ def _plan_rootkit(
     reading.lines.append(f"watches: what hides on this host, or was made to stay{known}")
 
 
+def _plan_integrity(
+    settings: IntegritySettings,
+    keep: Path,
+    host_id: str,
+    clock: Clock,
+    counter: Counter,
+    watching: Watching | None,
+    reading: Reading,
+) -> None:
+    from vedette.app.integrity_watch import integrity_source
+
+    reading.sources.append(
+        integrity_source(settings, keep, host_id=host_id, clock=clock, counter=counter, watching=watching)
+    )
+    how = "as they change, with who did it" if watching is not None else "as they change, but not who did it"
+    reading.lines.append(f"watches: files in {len(settings.paths())} trees, {how}")
+
+
 def plan_sources(
     settings: SourcesSettings,
     host_id: str,
@@ -234,13 +254,14 @@ def plan_sources(
     inside: Insight | None = None,
     listeners: Listeners | None = None,
     kept: Callable[[], Awaitable[None]] | None = None,
+    watching: Watching | None = None,
 ) -> Reading:
     """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version.
 
     keep: the folder in which sources keep what they know; inside: what this machine says of its own
     sockets, where a policy names it; None = as far as this process may see it. listeners: sockets that are open
     already; they stay the caller's. kept: awaits until what was emitted is safely stored; senders that wait for it are
-    answered then.
+    answered then. watching: what tells of changed files, opened while that was allowed; it stays the caller's.
     """
     reading = Reading()
     if not settings.names_logs:
@@ -250,6 +271,7 @@ def plan_sources(
             file=found.files,
             ports=settings.ports,
             attacks=settings.attacks,
+            integrity=settings.integrity,
             rootkit=settings.rootkit,
         )
         reading.lines += [_words(lacking) for lacking in found.lacking]
@@ -289,6 +311,8 @@ def plan_sources(
         _plan_attacks(settings.attacks, policy, host_id, clock, counter, cursors, reading)
     if settings.rootkit is not None:
         _plan_rootkit(settings.rootkit, host_id, clock, counter, cursors, reading)
+    if settings.integrity is not None and keep is not None:
+        _plan_integrity(settings.integrity, keep, host_id, clock, counter, watching, reading)
     if keep is not None:
         # Without a line: nobody has set it, and where there are no operators the file is not there.
         path = keep / AUDIT_FILE

@@ -81,6 +81,7 @@ from vedette.text.times import parse_duration
 
 if TYPE_CHECKING:
     from vedette.app.inside_helper import InsideHelper
+    from vedette.sources.integrity.fanotify import Fanotify
 
 log = structlog.get_logger()
 
@@ -166,6 +167,8 @@ class _Held:
     """Who looks at this host's own sockets, where the engine may not."""
     listeners: Listeners
     """Sockets that others send logs to; ports below 1024 can be had only at the start."""
+    watching: Fanotify | None = None
+    """What tells of changed files, which root alone can open."""
 
 
 def check(settings: Settings) -> None:
@@ -225,6 +228,8 @@ class Up:
             if self._held.inside is not None:
                 self._held.inside.close()
             self._held.listeners.close()
+            if self._held.watching is not None:
+                self._held.watching.close()
             self._held.lock.close()
 
     def _hold(self, settings: Settings) -> _Held:
@@ -240,6 +245,7 @@ class Up:
             enforcers = self._start_enforcers(settings)
             inside = self._start_inside(settings)
             open_listeners(settings.sources, listeners)
+            watching = _open_watching(settings)
             if self._priority is not None:
                 self._priority.rest()
             self._say(drop_privileges(folder, settings.user))
@@ -247,7 +253,7 @@ class Up:
             listeners.close()
             lock.close()
             raise
-        return _Held(lock, me, enforcers, inside, listeners)
+        return _Held(lock, me, enforcers, inside, listeners, watching)
 
     def _start_enforcers(self, settings: Settings) -> list[Enforcer]:
         try:
@@ -302,6 +308,7 @@ class Up:
             inside=held.inside.view if held.inside is not None else None,
             listeners=held.listeners,
             kept=self._kept,
+            watching=held.watching,
         )
         if keeping is not None:
             reading.sources += keeping.sources(state)
@@ -547,6 +554,15 @@ class Up:
         self._say(f"judges: {len(rules)} rules")
         receivers = ", ".join(sorted(settings.notify.receivers)) or "nobody (no receiver is set; alerts are kept)"
         self._say(f"tells: {receivers}")
+
+
+def _open_watching(settings: Settings) -> Fanotify | None:
+    """Where files are watched: who changed them is told to root alone, and only to whoever asked before."""
+    if settings.sources.integrity is None:
+        return None
+    from vedette.app.integrity_watch import open_fanotify
+
+    return open_fanotify(settings.sources.integrity)
 
 
 def _words_of(error: BaseException) -> list[str]:

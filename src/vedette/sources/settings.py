@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from vedette.model.batch import RecordFormat
+from vedette.sources.integrity.settings import IntegritySettings
 from vedette.system.secrets import Secret
 from vedette.text.regex import compile_re2
 from vedette.text.times import parse_duration, positive_duration
@@ -429,6 +430,7 @@ class SourcesSettings(Settings):
     otlp: OtlpSettings | None = None
     ports: PortsSettings | None = None
     attacks: AttacksSettings | None = None
+    integrity: IntegritySettings | None = None
     rootkit: RootkitSettings | None = None
     liveness: LivenessSettings = LivenessSettings()
 
