@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from vedette import __version__
 from vedette.app import own
+from vedette.app.agent_control import AgentControl
+from vedette.app.bundled import Starting
 from vedette.app.findings_stream import FindingsStream
 from vedette.app.keeping import LAST, SPOOL, lanes, masks
 from vedette.fleet.enrolment import Membership
@@ -16,10 +18,12 @@ from vedette.fleet.membership import keep_renewed
 from vedette.fleet.shipper import Self, Shipper
 from vedette.fleet.spool import Spool
 from vedette.fleet.transport import AgentTransport
+from vedette.model.batch import Batch
 from vedette.model.clock import Clock
 from vedette.model.errors import VedetteError
 from vedette.model.protocols import Counter, Source
 from vedette.model.shipping import SourceState
+from vedette.sources.news import NewsSource
 
 if TYPE_CHECKING:
     from vedette.config.settings import Settings
@@ -29,7 +33,17 @@ if TYPE_CHECKING:
 class AgentKeeping:
     """The shelf of an agent, and what empties it: shipping to the hub. VedetteError where it belongs to none."""
 
-    def __init__(self, settings: Settings, me: own.Self, *, clock: Clock, counter: Counter) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        me: own.Self,
+        *,
+        clock: Clock,
+        counter: Counter,
+        starting: Starting | None = None,
+        reload: Callable[[], None] = lambda: None,
+    ) -> None:
+        """starting: how its settings were made; reload: has the program begin again by others."""
         self._folder = settings.data_folder()
         self._window = settings.shipping.window
         member = Membership.load(self._folder)
@@ -52,6 +66,29 @@ class AgentKeeping:
             mask=masks(settings.shipping, counter),
         )
         self.stream: FindingsStream | None = FindingsStream(me.host_id, clock.now())
+        self.nudge: Callable[[], None] = lambda: None
+        self.enforces = False
+        self._news = NewsSource(me.host_id, clock)
+        self._control = AgentControl(
+            settings,
+            me,
+            member,
+            starting or Starting(),
+            self._news,
+            clock=clock,
+            counter=counter,
+            reload=reload,
+            enforces=lambda: self.enforces,
+            nudge=lambda: self.nudge(),
+        )
+
+    @property
+    def bundle(self) -> int:
+        """The number of the rules and policy in force."""
+        return self._control.bundle
+
+    def heard(self, batch: Batch) -> None:
+        """Nobody ships here."""
 
     is_hub = False
     trouble = ""
@@ -62,10 +99,10 @@ class AgentKeeping:
         return f"ships: everything that is read, to {' '.join(self._member.urls)}"
 
     def sources(self, _state: State) -> list[Source]:
-        """Sources of its own."""
-        return []
+        """Sources of its own: what it has to say of the fleet's control."""
+        return [self._news]
 
-    async def run(self, _state: State) -> None:
+    async def run(self, state: State) -> None:
         """Ship, report and renew until cancelled; a hub that is away is waited for."""
         shipper: Shipper | None = None
 
@@ -78,17 +115,30 @@ class AgentKeeping:
                 shipper.connected()
 
         transport = AgentTransport(
-            self._me.host_id, self._member.endpoint(), self._counter, on_confirm=confirmed, on_connected=connected
+            self._me.host_id,
+            self._member.endpoint(),
+            self._counter,
+            on_confirm=confirmed,
+            on_value=self._control.on_value,
+            on_connected=connected,
         )
-        me = Self(self._me.host_id, self._me.host_name, __version__, lambda: self.told(self.shelf.states()))
+        me = Self(
+            self._me.host_id,
+            self._me.host_name,
+            __version__,
+            lambda: self.told(self.shelf.states()),
+            lambda: self._control.bundle,
+        )
         shipper = Shipper(self.shelf, transport, me, clock=self._clock, counter=self._counter, window=self._window)
         async with transport, asyncio.TaskGroup() as group:
             group.create_task(shipper.run())
+            group.create_task(self._control.run(transport, state))
             group.create_task(
                 keep_renewed(transport, self._member, self._folder, clock=self._clock, counter=self._counter)
             )
 
     def close(self) -> None:
         """Put down everything that was read; the next start ships it."""
+        self._control.close()
         self.shelf.settled(LAST)
         self.shelf.close()

@@ -146,6 +146,12 @@ class LakeKeeping:
         self._tidying = Tidying(self.lake, self.ledger, settings.lake, clock=clock, counter=counter)
 
     is_hub = False
+    bundle = 0
+    enforces = False
+    nudge: Callable[[], None] = staticmethod(lambda: None)
+
+    def heard(self, batch: Batch) -> None:
+        """Something that an agent said of itself is in the lake."""
 
     @property
     def words(self) -> str:

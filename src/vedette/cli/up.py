@@ -15,7 +15,12 @@ import typer
 from vedette.cli.output import errors_said, note
 
 if TYPE_CHECKING:
+    from vedette.app import own
+    from vedette.app.bundled import Starting
+    from vedette.app.counters import Counters
     from vedette.app.up import Keep
+    from vedette.config.settings import Settings
+    from vedette.model.clock import Clock
 
 
 def up(
@@ -41,8 +46,16 @@ def agent(
     """Watch this host as one of a fleet: judge here, ship to the hub; blocks go on while the hub is away."""
     with errors_said():
         from vedette.app.agent import AgentKeeping
+        from vedette.app.bundled import Starting
 
-        run_program(config, data, lambda *given: AgentKeeping(*given[:2], clock=given[2], counter=given[3]))
+        starting = Starting()
+
+        def keep(settings: Settings, me: own.Self, clock: Clock, counters: Counters) -> AgentKeeping:
+            return AgentKeeping(
+                settings, me, clock=clock, counter=counters, starting=starting, reload=lambda: starting.reload()
+            )
+
+        run_program(config, data, keep, starting)
 
 
 def hub(
@@ -61,24 +74,29 @@ def hub(
         run_program(config, data, lambda *given: HubKeeping(*given[:2], clock=given[2], counter=given[3]))
 
 
-def run_program(config: Path | None, data: Path | None, keep: Keep | None = None) -> None:
-    """Run until told to stop. keep: where what is read stays, where that is not a lake of this host alone."""
+def run_program(
+    config: Path | None, data: Path | None, keep: Keep | None = None, starting: Starting | None = None
+) -> None:
+    """Run until told to stop. keep: where what is read stays, where that is not a lake of this host alone.
+
+    starting: of an agent, what its hub makes of its settings.
+    """
     _log_to_stderr()
-    asyncio.run(_until_told(config, data, keep))
+    asyncio.run(_until_told(config, data, keep, starting))
 
 
-async def _until_told(config: Path | None, data: Path | None, keep: Keep | None) -> None:
+async def _until_told(config: Path | None, data: Path | None, keep: Keep | None, starting: Starting | None) -> None:
     """Run; SIGTERM and SIGINT end it, SIGHUP takes a new configuration, all of it or nothing."""
     from vedette.app.up import Up, check
     from vedette.config.load import load_settings
-    from vedette.config.settings import Settings
     from vedette.model.clock import SystemClock
     from vedette.model.errors import VedetteError
     from vedette.system.priority import Priority
 
     def read() -> Settings:
         settings = load_settings(config)
-        return settings if data is None else settings.model_copy(update={"data": data})
+        settings = settings if data is None else settings.model_copy(update={"data": data})
+        return settings if starting is None else starting.settings(settings)
 
     settings = read()
     program = Up(clock=SystemClock(), say=note, priority=Priority(), keep=keep)
@@ -97,6 +115,8 @@ async def _until_told(config: Path | None, data: Path | None, keep: Keep | None)
         else:
             stop.set()
 
+    if starting is not None:
+        starting.reload = on_reload
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGHUP, on_reload)

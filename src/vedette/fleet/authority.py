@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vedette.model.clock import DAY, HOUR, SECOND, Clock
@@ -212,9 +213,17 @@ class Authority:
         )
         return Identity(_private(key), certificate.public_bytes(serialization.Encoding.PEM), self.certificate)
 
+    def certify_signer(self, key: Ed25519PublicKey, name: str) -> bytes:
+        """A certificate (PEM) for the key the hub signs policy with; it opens no connection.
+
+        It lasts as long as the authority: an agent whose hub is away for long must still believe what it keeps.
+        """
+        certificate = self._sign(key, _name(name, HUB_NAME), ExtendedKeyUsageOID.CODE_SIGNING, [], _AUTHORITY_LIFE)
+        return certificate.public_bytes(serialization.Encoding.PEM)
+
     def _sign(
         self,
-        key: ec.EllipticCurvePublicKey,
+        key: ec.EllipticCurvePublicKey | Ed25519PublicKey,
         subject: x509.Name,
         usage: x509.ObjectIdentifier,
         names: list[str],

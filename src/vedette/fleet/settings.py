@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vedette.fleet import messages
 from vedette.text.regex import compile_re2
+from vedette.text.times import positive_duration
 
 _MIB = 1 << 20
 
@@ -90,6 +91,18 @@ class LanesSettings(BaseModel):
     )
 
 
+class HubLostSettings(BaseModel):
+    """Whom this agent tells itself that its hub does not answer, and after how long.
+
+    receiver: of `notify: receivers`; on an agent it is told of this and of nothing else.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    receiver: str
+    after: Annotated[str, AfterValidator(positive_duration)] = "5m"
+
+
 class ShippingSettings(BaseModel):
     """What leaves this host, and how. masks: name -> what must not leave it (RE2, on the bytes of a record).
 
@@ -102,3 +115,6 @@ class ShippingSettings(BaseModel):
     lanes: LanesSettings = LanesSettings()
     masks: dict[str, Annotated[str, AfterValidator(_pattern)]] = Field(default_factory=dict)
     window: Annotated[int, Field(ge=messages.LIMIT, le=256 * _MIB, description="bytes of a lane under way")] = 16 * _MIB
+    hub_lost: HubLostSettings | None = Field(
+        default=None, description="whom this agent tells by itself that its hub does not answer"
+    )
