@@ -57,6 +57,7 @@ def integrity_source(
     host_id: str,
     clock: Clock,
     counter: Counter,
+    cursor: str = "",
     watching: Watching | None = None,
 ) -> IntegritySource:
     """The source, over what it knew when it ended; StateError where that cannot be believed."""
@@ -72,6 +73,7 @@ def integrity_source(
         voucher=vouchers(counter=counter),
         watching=watching,
         requests=lambda: take_requests(folder),
+        cursor=cursor,
         begin=keep_from_children,
     )
 

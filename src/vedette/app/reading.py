@@ -231,13 +231,18 @@ def _plan_integrity(
     host_id: str,
     clock: Clock,
     counter: Counter,
+    cursors: Mapping[str, str],
     watching: Watching | None,
     reading: Reading,
 ) -> None:
     from vedette.app.integrity_watch import integrity_source
+    from vedette.sources.integrity.source import NAME
 
+    cursor = cursors.get(NAME, "")
     reading.sources.append(
-        integrity_source(settings, keep, host_id=host_id, clock=clock, counter=counter, watching=watching)
+        integrity_source(
+            settings, keep, host_id=host_id, clock=clock, counter=counter, cursor=cursor, watching=watching
+        )
     )
     how = "as they change, with who did it" if watching is not None else "as they change, but not who did it"
     reading.lines.append(f"watches: files in {len(settings.paths())} trees, {how}")
@@ -312,7 +317,7 @@ def plan_sources(
     if settings.rootkit is not None:
         _plan_rootkit(settings.rootkit, host_id, clock, counter, cursors, reading)
     if settings.integrity is not None and keep is not None:
-        _plan_integrity(settings.integrity, keep, host_id, clock, counter, watching, reading)
+        _plan_integrity(settings.integrity, keep, host_id, clock, counter, cursors, watching, reading)
     if keep is not None:
         # Without a line: nobody has set it, and where there are no operators the file is not there.
         path = keep / AUDIT_FILE

@@ -291,6 +291,8 @@ FIELDS: dict[str, Field] = {
         Field("vedette.integrity.count", _L, "paths, changes or events it is about", given_by=("integrity",)),
         Field("vedette.integrity.reason", _K, "why something was not looked at", given_by=("integrity",)),
         Field("vedette.integrity.watched_by", _K, "fanotify, inotify or scans", given_by=("integrity",)),
+        Field("vedette.integrity.digest", _K, "SHA-256 of the baseline's file", given_by=("integrity",)),
+        Field("vedette.integrity.change", _K, "the same for the same change of any host", given_by=("integrity",)),
         Field("vedette.integrity.accepted_by", _K, "who accepted a change", given_by=("integrity",)),
         Field("package.version", _K, "version of the package", given_by=("integrity",)),
         # audit

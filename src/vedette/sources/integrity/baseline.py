@@ -168,6 +168,8 @@ class Baseline:
     def __init__(self, path: Path, check: Check | None = None) -> None:
         """StateError where it cannot be read, is not whole, is newer, or where `check` says it is not signed by us."""
         self.path = path
+        self.digest = ""
+        """SHA-256 of it, as hexadecimal."""
         try:
             self._file = path.open("rb")
         except OSError as error:
@@ -262,6 +264,7 @@ class Baseline:
         signature = self._file.read()
         if len(end) < 34 or end[:32] != digest.digest() or len(signature) != struct.unpack("<H", end[32:])[0]:
             raise self._broken("its digest does not fit")
+        self.digest = digest.hexdigest()
         if check is not None and not check(digest.digest(), signature):
             raise self._broken("it is not signed by this host", hint="find out who wrote it before it is made anew")
 

@@ -139,9 +139,9 @@ class Look:
         seen.gaps = [(gap.path, gap.reason.value) for gap in comparison.could_not_tell if gap.path not in known_gaps]
         return seen
 
-    def advance(self) -> None:
-        """What nobody needs to accept becomes part of the baseline."""
-        self._known.advance(self._clock.now() * 1000, self._trees)
+    def advance(self) -> int:
+        """What nobody needs to accept becomes part of the baseline: how many paths."""
+        return self._known.advance(self._clock.now() * 1000, self._trees)
 
     def _below(self, path: bytes, who: Who | None, at: int) -> list[Change]:
         """What is in a folder that came, went or was moved, against what was known of it."""

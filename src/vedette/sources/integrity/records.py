@@ -4,6 +4,7 @@ Counterpart: `source` says when; `parsers.families` knows such records, `rules/p
 from __future__ import annotations
 
 import grp
+import hashlib
 import pwd
 from functools import lru_cache
 from typing import Any
@@ -79,6 +80,7 @@ def change_record(change: Change, vouching: Vouching | None = None) -> Record:
         "vedette.integrity.kind": change.kind.value,
         "vedette.integrity.attributes": [one.value for one in change.attributes],
         "vedette.integrity.related": decode(change.related) if change.related else "",
+        "vedette.integrity.change": _same(change),
         **change_fields(change),
     }
     said = ""
@@ -93,6 +95,14 @@ def change_record(change: Change, vouching: Vouching | None = None) -> Record:
             "vedette.integrity.expected_sha256": vouching.expected_sha256.hex(),
         }
     return record(words(change) + said, ACTIONS[change.kind], change.at, fields)
+
+
+def _same(change: Change) -> str:
+    """The same for a change that is the same on many hosts: what became of what, not when nor by whom."""
+    entry = change.after
+    now = (entry.type.value, entry.mode, entry.uid, entry.gid, entry.sha256, entry.target) if entry is not None else ()
+    about = repr((change.kind.value, [one.value for one in change.attributes], change.path, now))
+    return hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
 
 
 def record(message: str, action: str, at: int, fields: Record) -> Record:

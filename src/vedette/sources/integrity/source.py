@@ -29,6 +29,7 @@ from vedette.text.times import parse_duration
 
 NAME = "integrity"
 BEGAN, LOST, UNSEEN = "integrity-baseline-made", "integrity-events-lost", "file-not-looked-at"
+ALTERED, ADVANCED = "integrity-baseline-altered", "integrity-baseline-advanced"
 BURST, ACCEPTED, NOT_WATCHED = "integrity-burst", "integrity-accepted", "integrity-not-watched"
 _TOGETHER = 200
 _MOST_DIRTY = 200_000
@@ -58,10 +59,13 @@ class IntegritySource:
         voucher: Voucher | None = None,
         watching: Watching | None = None,
         requests: Callable[[], Sequence[dict[str, Any]]] = lambda: (),
+        cursor: str = "",
         begin: Callable[[], None] = lambda: None,
         root: Path = Path("/"),
     ) -> None:
-        """requests: what people accepted since it was asked last: `paths` (None = all), `who`, `reason`."""
+        """requests: what people accepted since it was asked last: `paths` (None = all), `who`, `reason`. cursor: the
+        digest of the baseline when something was told last; one with another digest was written by somebody else.
+        """
         self.name = NAME
         self.begun = asyncio.Event()
         self._settings = settings
@@ -71,6 +75,7 @@ class IntegritySource:
         self._voucher = voucher
         self._watching = watching
         self._requests = requests
+        self._cursor = cursor
         self._teller = Teller(host_id, NAME, clock.now())
         self._position = 0
         self._stop = threading.Event()
@@ -181,14 +186,24 @@ class IntegritySource:
         unwatched = getattr(watching, "unwatched", 0) or len(getattr(watching, "unmarked", ()))
         if unwatched:
             words = f"integrity: {unwatched} folders or trees are not watched: scans alone see what changes there"
-            about = {"vedette.integrity.count": unwatched, "vedette.integrity.watched_by": watching.name}
-            await self._say(emit, [record(words, NOT_WATCHED, self._clock.now(), about)])
-        if self._known.baseline is not None:
+            watched = {"vedette.integrity.count": unwatched, "vedette.integrity.watched_by": watching.name}
+            await self._say(emit, [record(words, NOT_WATCHED, self._clock.now(), watched)])
+        baseline = self._known.baseline
+        if baseline is not None:
+            if self._cursor and baseline.digest != self._cursor:
+                self._counter.add("integrity_baseline_altered")
+                words = "integrity: the baseline is not the one that was written here: what it says proves nothing"
+                other = {"file.path": str(baseline.path), "vedette.integrity.digest": baseline.digest}
+                await self._say(emit, [record(words, ALTERED, self._clock.now(), other)])
             self._scan_now.set()
             return
         rows, gaps = await loop.run_in_executor(self._threads, self._look.first)
         words = f"integrity: {rows} paths taken down; watched by {watching.name}"
-        about = {"vedette.integrity.count": rows, "vedette.integrity.watched_by": watching.name}
+        about = {
+            "vedette.integrity.count": rows,
+            "vedette.integrity.watched_by": watching.name,
+            "vedette.integrity.digest": self._digest(),
+        }
         await self._say(emit, [record(words, BEGAN, self._clock.now(), about)])
         await self._say_gaps(emit, gaps)
 
@@ -214,7 +229,18 @@ class IntegritySource:
             await self._tell(emit, seen)
             await self._say_gaps(emit, seen.gaps)
             self._counter.add("integrity_scans", "full" if full else "quick")
-            await loop.run_in_executor(self._threads, self._look.advance)
+            await self._advance(emit)
+
+    async def _advance(self, emit: Emit) -> None:
+        """What needs nobody becomes part of the baseline; its new digest is told, and kept where the host cannot."""
+        count = await asyncio.get_running_loop().run_in_executor(self._threads, self._look.advance)
+        if count:
+            words = f"integrity: {count} paths are part of the baseline now"
+            about = {"vedette.integrity.count": count, "vedette.integrity.digest": self._digest()}
+            await self._say(emit, [record(words, ADVANCED, self._clock.now(), about)])
+
+    def _digest(self) -> str:
+        return self._known.baseline.digest if self._known.baseline is not None else ""
 
     async def _keep(self, emit: Emit) -> None:
         """Put down what was told once it is committed: it may be told again, never lost. Hear what was accepted."""
@@ -239,7 +265,7 @@ class IntegritySource:
             }
             records.append(record(words, ACCEPTED, self._clock.now(), about))
         await self._say(emit, records)
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._look.advance)
+        await self._advance(emit)
 
     # ---------------------------------------------------------------------------------------------- telling
 
@@ -280,7 +306,7 @@ class IntegritySource:
     async def _say(self, emit: Emit, records: Sequence[dict[str, Any]]) -> None:
         for first in range(0, len(records), _TOGETHER):
             some = records[first : first + _TOGETHER]
-            batch = self._teller.batch(some, self._position, "", self._clock.now())
+            batch = self._teller.batch(some, self._position, self._digest(), self._clock.now())
             self._position += len(some)
             self._told_at = asyncio.get_running_loop().time()
             await emit(batch)
