@@ -3,15 +3,15 @@ Counterpart: `app.pipeline` commits before it calls here; the enforcers are of `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from vedette.app import own
+from vedette.app.standing import Say, Standing
 from vedette.model.clock import SECOND
 from vedette.model.errors import EnforcementError, StateError
 from vedette.model.protocols import Counter, Enforcer
-from vedette.model.rules import Rule
 from vedette.respond.policy import Outcome, Policy
 from vedette.store.state import State
 
@@ -25,8 +25,7 @@ RETRY_AFTER = SECOND
 class Enforcing:
     """The enforcers of this process, which one thread uses.
 
-    failed_before: names of those whose alert is open from an earlier run; it ends when they work. say: makes a
-    finding of our own (rule, key, now, words).
+    say: makes a finding of our own.
     """
 
     def __init__(
@@ -36,16 +35,13 @@ class Enforcing:
         policy: Policy,
         counter: Counter,
         *,
-        failed_before: set[str],
-        say: Callable[[Rule, dict[str, str], int, str], None],
+        say: Say,
     ) -> None:
         self._enforcers = list(enforcers)
         self._state = state
         self._policy = policy
         self._counter = counter
-        self._failed_before = failed_before
-        self._say = say
-        self._broken: dict[str, str] = {}
+        self._broken = Standing(own.ENFORCER_FAILED, own.ENFORCER_MENDED, "vedette.enforcer", state, say)
         self.sync_at = 0
         """When to compare next."""
 
@@ -78,15 +74,11 @@ class Enforcing:
                 continue
             if mended:
                 self._counter.add("enforcer_mended", enforcer.name, mended)
-            if self._broken.pop(enforcer.name, None) or enforcer.name in self._failed_before:
-                self._failed_before.discard(enforcer.name)
+            if self._broken.tell("", now, f"{enforcer.name} works again", enforcer.name):
                 log.warning("enforcer works again", enforcer=enforcer.name)
-                self._say(own.ENFORCER_MENDED, {"vedette.enforcer": enforcer.name}, now, f"{enforcer.name} works again")
 
     def _on_broken(self, enforcer: Enforcer, error: EnforcementError, now: int) -> None:
         self._counter.add("enforcer_failed", enforcer.name)
         self.sync_at = min(self.sync_at, now + RETRY_AFTER)
-        if enforcer.name not in self._broken:
-            self._broken[enforcer.name] = str(error)
+        if self._broken.tell(str(error) or type(error).__name__, now, "", enforcer.name):
             log.error("BLOCKS ARE NOT IN FORCE", enforcer=enforcer.name, reason=str(error))
-            self._say(own.ENFORCER_FAILED, {"vedette.enforcer": enforcer.name}, now, str(error))

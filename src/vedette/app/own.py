@@ -87,6 +87,21 @@ RULE_ALIVE = Rule(
     key=("vedette.rule",),
     clears=RULE_DEAD.id,
 )
+PAGER_FAILED = Rule(
+    id="vedette-pager-failed",
+    name="A drill did not reach the pager",
+    level=Level.MEDIUM,
+    kind=RuleKind.CONDITION,
+    key=("vedette.receiver",),
+    advice="What pages may not reach anybody either. Look at the receiver: its key, its network, its service.",
+)
+PAGER_MENDED = Rule(
+    id="vedette-pager-mended",
+    name="A drill reached the pager again",
+    level=Level.INFORMATIONAL,
+    key=("vedette.receiver",),
+    clears=PAGER_FAILED.id,
+)
 STATE_REMOVED = Rule(
     id="vedette-state-removed",
     name="Somebody took the state's file away",
@@ -115,6 +130,8 @@ RULES = (
     PAGE_BUDGET_SPENT,
     RULE_DEAD,
     RULE_ALIVE,
+    PAGER_FAILED,
+    PAGER_MENDED,
     STATE_REMOVED,
 )
 

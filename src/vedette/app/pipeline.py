@@ -19,9 +19,9 @@ from vedette.app.enforcing import Enforcing
 from vedette.app.findings_stream import STREAM as FINDINGS
 from vedette.app.findings_stream import FindingsStream, findings_of
 from vedette.app.hub_engine import HubEngine
+from vedette.app.standing import Standing
 from vedette.detections.engine import Engine
 from vedette.detections.stretch import Outcome
-from vedette.model.alerts import Alert, AlertState
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.errors import StateError
@@ -34,7 +34,6 @@ from vedette.model.shipping import Shelf
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Outcome as Decided
 from vedette.respond.policy import Policy
-from vedette.store.queries import AlertFilter
 from vedette.store.state import Mended, State
 from vedette.text.times import rfc3339
 
@@ -60,7 +59,6 @@ AHEAD = 5 * MINUTE
 WAITING_LIMIT = 10_000
 """Findings kept while the disk refuses them; cursors do not pass them, so more would only cost memory."""
 _SAID_EVERY = 60 * MINUTE
-UNRESOLVED = frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED})
 
 
 class _WarmError(Exception):
@@ -105,8 +103,7 @@ class Pipeline:
         self._rules: Mapping[str, Rule] = {rule.id: rule for rule in (*rules, *own.RULES)}
         self._router = router
         self._policy = policy
-        failed = {alert.labels.get("vedette.enforcer", "") for alert in _open_alerts(state, own.ENFORCER_FAILED)}
-        self._enforcing = Enforcing(enforcers, state, policy, counter, failed_before=failed, say=self._say)
+        self._enforcing = Enforcing(enforcers, state, policy, counter, say=self._say)
         self._clock = clock
         self._counter = counter
         self._me = me
@@ -142,9 +139,9 @@ class Pipeline:
         self._taken_at = clock.now()
         self._trouble = trouble
         self._bundle = bundle
-        # What is open from an earlier run must end when it is over.
-        self._troubled = bool(_open_alerts(state, own.LAKE_REFUSED))
-        self._dead = {alert.labels.get("vedette.rule", "") for alert in _open_alerts(state, own.RULE_DEAD)}
+        self._lake = Standing(own.LAKE_REFUSED, own.LAKE_MENDED, "", state, self._say)
+        self._dead = Standing(own.RULE_DEAD, own.RULE_ALIVE, "vedette.rule", state, self._say)
+        self._unpaged = Standing(own.PAGER_FAILED, own.PAGER_MENDED, "vedette.receiver", state, self._say)
         self._alive_at: dict[str, int] = {}
         self._said: dict[str, int] = {}
         self._latest = clock.now()
@@ -432,8 +429,7 @@ class Pipeline:
         """Another process may have decided, lifted, acknowledged or resolved something, or changed the allowlist."""
         self._to_lift |= self._guard_changed(now)
         self._mend_state(now)
-        if (words := self._trouble()) or self._troubled:
-            self._note_trouble(words, now)
+        self._lake.tell(self._trouble(), now, "the lake is written again")
         with suppress(StateError):
             if self._to_lift:
                 self._lift_guarded(now)
@@ -464,22 +460,18 @@ class Pipeline:
     def tried(self, rule_id: str, why: str) -> None:
         """A rule's case was put in; why: it made no finding, "" where it did."""
         now = self._now()
-        if why and rule_id not in self._dead:
-            self._dead.add(rule_id)
-            log.error("RULE DEAD", rule=rule_id, reason=why)
-            since = self._alive_at.get(rule_id)
-            when = f"; it was alive at {rfc3339(since)}" if since else ""
-            self._say(own.RULE_DEAD, {"vedette.rule": rule_id}, now, f"{rule_id} is dead: {why}{when}")
-        elif not why:
+        if not why:
             self._alive_at[rule_id] = now
-            if rule_id in self._dead:
-                self._dead.discard(rule_id)
-                self._say(own.RULE_ALIVE, {"vedette.rule": rule_id}, now, f"{rule_id} is alive again")
+        elif since := self._alive_at.get(rule_id):
+            why += f"; it was alive at {rfc3339(since)}"
+        words = f"{rule_id} is dead: {why}" if why else ""
+        if self._dead.tell(words, now, f"{rule_id} is alive again", rule_id) and why:
+            log.error("RULE DEAD", rule=rule_id, reason=why)
 
-    def _note_trouble(self, words: str, now: int) -> None:
-        if bool(words) != self._troubled:
-            self._troubled = bool(words)
-            self._say(own.LAKE_REFUSED if words else own.LAKE_MENDED, {}, now, words or "the lake is written again")
+    def paged(self, receiver: str, why: str) -> None:
+        """A drill went to this receiver; why: it was not taken, "" where it was."""
+        if self._unpaged.tell(why, self._now(), f"{receiver} takes what it is sent", receiver) and why:
+            log.error("NOBODY COULD BE PAGED", receiver=receiver, reason=why)
 
     def _lift_guarded(self, now: int) -> None:
         """What must not be blocked any more is let go; StateError leaves it for the next look."""
@@ -522,10 +514,6 @@ class Pipeline:
         now = self._clock.now()
         if self.commit(now) and (self._cursors or self._continuations):
             self.commit(now)
-
-
-def _open_alerts(state: State, rule: Rule) -> Sequence[Alert]:
-    return state.alerts(AlertFilter(states=UNRESOLVED, rule_id=rule.id))
 
 
 def _joined(continuations: Sequence[Continuation]) -> list[Continuation]:

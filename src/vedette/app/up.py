@@ -60,13 +60,15 @@ from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.decisions import Rung
 from vedette.model.errors import EnforcementError, VedetteError
-from vedette.model.protocols import Enforcer, Source
+from vedette.model.protocols import Enforcer, Notifier, Source
 from vedette.model.rules import Rule
 from vedette.model.shipping import SourceState
+from vedette.notify.drill import Drill
 from vedette.notify.heartbeat import Heartbeat
 from vedette.notify.outbox import Outbox
 from vedette.notify.pagerduty_webhook import PagerDutyListener
 from vedette.notify.receivers import build
+from vedette.notify.settings import DrillSettings
 from vedette.respond.allowlist import Guard
 from vedette.respond.enforcers import make_enforcers, make_guard, tell_allowlist
 from vedette.respond.known_logins import KnownLogins
@@ -81,6 +83,7 @@ from vedette.text.times import parse_duration
 
 if TYPE_CHECKING:
     from vedette.app.inside_helper import InsideHelper
+    from vedette.app.rootkit_helper import RootkitHelper
     from vedette.sources.integrity.fanotify import Fanotify
 
 log = structlog.get_logger()
@@ -169,6 +172,8 @@ class _Held:
     """Sockets that others send logs to; ports below 1024 can be had only at the start."""
     watching: Fanotify | None = None
     """What tells of changed files, which root alone can open."""
+    rootkit: RootkitHelper | None = None
+    """Who looks for rootkits, where the engine may not look."""
 
 
 def check(settings: Settings) -> None:
@@ -230,6 +235,8 @@ class Up:
             self._held.listeners.close()
             if self._held.watching is not None:
                 self._held.watching.close()
+            if self._held.rootkit is not None:
+                self._held.rootkit.close()
             self._held.lock.close()
 
     def _hold(self, settings: Settings) -> _Held:
@@ -244,6 +251,7 @@ class Up:
             # The kernel helper inherits the priority.
             enforcers = self._start_enforcers(settings)
             inside = self._start_inside(settings)
+            rootkit = self._start_rootkit(settings)
             open_listeners(settings.sources, listeners)
             watching = _open_watching(settings)
             if self._priority is not None:
@@ -253,7 +261,7 @@ class Up:
             listeners.close()
             lock.close()
             raise
-        return _Held(lock, me, enforcers, inside, listeners, watching)
+        return _Held(lock, me, enforcers, inside, listeners, watching, rootkit)
 
     def _start_enforcers(self, settings: Settings) -> list[Enforcer]:
         try:
@@ -261,6 +269,18 @@ class Up:
         except EnforcementError as error:
             self._say(f"lacks: enforcement, so nothing is blocked; {error}")
             return []
+
+    def _start_rootkit(self, settings: Settings) -> RootkitHelper | None:
+        """Where rootkits are looked for: a helper that sees every process and file, which root alone can start."""
+        if settings.sources.rootkit is None or os.geteuid() != 0:
+            return None
+        from vedette.app.rootkit_helper import RootkitHelper
+
+        try:
+            return RootkitHelper(*account_of(settings.user))
+        except OSError as error:
+            self._say(f"lacks: the helper that looks for rootkits: {error.strerror}")
+            return None
 
     def _start_inside(self, settings: Settings) -> InsideHelper | None:
         """Where ports are watched: a helper that sees all sockets, which root alone can start."""
@@ -309,6 +329,7 @@ class Up:
             listeners=held.listeners,
             kept=self._kept,
             watching=held.watching,
+            rootkit=held.rootkit.look if held.rootkit is not None else None,
         )
         if keeping is not None:
             reading.sources += keeping.sources(state)
@@ -402,6 +423,9 @@ class Up:
                 if settings.notify.heartbeat is not None:
                     heartbeat = Heartbeat(settings.notify.heartbeat, lambda: pipeline.last_alive, clock, counters)
                     background.append(tasks.create_task(heartbeat.run()))
+                if settings.notify.drill is not None:
+                    drill = self._drill(settings.notify.drill, notifiers, pipeline, me)
+                    background.append(tasks.create_task(drill.run(), name="drill"))
                 if settings.notify.pagerduty_webhook is not None:
                     on_event = on_pager_event(state, router, clock, [pipeline.nudge, outbox.wake])
                     listener = PagerDutyListener(settings.notify.pagerduty_webhook, on_event, clock, counters)
@@ -418,6 +442,15 @@ class Up:
                 await notifier.close()
         if self._failure is not None:
             raise self._failure
+
+    def _drill(
+        self, settings: DrillSettings, notifiers: Mapping[str, Notifier], pipeline: Pipeline, me: own.Self
+    ) -> Drill:
+        def tell(receiver: str, why: str) -> None:
+            self._queue.put_nowait(partial(pipeline.paged, receiver, why))
+
+        notifier = notifiers[settings.receiver]
+        return Drill(settings, notifier, tell, self._clock, self.counters, host=me.host_name)
 
     async def _read(self, source: Source) -> None:
         """Run one source; one that cannot go on does not stop the others."""

@@ -181,6 +181,13 @@ class HeartbeatSettings(_Settings):
     trust: TlsTrust = TlsTrust()
 
 
+class DrillSettings(_Settings):
+    """Every `interval` a page and its end go to `receiver`: a service of one's own that wakes nobody."""
+
+    receiver: ReceiverName
+    interval: Duration = "24h"
+
+
 class PagerDutyWebhookSettings(_Settings):
     """The listener for PagerDuty's webhooks v3. It answers only requests signed with one of `secrets`."""
 
@@ -209,6 +216,13 @@ class NotifySettings(_Settings):
     keep_trying: Duration = "7d"
     heartbeat: HeartbeatSettings | None = None
     pagerduty_webhook: PagerDutyWebhookSettings | None = None
+    drill: DrillSettings | None = None
+
+    @model_validator(mode="after")
+    def _drill_goes_somewhere(self) -> Self:
+        if self.drill is not None and self.drill.receiver not in self.receivers:
+            raise ValueError(f"drill: {self.drill.receiver} is not a receiver")
+        return self
 
     @model_validator(mode="after")
     def _fallbacks_lead_somewhere(self) -> Self:
