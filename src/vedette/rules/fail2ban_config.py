@@ -215,8 +215,8 @@ def _parse(path: Path) -> configparser.RawConfigParser:
 
 
 def _line(error: configparser.Error) -> int:
-    if isinstance(error, configparser.ParsingError) and error.errors:
-        return int(error.errors[0][0])
+    if errors := getattr(error, "errors", None):
+        return int(errors[0][0])
     return int(getattr(error, "lineno", 0) or 0)
 
 

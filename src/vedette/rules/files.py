@@ -14,7 +14,36 @@ PIPELINES = Path(__file__).parent / "pipelines"
 SUFFIXES = (".yml", ".yaml")
 TREE_SUFFIX = ".xml"
 """Rules and decoders of OSSEC and Wazuh."""
+LINE_SUFFIXES = (".conf", ".local")
+"""Filters and jails of fail2ban."""
+_JAILS = ("jail.conf", "jail.local", "jail.d", "filter.d")
 _INSTALLED = ("ruleset/decoders", "ruleset/rules", "etc", "decoders", "rules", "etc/decoders", "etc/rules")
+
+
+def has_lines(path: Path) -> bool:
+    """Whether `path` is an installation of fail2ban, a folder of its filters, or a file of it."""
+    if path.is_file():
+        return path.suffix in LINE_SUFFIXES
+    if any((path / name).exists() for name in _JAILS):
+        return True
+    return any(is_filter(file) for file in path.glob("*.conf"))
+
+
+def is_filter(file: Path) -> bool:
+    """Whether a file is one of fail2ban's filters."""
+    try:
+        with file.open("rb") as stream:
+            return b"[Definition]" in stream.read(1 << 16)
+    except OSError:
+        return False
+
+
+def line_files(path: Path) -> list[Path]:
+    """Every file that may say something of fail2ban's rules in a folder, or of one filter."""
+    if path.is_file():
+        return [file for suffix in LINE_SUFFIXES if (file := path.with_suffix(suffix)).is_file()]
+    found = [file for suffix in LINE_SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file()]
+    return sorted(found, key=lambda file: str(file).encode("utf-8", "surrogateescape"))
 
 
 def rule_files(path: Path) -> list[Path]:
@@ -24,6 +53,8 @@ def rule_files(path: Path) -> list[Path]:
     if not path.is_dir():
         if not path.exists():
             raise RuleError("no such file or folder", location=Location(str(path)))
+        if path.suffix in LINE_SUFFIXES:
+            return line_files(path)
         # What has no suffix is a list that rules look things up in.
         return [path] if path.suffix else []
     found = [file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file()]
@@ -31,6 +62,8 @@ def rule_files(path: Path) -> list[Path]:
     if any((path / name).is_file() for name in ("ossec.conf", "decoder.xml", "etc/ossec.conf")):
         folders += [path / name for name in _INSTALLED]
     found += [file for folder in folders for file in folder.glob(f"*{TREE_SUFFIX}") if file.is_file()]
+    if has_lines(path):
+        found += line_files(path)
     return sorted(found, key=lambda file: str(file).encode("utf-8", "surrogateescape"))
 
 

@@ -14,7 +14,7 @@ from vedette.model.rules import Rule
 from vedette.rules.cases import Case
 from vedette.rules.documents import Document, Yaml, read_documents
 from vedette.rules.extras import read_parameters
-from vedette.rules.files import PACKS, TREE_SUFFIX, rule_files
+from vedette.rules.files import LINE_SUFFIXES, PACKS, TREE_SUFFIX, has_lines, rule_files
 from vedette.rules.parameters import PARAMETER_NAMES, UNSET, Parameter
 from vedette.rules.problems import Problem, Severity, did_you_mean
 
@@ -94,7 +94,7 @@ def load(
     files = list(dict.fromkeys(files))
     trees = [file for file, _pack in files if file.suffix == TREE_SUFFIX]
     for file, pack in files:
-        if file.suffix != TREE_SUFFIX:
+        if file.suffix not in (TREE_SUFFIX, *LINE_SUFFIXES):
             _load_file(loading, file, pack)
     # pySigma takes a fifth of a second to import: only a run that compiles rules pays for it.
     from vedette.rules.linking import link
@@ -102,6 +102,10 @@ def load(
     rules, cases = link(loading.compiled, loading.filters, loading.off, loading.problems, loading.pipelines)
     if trees:
         rules += _trees(trees, paths, dialect, loading)
+    if lines := [path for path in paths if has_lines(path)]:
+        from vedette.rules.fail2ban_jails import read_fail2ban
+
+        rules += read_fail2ban(lines, loading.problems)
     if settings is not None and settings.steps:
         rules = [replace(rule, step=settings.steps.get(rule.id, rule.step)) for rule in rules]
     result = LoadResult(tuple(rules), tuple(cases), tuple(loading.problems))
