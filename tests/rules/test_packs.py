@@ -58,6 +58,7 @@ def test_ids_are_slugs_of_their_pack_and_titles_differ(packs: LoadResult):
         "liveness",
         "fleet",
         "operators",
+        "integrity",
     }
     assert max(Counter(rule.name for rule in packs.rules).values()) == 1
 
