@@ -221,7 +221,9 @@ class IntegritySource:
             lost, self._lost = self._lost, False
             if lost:
                 words = "integrity: more happened than could be taken down; all is looked at, but not who did it"
-                await self._say(emit, [record(words, LOST, self._clock.now(), {})])
+                await self._say(
+                    emit, [record(words, LOST, self._clock.now(), {"vedette.integrity.reason": "queue-full"})]
+                )
             full = loop.time() >= full_at
             if full:
                 full_at = loop.time() + full_every
