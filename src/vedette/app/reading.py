@@ -3,6 +3,7 @@ Counterpart: `sources` read; `app.up` runs what is planned here and prints the l
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from vedette.app.port_inside import Insight
     from vedette.sources.http import HttpSource
     from vedette.sources.integrity.watch import Watching
+    from vedette.sources.rootkit.source import LookAround
 
 
 @dataclass(slots=True)
@@ -214,13 +216,23 @@ def _plan_rootkit(
     clock: Clock,
     counter: Counter,
     cursors: Mapping[str, str],
+    look: LookAround | None,
     reading: Reading,
 ) -> None:
-    from vedette.sources.rootkit.source import NAME, RootkitSource
+    from vedette.sources.rootkit.source import NAME, RootkitSource, look_here
 
     reading.sources.append(
-        RootkitSource(settings, host_id=host_id, clock=clock, counter=counter, cursor=cursors.get(NAME, ""))
+        RootkitSource(
+            settings,
+            host_id=host_id,
+            clock=clock,
+            counter=counter,
+            cursor=cursors.get(NAME, ""),
+            look=look or look_here,
+        )
     )
+    if look is None and os.geteuid() != 0:
+        reading.lines.append("lacks: rights to look for rootkits; start as root, whose rights a helper alone keeps")
     known = f", {len(settings.signatures)} files of known rootkits" if settings.signatures else ""
     reading.lines.append(f"watches: what hides on this host, or was made to stay{known}")
 
@@ -260,6 +272,7 @@ def plan_sources(
     listeners: Listeners | None = None,
     kept: Callable[[], Awaitable[None]] | None = None,
     watching: Watching | None = None,
+    rootkit: LookAround | None = None,
 ) -> Reading:
     """Sources of the configuration, or of this host as it is; StateError for a cursor of a newer version.
 
@@ -267,6 +280,7 @@ def plan_sources(
     sockets, where a policy names it; None = as far as this process may see it. listeners: sockets that are open
     already; they stay the caller's. kept: awaits until what was emitted is safely stored; senders that wait for it are
     answered then. watching: what tells of changed files, opened while that was allowed; it stays the caller's.
+    rootkit: who looks for rootkits; None = this process, as far as it may.
     """
     reading = Reading()
     if not settings.names_logs:
@@ -315,7 +329,7 @@ def plan_sources(
         policy = settings.ports.policy if settings.ports is not None else None
         _plan_attacks(settings.attacks, policy, host_id, clock, counter, cursors, reading)
     if settings.rootkit is not None:
-        _plan_rootkit(settings.rootkit, host_id, clock, counter, cursors, reading)
+        _plan_rootkit(settings.rootkit, host_id, clock, counter, cursors, rootkit, reading)
     if settings.integrity is not None and keep is not None:
         _plan_integrity(settings.integrity, keep, host_id, clock, counter, cursors, watching, reading)
     if keep is not None:

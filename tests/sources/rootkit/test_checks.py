@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,14 +96,17 @@ def test_what_ends_while_it_is_looked_at_is_not_hidden(tmp_path: Path) -> None:
     assert look.traces == []
 
 
-def test_where_proc_hides_all_others_nothing_is_concluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_proc_hides_all_others_nothing_is_concluded(tmp_path: Path) -> None:
     mounts = f"22 1 0:20 / {tmp_path}/proc rw - proc proc rw,hidepid=2\n"
     folder = proc(tmp_path, mounts)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     look = Look()
     hidden_processes(look, proc=folder, alive=alive(4711), sleep=lambda _: None)
     assert look.traces == []
     assert look.blind == {(Check.PROCESSES, Blind.HIDEPID): 1}
+    process(tmp_path, 1)  # whoever is shown the first process is shown all
+    allowed = Look()
+    hidden_processes(allowed, proc=folder, alive=alive(1, 4711), sleep=lambda _: None)
+    assert list(found(allowed)) == ["pid 4711"]
 
 
 def test_preloaded_libraries_of_all_programs_and_of_one(tmp_path: Path) -> None:

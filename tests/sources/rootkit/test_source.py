@@ -4,6 +4,7 @@ Counterpart: sources/rootkit/source.py; test_checks.py has what a look finds."""
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ from vedette.model.levels import Level
 from vedette.sources.rootkit.files import Known
 from vedette.sources.rootkit.look import look_around
 from vedette.sources.rootkit.source import RootkitSource, Telling
-from vedette.sources.rootkit.traces import Blind, Check, Look, TraceKind
+from vedette.sources.rootkit.traces import Blind, Check, Look, StoppedError, TraceKind
 from vedette.sources.settings import RootkitSettings
 from vedette.testing.clock import FakeClock
 
@@ -114,7 +115,7 @@ def test_a_check_that_breaks_is_said_and_the_others_go_on(tmp_path: Any, monkeyp
 async def test_the_source_tells_and_goes_on_where_it_stood() -> None:
     asked: list[bool] = []
 
-    def around(settings: RootkitSettings, known: Known, files: bool) -> Look:
+    def around(settings: RootkitSettings, known: Known, files: bool, stop: threading.Event) -> Look:
         asked.append(files)
         known.learned = True
         return look(HIDDEN) if len(asked) < 3 else look()
@@ -135,4 +136,25 @@ async def test_the_source_tells_and_goes_on_where_it_stood() -> None:
     async with running(after) as more:
         await more.until(lambda seen: len(seen.batches) >= 2)
     assert more.records == []
-    await asyncio.sleep(0)
+
+
+async def test_a_look_that_runs_when_it_is_over_is_ended() -> None:
+    started = threading.Event()
+
+    def around(settings: RootkitSettings, known: Known, files: bool, stop: threading.Event) -> Look:
+        started.set()
+        assert stop.wait(30)
+        raise StoppedError
+
+    source = RootkitSource(RootkitSettings(), host_id="h", clock=FakeClock(), counter=Counts(), look=around)
+    async with running(source) as got:
+        await asyncio.to_thread(started.wait, 30)
+    assert got.batches == []
+
+
+def test_a_look_is_ended_in_the_middle(tmp_path: Any) -> None:
+    (tmp_path / "proc").mkdir()
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StoppedError):
+        look_around(RootkitSettings(trees=("/proc",)), Known(), files=True, stop=stop, root=tmp_path)

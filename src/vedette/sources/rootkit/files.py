@@ -84,6 +84,7 @@ class Walk:
         unread = 0
         while stack:
             folder = stack.pop()
+            look.go_on()
             try:
                 with os.scandir(prefix + folder) as listing:
                     found = list(listing)
@@ -156,7 +157,7 @@ def walk_files(
 def _flags(path: str) -> str | None:
     """The flags of a file that keep it from being changed, in words; None where they may not be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOATIME | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         return None if error.errno in (errno.EACCES, errno.EPERM) else ""
     try:

@@ -4,6 +4,7 @@ Counterpart: `source` looks on schedule; what the checks are is told in docs/roo
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from vedette.sources.rootkit.kernel import modules
 from vedette.sources.rootkit.processes import hidden_processes, lost_executables, preloaded_libraries
 from vedette.sources.rootkit.rootcheck import Signatures, known_paths, known_strings, read_signatures
 from vedette.sources.rootkit.sockets import hidden_ports, promiscuous_interfaces
-from vedette.sources.rootkit.traces import Blind, Check, Look
+from vedette.sources.rootkit.traces import Blind, Check, Look, StoppedError
 from vedette.sources.settings import RootkitSettings
 from vedette.system.packages import owners
 
@@ -23,9 +24,19 @@ log = structlog.get_logger("vedette.sources.rootkit")
 _HERE = Path("/")
 
 
-def look_around(settings: RootkitSettings, known: Known, *, files: bool, root: Path = _HERE) -> Look:
-    """What is found now; `known` becomes what is there now. files: whether the file trees are walked too."""
-    look = Look()
+def look_around(
+    settings: RootkitSettings,
+    known: Known,
+    *,
+    files: bool,
+    stop: threading.Event | None = None,
+    root: Path = _HERE,
+) -> Look:
+    """What is found now; `known` becomes what is there now. files: whether the file trees are walked too.
+
+    stop: set from another thread ends it with StoppedError.
+    """
+    look = Look(stop=stop or threading.Event())
     checks: list[tuple[Check, Callable[[], None]]] = [
         (Check.PROCESSES, lambda: hidden_processes(look)),
         (Check.EXECUTABLES, lambda: lost_executables(look)),
@@ -50,6 +61,8 @@ def look_around(settings: RootkitSettings, known: Known, *, files: bool, root: P
     for check, run in checks:
         try:
             run()
+        except StoppedError:
+            raise
         except Exception:  # a check that breaks must not take the others with it, and is told
             log.exception("rootkit check failed", check=check.value)
             look.missed(check, Blind.FAILED)

@@ -65,16 +65,17 @@ def hidden_processes(
     asked = alive or Alive().some
     mounts = _read(proc / "self/mountinfo").decode("utf-8", "replace").splitlines()
     own = next((line for line in reversed(mounts) if line.split()[4:5] == [str(proc)]), "")
-    if os.geteuid() != 0 and _HIDING.search(own):
-        look.missed(Check.PROCESSES, Blind.HIDEPID)
-        return
     covered = {int(found[1]) for line in mounts if (found := _MOUNTED_OVER.match((line.split() + [""] * 5)[4]))}
     root = proc.parent
     try:
         listed = set(process_ids(root))
+        if _HIDING.search(own) and 1 not in listed:
+            look.missed(Check.PROCESSES, Blind.HIDEPID)
+            return
         living: list[int] = []
         last = _last_id(proc)
         for first in range(1, last + 1, _AT_ONCE):
+            look.go_on()
             living += asked(range(first, min(first + _AT_ONCE, last + 1)))
         listed |= set(process_ids(root))
     except OSError:

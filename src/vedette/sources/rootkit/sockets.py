@@ -59,6 +59,7 @@ def hidden_ports(
         wanted = [(transport, port) for transport in ("tcp", "udp") for port in ports] if suspects is None else suspects
         refused = 0
         for transport, port in wanted:
+            look.go_on()
             if (transport, port) not in listed and (transport, port) not in found:
                 is_taken = taken(transport, port)
                 refused += is_taken is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -150,15 +151,21 @@ _CHECK_OF = {
     TraceKind.KNOWN_STRINGS: Check.SIGNATURES,
 }
 
-LookAround = Callable[[RootkitSettings, Known, bool], Look]
+LookAround = Callable[[RootkitSettings, Known, bool, threading.Event], Look]
+"""Looks, walks the file trees where the third says so, and changes what is known. Blocks for seconds, and ends with
+StoppedError soon after the event is set."""
 
 
-def _here(settings: RootkitSettings, known: Known, files: bool) -> Look:
-    return look_around(settings, known, files=files)
+def look_here(settings: RootkitSettings, known: Known, files: bool, stop: threading.Event) -> Look:
+    """In this process, as far as it may."""
+    return look_around(settings, known, files=files, stop=stop)
 
 
 class RootkitSource:
     """Emits `trace-found`, `trace-gone`, `check-missing` and `check-resumed`. The first look learns what is there."""
+
+    # What a look changes of `known` while it runs is kept only with the records that tell of it: the cursor is written
+    # when both are there.
 
     def __init__(
         self,
@@ -168,7 +175,7 @@ class RootkitSource:
         clock: Clock,
         counter: Counter,
         cursor: str = "",
-        look: LookAround = _here,
+        look: LookAround = look_here,
         begin: Callable[[], None] = lambda: None,
         chance: random.Random | None = None,
     ) -> None:
@@ -184,24 +191,31 @@ class RootkitSource:
         self._chance = chance or random.SystemRandom()
 
     async def run(self, emit: Emit) -> None:
-        """Look and emit until cancelled; a look that runs then is waited for."""
+        """Look and emit until cancelled; a look that runs then is ended."""
         self.begun.set()
         loop = asyncio.get_running_loop()
+        stop, known = threading.Event(), self._telling.known
         files_due = 0
         with ThreadPoolExecutor(1, NAME, initializer=self._begin) as thread:
-            while True:
-                now = self._clock.now()
-                files = now >= files_due
-                look = await loop.run_in_executor(thread, self._look, self._settings, self._telling.known, files)
-                if files:
-                    files_due = now + int(seconds(self._settings.files_every) * 1e6)
-                for (check, why), times in look.blind.items():
-                    self._counter.add("rootkit_unchecked", f"{check.value}:{why.value}", times)
-                for trace in look.traces:
-                    self._counter.add("rootkit_traces", trace.kind)
-                now = self._clock.now()
-                records = self._telling.tell(look, now, files=files)
-                first, self._telling.position = self._telling.position, self._telling.position + len(records)
-                # Without a record too: what was learned must outlive a restart.
-                await emit(self._teller.batch(records, first, self._telling.cursor(), now))
-                await asyncio.sleep(seconds(self._settings.every) * self._chance.uniform(0.9, 1.1))
+            try:
+                while True:
+                    now = self._clock.now()
+                    files = now >= files_due
+                    look = await loop.run_in_executor(thread, self._look, self._settings, known, files, stop)
+                    if files:
+                        files_due = now + int(seconds(self._settings.files_every) * 1e6)
+                    await self._tell(look, files, emit)
+                    await asyncio.sleep(seconds(self._settings.every) * self._chance.uniform(0.9, 1.1))
+            finally:
+                stop.set()
+
+    async def _tell(self, look: Look, files: bool, emit: Emit) -> None:
+        for (check, why), times in look.blind.items():
+            self._counter.add("rootkit_unchecked", f"{check.value}:{why.value}", times)
+        for trace in look.traces:
+            self._counter.add("rootkit_traces", trace.kind)
+        now = self._clock.now()
+        records = self._telling.tell(look, now, files=files)
+        first, self._telling.position = self._telling.position, self._telling.position + len(records)
+        # Without a record too: what was learned must outlive a restart.
+        await emit(self._teller.batch(records, first, self._telling.cursor(), now))

@@ -3,6 +3,7 @@ Counterpart: `processes`, `sockets`, `kernel`, `files` and `rootcheck` find them
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -92,12 +93,22 @@ class Trace:
         return self.kind.value, self.subject
 
 
+class StoppedError(Exception):
+    """A look that was to end early; nothing is concluded from it."""
+
+
 @dataclass(slots=True)
 class Look:
-    """Everything of one look. blind: what could not be checked, and how often."""
+    """Everything of one look. blind: what could not be checked, and how often. stop: set by another thread, ends it."""
 
     traces: list[Trace] = field(default_factory=list)
     blind: dict[tuple[Check, Blind], int] = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def go_on(self) -> None:
+        """StoppedError where it is to end early; asked wherever a check takes long."""
+        if self.stop.is_set():
+            raise StoppedError
 
     def found(self, kind: TraceKind, subject: str, level: Level, detail: str, **fields: Any) -> None:
         """Add a trace; `__` in a name stands for a dot."""
