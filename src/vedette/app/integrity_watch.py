@@ -70,7 +70,7 @@ def integrity_source(
         host_id=host_id,
         clock=clock,
         counter=counter,
-        voucher=vouchers(counter=counter),
+        voucher=vouchers(settings.vouching, counter),
         watching=watching,
         requests=lambda: take_requests(folder),
         cursor=cursor,

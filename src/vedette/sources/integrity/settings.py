@@ -62,6 +62,34 @@ LEAVE_OUT = (
 """Written all the time by what nobody would call a change."""
 
 
+class VouchingSettings(BaseModel):
+    """Who may vouch for changes (docs/integrity.md). All absolute.
+
+    keyrings: whose signature on an archive counts; pools: folders with packages, each of which counts only if such an
+    archive lists it; lists: of apt. reports: where the hub lays the reports of configuration management. root: the
+    file tree whose dpkg is asked; dpkg_log: "" = its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keyrings: tuple[Path, ...] = (
+        Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+        Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg"),
+    )
+    pools: tuple[Path, ...] = (Path("/var/cache/apt/archives"),)
+    lists: Path = Path("/var/lib/apt/lists")
+    reports: Path | None = None
+    root: Path = Path("/")
+    dpkg_log: Path | None = None
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        for path in (*self.keyrings, *self.pools, self.lists, self.reports, self.root, self.dpkg_log):
+            if path is not None and not path.is_absolute():
+                raise ValueError(f"{str(path)!r} is not absolute")
+        return self
+
+
 class IntegritySettings(BaseModel):
     """Watches files.
 
@@ -69,7 +97,7 @@ class IntegritySettings(BaseModel):
     patterns of absolute paths that are passed by, in place of the usual ones. every: how often everything is looked
     at, trusting change times; full_every: reading every file. settle: how long after a change it is looked at.
     again: how soon the same path is looked at once more. burst: changes told one by one of one look; of what is
-    beyond the number is told, and `vedette integrity check` has the rest.
+    beyond the number is told, and `vedette integrity check` has the rest. vouching: what makes a change informational.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +109,7 @@ class IntegritySettings(BaseModel):
     settle: Duration = "200ms"
     again: Duration = "2s"
     burst: PositiveInt = 20_000
+    vouching: VouchingSettings = VouchingSettings()
 
     @model_validator(mode="after")
     def _absolute(self) -> Self:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 
 from vedette.model.integrity import Change, Verdict, Voucher, Vouching
 from vedette.model.protocols import Counter
-from vedette.sources.integrity.vouch_archive import KEYRINGS, SignedArchive
+from vedette.sources.integrity.settings import VouchingSettings
+from vedette.sources.integrity.vouch_archive import SignedArchive
 from vedette.sources.integrity.vouch_dpkg import DpkgDatabase
 from vedette.sources.integrity.vouch_generated import GeneratedVoucher
-from vedette.sources.integrity.vouch_package import ARCHIVES, PackageVoucher
+from vedette.sources.integrity.vouch_package import PackageVoucher
 from vedette.sources.integrity.vouch_reports import ReportVoucher
 
 _HEARD = (Verdict.CONTRADICTED, Verdict.VOUCHED, Verdict.HINT)
@@ -53,24 +53,15 @@ class Vouchers:
         return heard
 
 
-def vouchers(
-    *,
-    root: Path = Path("/"),
-    log: Path | None = None,
-    pools: Sequence[Path] = (ARCHIVES,),
-    lists: Path = Path("/var/lib/apt/lists"),
-    keyrings: Sequence[Path] = KEYRINGS,
-    reports: Path | None = None,
-    hosts: frozenset[str] = frozenset(),
-    counter: Counter | None = None,
-) -> Vouchers:
+def vouchers(settings: VouchingSettings | None = None, counter: Counter | None = None) -> Vouchers:
     """Those of this host: packages, generated files, and reports of configuration management where there is a folder.
 
-    root: of the file tree. reports: laid there by the hub. hosts: what the reports call this host; none = its names.
+    A report is of this host when it calls it by one of its names.
     """
-    database = DpkgDatabase(root, log)
-    packages = PackageVoucher(database, SignedArchive(lists, keyrings), pools)
+    settings = settings or VouchingSettings()
+    database = DpkgDatabase(settings.root, settings.dpkg_log)
+    packages = PackageVoucher(database, SignedArchive(settings.lists, settings.keyrings), settings.pools)
     asked: list[Voucher] = [packages, GeneratedVoucher(database, packages)]
-    if reports is not None:
-        asked.append(ReportVoucher(reports, hosts or frozenset({socket.gethostname(), socket.getfqdn()})))
+    if settings.reports is not None:
+        asked.append(ReportVoucher(settings.reports, frozenset({socket.gethostname(), socket.getfqdn()})))
     return Vouchers(asked, counter)
