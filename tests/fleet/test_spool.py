@@ -233,6 +233,87 @@ class Disk:
         patch.setattr(os, call, refusing)
 
 
+TINY = SpoolSettings.model_construct(security=512 << 10, bulk=512 << 10, segment=64 << 10)
+STEPS = ["put"] * 6 + ["refuse", "free", "beyond", "restart", "crash"]
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_each_number_is_stored_or_waits_or_is_said_to_be_lost(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, counter = tmp_path_factory.mktemp("each") / "0", Counters()
+    stored: set[int] = set()
+    said: set[int] = set()
+    known: set[int] = set()
+    rows: dict[int, int] = {}
+    position = 0
+
+    def opened() -> Spool:
+        return Spool(folder, HOST, clock=FakeClock(), counter=counter, settings=TINY)
+
+    def look() -> set[int]:
+        """What waits, by number; every gap counts exactly what was in it."""
+        # A number is in no file twice, and gaps are said again in other bounds only.
+        waits = [number for _, number, _ in got(spool)]
+        assert len(waits) == len(set(waits))
+        for gap in gaps(spool):
+            numbers = set(range(gap.first, gap.last + 1))
+            assert gap.records == sum(rows[number] for number in numbers)
+            said.update(numbers)
+        assert not set(waits) & said
+        assert set(waits) | said | stored == rows.keys()
+        assert not said & stored
+        lost = sum(rows[number] for number in said)
+        reasons = (DropReason.SPOOL_FULL, DropReason.SPOOL_REFUSED)
+        assert lost == sum(counter.value("records_dropped", one) for one in reasons)
+        return set(waits)
+
+    spool = opened()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            disk = Disk(patch, "write")
+            for step in data.draw(st.lists(st.sampled_from(STEPS), min_size=5, max_size=40)):
+                if step in ("put", "refuse"):
+                    disk.error = data.draw(st.sampled_from([errno.ENOSPC, errno.EIO])) if step == "refuse" else 0
+                    for _ in range(data.draw(st.integers(1, 4))):
+                        n = data.draw(st.integers(1, 3))
+                        rows[max(rows, default=0) + 1] = n
+                        spool.put(batch(position, n, size=data.draw(st.sampled_from([0, 30_000, 90_000]))))
+                        position += n
+                        assert spool.settled(30)
+                    disk.error = 0
+                    # What is owed is said with the next that is put.
+                    rows[max(rows) + 1] = 1
+                    put(spool, batch(position, 1))
+                    position += 1
+                elif step == "free" and rows:
+                    through = data.draw(st.integers(0, max(rows)))
+                    look()
+                    spool.free(HOST, "a", through)
+                    stored |= {number for number in rows if number <= through} - said
+                    known |= {number for number in rows if number <= through}
+                elif step == "beyond" and rows:
+                    waits = look()
+                    chosen = {number for number in waits if data.draw(st.booleans())}
+                    spool.free_all(HOST, {}, {"a": [(number, number) for number in sorted(chosen)]})
+                    stored |= chosen
+                    known |= chosen
+                elif step in ("restart", "crash"):
+                    look()
+                    spool.close() if step == "restart" else None
+                    after = crashed(spool, folder, folder.with_name(str(int(folder.name) + 1)))
+                    spool.close()
+                    folder = after
+                    spool = opened()
+                    # How far was confirmed is not synced by itself: the hub says it again.
+                    spool.free_all(HOST, {}, {"a": [(number, number) for number in sorted(known)]})
+                spool.answer({})
+                look()
+    finally:
+        spool.close()
+
+
 @pytest.mark.parametrize("call", ["write", "fdatasync"])
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 def test_what_the_disk_refuses_is_said_and_it_works_again(

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -17,9 +18,12 @@ from tests.scenarios.parts.processes import short_folder, wait_until
 from tests.scenarios.parts.vedette import Vedette
 from tests.scenarios.test_lasting import fill
 
+from vedette.model.reasons import DropReason
+
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
 
 ABSENT = "liveness-agent-absent"
+LOST = "liveness-records-dropped"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,10 @@ def web(fleet: Fleet) -> FleetAgent:
 def proven(fleet: Fleet) -> Iterator[None]:
     """After each of it the ledger proves every record of the lake."""
     yield
-    assert fleet.hub.command("ledger", "verify").startswith("intact:")
+    said = fleet.hub.command("ledger", "verify").splitlines()
+    # Gaps are told, and wrong with nothing.
+    assert said[-1].startswith("intact:")
+    assert {line.split(":")[0] for line in said[:-1]} <= {"gap"}
 
 
 def told(fleet: Fleet, web: FleetAgent, numbers: list[range], fault: str) -> None:
@@ -157,3 +164,28 @@ def test_who_is_away_is_missed_and_who_is_retired_is_not(fleet: Fleet, web: Flee
     told(fleet, web, [written], "agent away")
     fleet.hub.wait_for_alert(ABSENT, alert__state="resolved")
     assert {one["host.name"] for one in fleet.hub.alerts(ABSENT)} == {"web"}
+
+
+def test_a_spool_is_full_while_the_hub_is_away(fleet: Fleet, web: FleetAgent):
+    fleet.hub.stop()
+    written = [web.write(10_000, size=150) for _ in range(8)]
+    sent = sum(map(len, written))
+    wait_until("it is read", lambda: web.position() == web.app.stat().st_size, PATIENCE)
+    fleet.hub.start()
+
+    def lost() -> int:
+        return sum(gap.records for gap in fleet.dropped(web))
+
+    def arrived() -> Counter[int]:
+        found = fleet.arrived(web)
+        return Counter({number: found[number] for one in written for number in one if found[number]})
+
+    wait_until(f"all of it, or word of it: {sent}", lambda: len(arrived()) + lost() >= sent, PATIENCE)
+    found = arrived()
+    print(f"spool full: sent {sent}, arrived {len(found)}, gaps {lost()}")
+    # What was under way already is said to be dropped too, and is none once it arrives.
+    assert 0 < sent - lost() <= len(found) < sent
+    wait_until("each is there or said to be lost", lambda: len(arrived()) + lost() == sent, PATIENCE)
+    assert set(found.values()) == {1}
+    assert {gap.reason for gap in fleet.dropped(web)} == {DropReason.SPOOL_FULL}
+    fleet.hub.wait_for_alert(LOST)

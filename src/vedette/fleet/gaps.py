@@ -3,66 +3,58 @@ Counterpart: `fleet.spool` says it to the hub in place of what went."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vedette.fleet import messages, segments
 from vedette.fleet.segments import FrameKind, Segment
+from vedette.model.ranges import Ranges
 from vedette.model.reasons import DropReason
 from vedette.model.shipping import Dropped
 
 
-def gaps_of(
-    segment: Segment,
-    reason: DropReason,
-    *,
-    host_id: str,
-    through: Mapping[str, int],
-    others: Iterable[Segment],
-    owed: Sequence[Dropped],
-    now: int,
-) -> list[Dropped]:
-    """What would be missing without this file, or is missing in it where `reason` is damage.
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What is lost with a file. went: its batches; again: gaps it tells of; missing: what was in it and is not."""
 
-    That is unconfirmed numbers (through: stream -> last confirmed), and gaps the file itself tells of. others: the
-    files that stay; owed: gaps that are known and not written yet.
-    """
-    there: list[Dropped] = []
+    went: Sequence[Dropped]
+    again: Sequence[Dropped]
+    missing: Sequence[Dropped]
+
+
+def lost_with(segment: Segment, reason: DropReason, *, host_id: str, confirmed: Mapping[str, Ranges], now: int) -> Lost:
+    """What nobody else has without this file, `reason` why it goes; nothing of what is confirmed (by stream)."""
+    went: list[Dropped] = []
+    again: list[Dropped] = []
     try:
         data = segments.part(segment.path, 0, segment.size)
     except OSError:
         data = b""
-    reached, whole = len(segments.HEADER), True
-    for each in segments.frames(data, reached, resync=True):
-        reached, whole = each.end, whole and not each.bad
+    left = {stream: found.without(confirmed.get(stream, Ranges())) for stream, found in segment.batches.items()}
+    for each in segments.frames(data, len(segments.HEADER), resync=True):
         if each.kind is FrameKind.BATCH:
             head = messages.head_of(each.payload)
-            there.append(Dropped(host_id, head.stream, head.number, head.number, head.rows, reason, now))
+            if head.number in left.get(head.stream, ()):
+                went.append(Dropped(host_id, head.stream, head.number, head.number, head.rows, reason, now))
         elif each.kind is FrameKind.DROPPED:
-            there.append(messages.unpack_dropped(each.payload))
-    there = merged([one for one in there if one.last > through.get(one.stream, 0)])
-    missing: list[Dropped] = []
-    if not whole or reached != segment.size:
-        ends = [end for each in others for end in each.spans.items()]
-        ends += [*through.items(), *((one.stream, one.last) for one in owed)]
-        for stream, last in segment.spans.items():
-            before = [number for name, number in ends if name == stream and number < last]
-            mine = [one for one in there if one.stream == stream]
-            example = Dropped(host_id, stream, last, last, -1, DropReason.SPOOL_DAMAGED, now)
-            missing += _missing(mine, max(before, default=0), example)
-    return missing if reason is DropReason.SPOOL_DAMAGED else merged([*there, *missing])
+            gap = messages.unpack_dropped(each.payload)
+            if Ranges([(gap.first, gap.last)]).without(confirmed.get(gap.stream, Ranges())) != Ranges():
+                again.append(gap)
+    for stream, found in segment.said.items():
+        # Damaged, too, and more of it than is known.
+        left[stream] = Ranges([*left.get(stream, ()), *found.without(confirmed.get(stream, Ranges()))])
+    for one in (*went, *again):
+        left[one.stream] = left.get(one.stream, Ranges()).without(Ranges([(one.first, one.last)]))
+    return Lost(merged(went), again, unknown(left, host_id=host_id, now=now))
 
 
-def _missing(there: Sequence[Dropped], expected: int, last: Dropped) -> list[Dropped]:
-    """What is not there behind `expected` up to the number of `last`."""
-    missing: list[Dropped] = []
-    for one in there:
-        if one.first > expected + 1:
-            missing.append(replace(last, first=expected + 1, last=one.first - 1))
-        expected = max(expected, one.last)
-    if expected < last.last:
-        missing.append(replace(last, first=expected + 1))
-    return missing
+def unknown(numbers: Mapping[str, Ranges], *, host_id: str, now: int) -> list[Dropped]:
+    """Gaps of which nobody knows how much was in them."""
+    return [
+        Dropped(host_id, stream, first, last, -1, DropReason.SPOOL_DAMAGED, now)
+        for stream, found in numbers.items()
+        for first, last in found
+    ]
 
 
 def merged(gaps: Sequence[Dropped]) -> list[Dropped]:

@@ -3,6 +3,7 @@ Counterpart: `fleet.spool` holds its lock around this; a file of `fleet.segments
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from vedette.fleet import messages, segments
@@ -10,19 +11,30 @@ from vedette.fleet.lanes import select
 from vedette.fleet.segments import FrameKind, Segment, SpoolState
 from vedette.model.batch import Batch
 from vedette.model.protocols import Counter
-from vedette.model.shipping import SourceState
+from vedette.model.ranges import Ranges
+from vedette.model.shipping import Dropped, SourceState
 
+ROOM = 1 << 32
+"""Numbers left free for batches that are under way, or with the broker, from before the spool was lost."""
 _GENERATIONS = 8
 _Marks = dict[str, dict[str, int]]
 
 
 class Memory:
-    """By stream. numbers: last given; through: last the hub confirmed; states: as a report says it."""
+    """By stream. numbers: last given; confirmed: those the hub has; states: as a report says it.
+
+    asking: the files are new and the hub may know of older ones. Then numbers begin behind `ROOM`, and `introduce`
+    says by how much they differ from those the hub is told (`bases`).
+    """
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
-        self.through: dict[str, int] = {}
+        self.confirmed: dict[str, Ranges] = {}
         self.states: dict[str, SourceState] = {}
+        self.bases: dict[str, int] = {}
+        self.asking = False
+        self.answered = False
+        """Whether a file of an earlier start says that the hub was heard."""
         self._marks: _Marks = {}
         # Numbers and marks as far as they are on the disk: a file may not begin with what a crash would lose.
         self._kept_numbers: dict[str, int] = {}
@@ -30,8 +42,53 @@ class Memory:
 
     def next_number(self, stream: str) -> int:
         """The number of the next batch."""
-        self.numbers[stream] = number = self.numbers.get(stream, 0) + 1
+        self.numbers[stream] = number = self.numbers.get(stream, ROOM if self.asking else 0) + 1
         return number
+
+    def introduce(self, last: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+        """The hub knows these streams up to these numbers; the numbers nobody will use, by stream: what was lost."""
+        self.asking = False
+        lost: dict[str, tuple[int, int]] = {}
+        for stream in self.numbers.keys() | last.keys():
+            known = last.get(stream, 0)
+            if known:
+                self.bases[stream] = known
+                self.never_again(stream, ROOM)
+                lost[stream] = (1, ROOM)
+            elif stream in self.numbers:
+                self.bases[stream] = -ROOM
+                self.confirm(stream, ROOM)
+        return lost
+
+    def confirm(self, stream: str, through: int, beyond: Iterable[tuple[int, int]] = ()) -> None:
+        """The hub has everything up to this number, and these."""
+        confirmed = self.confirmed.setdefault(stream, Ranges())
+        for first, last in ((1, through), *beyond):
+            confirmed.add(first, last)
+
+    def unconfirm(self, stream: str, ranges: Iterable[tuple[int, int]]) -> None:
+        """It has not what it confirmed behind a gap."""
+        confirmed = self.confirmed.get(stream, Ranges())
+        through = confirmed.through()
+        lost = Ranges((max(first, through + 1), last) for first, last in ranges)
+        self.confirmed[stream] = confirmed.without(lost)
+
+    def through(self, stream: str) -> int:
+        """The hub has all up to this number."""
+        found = self.confirmed.get(stream)
+        return 0 if found is None else found.through()
+
+    def unsaid(self, files: Iterable[Segment], owed: Iterable[Dropped]) -> dict[str, Ranges]:
+        """Numbers that were given, and are neither confirmed nor in any of these files, nor owed to be said."""
+        found: dict[str, Ranges] = {}
+        files, owed = list(files), list(owed)
+        for stream, last in self.numbers.items():
+            known = [each for one in files for held in (one.batches, one.said) for each in held.get(stream, ())]
+            known += [(one.first, one.last) for one in owed if one.stream == stream]
+            left = Ranges([(1, last)]).without(Ranges([*known, *self.confirmed.get(stream, ())]))
+            if left != Ranges():
+                found[stream] = left
+        return found
 
     def never_again(self, stream: str, number: int) -> None:
         """The hub knows this number; the next one stands behind it."""
@@ -77,9 +134,9 @@ class Memory:
 
     def to_keep(self) -> SpoolState:
         """What a file begins with."""
-        dropped = {stream: dict(state.dropped) for stream, state in self.states.items() if state.dropped}
         marks = {stream: dict(known) for stream, known in self._kept_marks.items()}
-        return SpoolState(dict(self._kept_numbers), dict(self.through), marks, dropped)
+        through = {stream: found.through() for stream, found in self.confirmed.items()}
+        return SpoolState(dict(self._kept_numbers), through, marks, {}, dict(self.bases), self.asking)
 
     def recall(self, segment: Segment) -> None:
         """Take up where the last start stopped; ValueError or MessageError where the file does not tell."""
@@ -100,12 +157,12 @@ class Memory:
         for stream, number in state.numbers.items():
             self.never_again(stream, number)
         for stream, number in state.through.items():
-            self.through[stream] = max(self.through.get(stream, 0), number)
+            self.confirm(stream, number)
+        self.bases.update(state.bases)
+        self.answered |= not state.asking
         for stream, marks in state.marks.items():
             for generation, mark in marks.items():
                 self._recall_mark(stream, generation, mark)
-        for stream, dropped in state.dropped.items():
-            self.states[stream] = replace(self.states.get(stream, SourceState()), dropped=dropped)
 
     def _recall_mark(self, stream: str, generation: str, mark: int) -> None:
         _mark(self._marks, stream, generation, mark)

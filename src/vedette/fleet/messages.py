@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -73,7 +73,8 @@ class Confirm:
     """What the hub has of a host, stored and synced.
 
     through: stream -> last number without a gap before it (a gap that was said is none). beyond: stream -> ranges
-    (first, last) that are there behind a gap. wants: stream -> ranges that shall be sent again at once.
+    (first, last) that are there behind a gap. wants: stream -> ranges that shall be sent again at once. last: stream
+    -> highest number that is there, in an answer to a question.
     """
 
     host_id: str
@@ -81,6 +82,13 @@ class Confirm:
     through: Mapping[str, int]
     beyond: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     wants: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    last: Mapping[str, int] = field(default_factory=dict)
+
+    def known(self) -> dict[str, int]:
+        """Stream -> highest number that it speaks of, as there."""
+        ends = {stream: found[-1][1] for stream, found in self.beyond.items() if found}
+        streams = self.through.keys() | ends.keys() | self.last.keys()
+        return {name: max(self.through.get(name, 0), ends.get(name, 0), self.last.get(name, 0)) for name in streams}
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -114,6 +122,8 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     spooled: bool
     cursor: str
     dropped: dict[str, int]
+    rows: int = -1
+    """The head is outside the checksum; -1 where a version before said nothing."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -244,6 +254,7 @@ def pack(key: BatchKey, batch: Batch) -> bytes:
         # Only who read it goes on from a cursor; where a source remembers much, it stays there.
         cursor=batch.cursor if len(batch.cursor) <= TEXT_LIMIT else "",
         dropped=batch.dropped,
+        rows=n,
     )
     last = int(batch.positions.max()) if n and batch.cursor else -1
     head = _encode(
@@ -276,9 +287,23 @@ def head_of(data: bytes) -> Head:
     return head
 
 
+def renumbered(data: bytes, more: int) -> bytes:
+    """A packed batch, or a gap, with so much added to its numbers; MessageError for anything else."""
+    if kind_of(data) is Kind.DROPPED:
+        gap = unpack_dropped(data)
+        return pack_dropped(replace(gap, first=gap.first + more, last=gap.last + more))
+    _, head, rest = _open(data)
+    front = _encode(msgspec.structs.replace(head, number=head.number + more))
+    return _bounded(_ENVELOPE.pack(_NAME, _VERSION, ord("b"), len(front)) + front + rest)
+
+
 def _batch(head: Head, body: _Body) -> Batch:
     n = head.rows
-    if head.raw != len(body.block) or not all(-_INT64 <= one < _INT64 for one in (body.first, body.position)):
+    if (
+        head.raw != len(body.block)
+        or body.rows not in (n, -1)
+        or not all(-_INT64 <= one < _INT64 for one in (body.first, body.position))
+    ):
         raise ValueError("not what its head says")
     if not (0 <= body.number < _INT64 and 0 <= body.year <= 9999 and -_INT64 <= head.read_at < _INT64):
         raise ValueError("a number that cannot be")

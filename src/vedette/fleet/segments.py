@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ import msgspec
 
 from vedette.fleet import messages
 from vedette.model.errors import StateError
+from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Lane
 
 _NAME = b"vedette-spool "
@@ -39,29 +40,40 @@ class FrameKind(IntEnum):
     DROPPED = 2
     STATE = 3
     INDEX = 4
+    HELD = 5
 
 
 class SpoolState(msgspec.Struct, frozen=True):
     """What must outlive the batches; begins every file. numbers, through: stream -> last given, last confirmed.
 
-    marks: stream -> generation -> highest position kept. dropped: stream -> reason -> records.
+    marks: stream -> generation -> highest position kept. dropped: no more in use, since it counts
+    within a session. bases: stream -> what
+    is added to its numbers here to get those the hub knows. asking: the hub was not heard yet of what it knows.
     """
 
     numbers: dict[str, int]
     through: dict[str, int]
     marks: dict[str, dict[str, int]]
     dropped: dict[str, dict[str, int]]
+    bases: dict[str, int] = {}
+    asking: bool = False
 
 
 @dataclass(slots=True)
 class Segment:
-    """One file. size: bytes that are synced. spans: stream -> highest number in it."""
+    """One file. size: bytes that are synced. batches, said: stream -> numbers in it, and those said to be lost."""
 
     number: int
     path: Path
     size: int = len(HEADER)
-    spans: dict[str, int] = field(default_factory=dict)
+    batches: dict[str, Ranges] = field(default_factory=dict)
+    said: dict[str, Ranges] = field(default_factory=dict)
     damaged: bool = False
+
+    def note(self, kind: FrameKind, stream: str, first: int, last: int) -> None:
+        """Have it hold a batch, or word of a gap."""
+        held = self.batches if kind is FrameKind.BATCH else self.said
+        held.setdefault(stream, Ranges()).add(first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,7 @@ class Entry:
 
 
 _state = msgspec.msgpack.Decoder(SpoolState)
-_spans = msgspec.msgpack.Decoder(dict[str, int])
+_held = msgspec.msgpack.Decoder(tuple[dict[str, list[tuple[int, int]]], dict[str, list[tuple[int, int]]]])
 
 
 def frame(kind: FrameKind, payload: bytes) -> bytes:
@@ -113,9 +125,12 @@ def read_state(payload: bytes) -> SpoolState:
         raise ValueError(str(error)) from None
 
 
-def end_of(spans: dict[str, int], size: int) -> bytes:
+def end_of(segment: Segment, size: int) -> bytes:
     """What closes a file of so many bytes, so that it need not be read to know what is in it."""
-    return frame(FrameKind.INDEX, msgspec.msgpack.encode(spans)) + _TRAILER.pack(size, _SEALED)
+    last = {stream: found.last for held in (segment.said, segment.batches) for stream, found in held.items()}
+    held = tuple({stream: list(found) for stream, found in each.items()} for each in (segment.batches, segment.said))
+    frames = frame(FrameKind.INDEX, msgspec.msgpack.encode(last)) + frame(FrameKind.HELD, msgspec.msgpack.encode(held))
+    return frames + _TRAILER.pack(size, _SEALED)
 
 
 def frames(data: bytes, offset: int = 0, *, resync: bool = False) -> Iterator[Frame]:
@@ -139,15 +154,21 @@ def frames(data: bytes, offset: int = 0, *, resync: bool = False) -> Iterator[Fr
         offset = end
 
 
-def entry_of(found: Frame, lane: Lane, place: Place) -> Entry | None:
-    """What is to be shipped of this frame, if anything is."""
+def entry_of(found: Frame, lane: Lane, place: Place, bases: Mapping[str, int]) -> Entry | None:
+    """What is to be shipped of this frame, if anything is, with what is added to the numbers of its stream."""
     if found.kind is FrameKind.BATCH:
         head = messages.head_of(found.payload)
-        return Entry(place, lane, BatchKey(head.host_id, head.stream, head.number), False, head.rows, found.payload)
-    if found.kind is FrameKind.DROPPED:
+        host_id, stream, number, records = head.host_id, head.stream, head.number, head.rows
+    elif found.kind is FrameKind.DROPPED:
         gap = messages.unpack_dropped(found.payload)
-        return Entry(place, lane, BatchKey(gap.host_id, gap.stream, gap.last), True, gap.records, found.payload)
-    return None
+        host_id, stream, number, records = gap.host_id, gap.stream, gap.last, gap.records
+    else:
+        return None
+    more = bases.get(stream, 0)
+    packed = messages.renumbered(found.payload, more) if more else found.payload
+    return Entry(
+        place, lane, BatchKey(host_id, stream, number + more), found.kind is not FrameKind.BATCH, records, packed
+    )
 
 
 def first_size(data: bytes) -> int:
@@ -155,15 +176,15 @@ def first_size(data: bytes) -> int:
     return OVERHEAD + int(_FRAME.unpack_from(data)[0]) if len(data) >= OVERHEAD else 0
 
 
-def note(spans: dict[str, int], found: Iterable[Frame]) -> None:
-    """Add what is in these frames to `spans`."""
+def note(segment: Segment, found: Iterable[Frame]) -> None:
+    """Have the segment hold what is in these frames."""
     for each in found:
         if each.kind is FrameKind.BATCH:
             head = messages.head_of(each.payload)
-            spans[head.stream] = max(spans.get(head.stream, 0), head.number)
+            segment.note(each.kind, head.stream, head.number, head.number)
         elif each.kind is FrameKind.DROPPED:
             gap = messages.unpack_dropped(each.payload)
-            spans[gap.stream] = max(spans.get(gap.stream, 0), gap.last)
+            segment.note(each.kind, gap.stream, gap.first, gap.last)
 
 
 def part(path: Path, start: int, size: int) -> bytes:
@@ -202,6 +223,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _ranges(held: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, Ranges]:
+    return {stream: Ranges(found) for stream, found in held.items()}
+
+
 def opened(path: Path, number: int) -> tuple[Segment, bool]:
     """A file of an earlier start, and whether its end was torn; it is cut there. ValueError where it is none of ours.
 
@@ -223,14 +248,18 @@ def opened(path: Path, number: int) -> tuple[Segment, bool]:
             start, mark = _TRAILER.unpack(file.read())
             if mark == _SEALED and len(HEADER) <= start < size:
                 file.seek(start)
-                last = next(frames(file.read(size - start)), None)
-                if last is not None and last.kind is FrameKind.INDEX:
-                    return Segment(number, path, start, _spans.decode(last.payload)), False
+                index = list(frames(file.read(size - start)))
+                if [each.kind for each in index] == [FrameKind.INDEX, FrameKind.HELD]:
+                    batches, said = _held.decode(index[1].payload)
+                    return Segment(number, path, start, _ranges(batches), _ranges(said)), False
+                if index and index[0].kind is FrameKind.INDEX:
+                    # Of a version that did not say more there.
+                    size = start
         file.seek(0)
-        data = file.read()
+        data = file.read(size)
     segment = Segment(number, path)
     found = list(frames(data, len(HEADER)))
-    note(segment.spans, found)
+    note(segment, found)
     segment.size = found[-1].end if found else len(HEADER)
     torn = segment.size < size
     if torn:

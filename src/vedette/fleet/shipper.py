@@ -167,11 +167,12 @@ class Shipper:
         if confirm.host_id != self._me.host_id:
             self._counter.add("confirms_refused", "other-host")
             return
-        self._spool.free_all(confirm.host_id, confirm.through)
+        self._spool.free_all(confirm.host_id, confirm.through, confirm.beyond)
         for line in self._lines:
             for key in [key for key in line.flights if _has(confirm, key)]:
                 line.remove(key)
         for stream, ranges in confirm.wants.items():
+            self._spool.want(stream, ranges)
             self._send_again(stream, ranges)
         self._due.set()
 
@@ -314,7 +315,11 @@ class Shipper:
             await self._asking.wait()
             self._asking.clear()
             try:
-                self.confirmed(await self._transport.ask(messages.pack_report(self.report())))
+                answer = await self._transport.ask(messages.pack_report(self.report()))
+                self.confirmed(answer)
+                self._spool.answer(messages.unpack_confirm(answer).known())
+            except MessageError as error:
+                self._counter.add("confirms_refused", error.reason)
             except (LinkError, TimeoutError):
                 self._counter.add("questions_failed")
                 await asyncio.sleep(_LONGEST_PAUSE)

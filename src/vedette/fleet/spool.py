@@ -10,19 +10,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 
 from vedette.fleet import messages, segments
-from vedette.fleet.gaps import gaps_of, merged
+from vedette.fleet.gaps import Lost, lost_with, merged, unknown
 from vedette.fleet.lanes import Part, cut
 from vedette.fleet.memory import Memory
 from vedette.fleet.segments import START, Entry, FrameKind, Place, Segment
 from vedette.fleet.settings import SpoolSettings
+from vedette.fleet.side import Side, let_go_of_said
 from vedette.model.batch import Batch
 from vedette.model.clock import Clock
-from vedette.model.errors import StateError
 from vedette.model.protocols import Counter
+from vedette.model.ranges import Ranges
 from vedette.model.reasons import DropReason
 from vedette.model.shipping import BatchKey, Dropped, Lane, SourceState
 
@@ -38,6 +40,7 @@ LINGER = 0.02
 """Seconds what was put lies before it is worked on, unless somebody waits for it: one sync for all that comes
 meanwhile, and what was just put may be on its way to a block, which must not share the interpreter with this."""
 _TRY_AGAIN = 1.0
+_SMALLEST_FILE = 64 << 10
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -51,26 +54,14 @@ class _Item:
     batch: Batch | None
 
 
-class _Side:
-    """One lane on the disk."""
-
-    def __init__(self, lane: Lane, folder: Path, limit: int) -> None:
-        self.lane, self.folder, self.limit = lane, folder, limit
-        self.segments: list[Segment] = []
-        self.descriptor = -1
-        self.next = 1
-        self.refusing = False
-
-    @property
-    def size(self) -> int:
-        return sum(each.size for each in self.segments)
-
-
 class Spool:
     """Implements `model.shipping.Shelf`. StateError where the folder was written by a newer version.
 
     split: which records go by which lane under which stream; mask: hides what must not leave the host, before
     anything is written. Both run in the spool's thread. `close` keeps all that was put.
+
+    ask: a hub may know more of this host than is left here. Where there is no spool of before, nothing can be read
+    until `answer` said what it knows, and numbers go on behind that.
     """
 
     def __init__(
@@ -83,6 +74,7 @@ class Spool:
         settings: SpoolSettings | None = None,
         split: Callable[[Batch], Sequence[Part]] | None = None,
         mask: Callable[[Batch], Batch] | None = None,
+        ask: bool = False,
     ) -> None:
         settings = settings or SpoolSettings()
         self.host_id = host_id
@@ -91,17 +83,28 @@ class Spool:
         self._clock, self._counter = clock, counter
         self._split = split or (lambda batch: [(batch.origin.source, Lane.BULK, batch)])
         self._mask = mask
-        self._segment_bytes = min(settings.segment, settings.bulk // 4, settings.security // 4)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        disk = os.statvfs(folder)
+        # What has to go goes by files: the newest must not go for a disk that holds little more than one.
+        self._segment_bytes = max(
+            min(settings.segment, settings.bulk // 4, settings.security // 4, disk.f_blocks * disk.f_frsize // 16),
+            _SMALLEST_FILE,
+        )
         self._sides = {
-            Lane.SECURITY: _Side(Lane.SECURITY, folder / "security", settings.security),
-            Lane.BULK: _Side(Lane.BULK, folder / "bulk", settings.bulk),
+            Lane.SECURITY: Side(Lane.SECURITY, folder / "security", settings.security),
+            Lane.BULK: Side(Lane.BULK, folder / "bulk", settings.bulk),
         }
         self._memory = Memory()
-        self._owed: list[Dropped] = []
         self._victims: list[Path] = []
         self._listeners: list[Callable[[], None]] = []
+        self._answer: Mapping[str, int] | None = None
         for side in self._sides.values():
-            self._open(side)
+            side.open(self._memory, counter)
+        self.asks = self._memory.asking = ask and not self._memory.answered
+        """Whether nothing can be read before `answer`."""
+        let_go_of_said(list(self._sides.values()))
+        self._owed: list[Dropped] = []
+        self._compared = False
         # What may be looked at or freed from any thread.
         self._lock = threading.RLock()
         self._queue: deque[Batch] = deque()
@@ -160,7 +163,7 @@ class Spool:
         self._thread.join()
         for side in self._sides.values():
             if side.descriptor >= 0:
-                self._seal(side)
+                side.seal(self._state(), self._counter)
 
     # ------------------------------------------------------------------------------------------ who empties it
 
@@ -170,7 +173,7 @@ class Spool:
         Empty = nothing new. What is damaged on the disk is left out, and said as a gap.
         """
         side = self._sides[lane]
-        while True:
+        while not self.asks:
             with self._lock:
                 behind = (each for each in side.segments if (each.number, each.size) > after)
                 found = next((each for each in behind if each.size > len(segments.HEADER)), None)
@@ -182,6 +185,7 @@ class Spool:
             if got or reached < 0:
                 return got
             after = (found.number, reached)
+        return []
 
     def pending(self, lane: Lane | None = None) -> Iterator[Entry]:
         """All that waits, in order; security first."""
@@ -195,29 +199,61 @@ class Spool:
         """The hub has everything of this stream up to this number."""
         self.free_all(host_id, {stream: through})
 
-    def free_all(self, host_id: str, through: Mapping[str, int]) -> None:
-        """As `free`, for many streams at once."""
+    def free_all(
+        self,
+        host_id: str,
+        through: Mapping[str, int],
+        beyond: Mapping[str, Sequence[tuple[int, int]]] = MappingProxyType({}),
+    ) -> None:
+        """As `free`, for many streams at once. beyond: ranges it has behind a gap."""
         if host_id != self.host_id:
             self._counter.add("spool_confirms_refused", "other-host")
             return
+        if self.asks:
+            return
         with self._lock:
-            for stream, number in through.items():
+            for stream in through.keys() | beyond.keys():
+                base = self._memory.bases.get(stream, 0)
+                number = through.get(stream, 0) - base
                 if number > self._memory.numbers.get(stream, 0):
-                    # The spool was lost and began anew: a number that was given once is never given again.
+                    # A number that was given once is never given again.
                     self._counter.add("spool_numbers_behind")
                     log.warning("the hub knows later batches than the spool", stream=stream, number=number)
                     self._memory.never_again(stream, number)
-                self._memory.through[stream] = max(self._memory.through.get(stream, 0), number)
+                ranges = [(first - base, last - base) for first, last in beyond.get(stream, ())]
+                self._memory.confirm(stream, number, ranges)
             for side in self._sides.values():
                 freed = [each for each in side.segments[:-1] if self._is_free(each)]
                 for each in freed:
                     side.segments.remove(each)
-                    _unlink(each.path)
+                    each.path.unlink(missing_ok=True)
+
+    def want(self, stream: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """The hub has not what it confirmed behind a gap: it is read again."""
+        with self._lock:
+            base = self._memory.bases.get(stream, 0)
+            self._memory.unconfirm(stream, [(first - base, last - base) for first, last in ranges])
+
+    def answer(self, last: Mapping[str, int]) -> None:
+        """The hub spoke of all streams of this host: the highest number it has of each.
+
+        Where `asks`, what was put since can be read once that is on the disk, and of streams that the hub knows it is
+        said that an unknown number of batches is lost. Else what an earlier start was to say and could not is said.
+        """
+        with self._changed:
+            self._answer = dict(last)
+            self._changed.notify_all()
 
     def states(self) -> Mapping[str, SourceState]:
         """How each stream stands, as `Report.sources` says it; size, alive and upstream are for the sources to say."""
         with self._lock:
-            return dict(self._memory.states)
+            if self.asks:
+                return {}
+            bases = self._memory.bases
+            return {
+                stream: replace(state, number=state.number + bases.get(stream, 0)) if state.number else state
+                for stream, state in self._memory.states.items()
+            }
 
     @property
     def waiting(self) -> int:
@@ -226,7 +262,12 @@ class Spool:
             return sum(each.size for side in self._sides.values() for each in side.segments if not self._is_free(each))
 
     def _is_free(self, segment: Segment) -> bool:
-        return all(self._memory.through.get(stream, 0) >= last for stream, last in segment.spans.items())
+        # What is behind a gap may be wanted again.
+        return all(
+            self._memory.through(stream) >= found.last
+            for held in (segment.batches, segment.said)
+            for stream, found in held.items()
+        )
 
     def _entries(
         self, lane: Lane, segment: Segment, start: int, end: int, limit: int, damaged: bool
@@ -248,8 +289,8 @@ class Spool:
         reached = 0
         for each in segments.frames(data, resync=damaged):
             reached = each.end
-            entry = segments.entry_of(each, lane, (segment.number, start + each.end))
-            if entry is not None and entry.key.number > self._memory.through.get(entry.key.stream, 0):
+            entry = segments.entry_of(each, lane, (segment.number, start + each.end), self._memory.bases)
+            if entry is not None and not self._is_confirmed(entry):
                 got.append(entry)
         if damaged:
             return got, start + reached if reached else end
@@ -258,15 +299,27 @@ class Spool:
             self._on_damaged(segment)
         return got, start + reached
 
+    def _is_confirmed(self, entry: Entry) -> bool:
+        stream = entry.key.stream
+        base, confirmed = self._memory.bases.get(stream, 0), self._memory.confirmed.get(stream)
+        # A gap whole or not at all.
+        return confirmed is not None and (
+            confirmed.through() >= entry.key.number - base if entry.gap else entry.key.number - base in confirmed
+        )
+
     def _on_damaged(self, segment: Segment) -> None:
         """Say what cannot be read any more, once; what stands behind it is still given out."""
         self._counter.add("spool_files_damaged")
         log.error("the spool came back from the disk otherwise than it was written", file=str(segment.path))
         with self._lock:
             segment.damaged = True
-            gaps = self._gaps(segment, DropReason.SPOOL_DAMAGED)
+            missing = self._lost_with(segment, DropReason.SPOOL_DAMAGED).missing
+            for gap in missing:
+                for held in (segment.batches, segment.said):
+                    if gap.stream in held:
+                        held[gap.stream] = held[gap.stream].without(Ranges([(gap.first, gap.last)]))
         with self._changed:
-            self._owed += gaps
+            self._owed = merged([*self._owed, *missing])
             self._changed.notify_all()
 
     # ------------------------------------------------------------------------------------------ its thread
@@ -275,8 +328,8 @@ class Spool:
         while True:
             with self._changed:
                 while not self._queue and not self._closing:
-                    self._changed.wait(_TRY_AGAIN if self._owed else None)
-                    if self._owed:
+                    self._changed.wait(_TRY_AGAIN if self._owed or self._answer is not None else None)
+                    if self._owed or self._answer is not None:
                         break
                 if self._queue:
                     self._changed.wait_for(self._is_time, LINGER)
@@ -287,6 +340,8 @@ class Spool:
                     size += len(group[-1].block)
                 if not group and self._closing:
                     break
+            if self._answer is not None:
+                self._take_answer(self._answer)
             self._keep(group)
             with self._changed:
                 self._queued -= size
@@ -294,6 +349,36 @@ class Spool:
                 self._finished.notify_all()
             for called in self._listeners:
                 called()
+        if self._owed:
+            self._say()
+
+    def _take_answer(self, last: Mapping[str, int]) -> None:
+        """Number on from there. Nothing was shipped before it is on the disk, so it may be taken anew after a crash."""
+        if self.asks:
+            with self._lock:
+                lost = self._memory.introduce(last) if self._memory.asking else {}
+            for stream, (first, through) in lost.items():
+                self._counter.add("spool_lost", stream)
+                log.error("THE SPOOL WAS LOST, and what was in it", stream=stream)
+                gap = Dropped(self.host_id, stream, first, through, -1, DropReason.SPOOL_LOST, self._clock.now())
+                with self._changed:
+                    self._owed = merged([*self._owed, gap])
+            try:
+                self._begin_anew(self._sides[Lane.SECURITY])
+            except OSError as error:
+                # It is tried again.
+                self._counter.add("spool_writes_refused", errno.errorcode.get(error.errno or 0, "other"))
+                return
+            self.asks = False
+        elif not self._compared:
+            with self._lock:
+                files = [each for side in self._sides.values() for each in side.segments]
+                unsaid = unknown(self._memory.unsaid(files, self._owed), host_id=self.host_id, now=self._clock.now())
+            with self._changed:
+                self._owed = merged([*self._owed, *unsaid])
+        self._compared = True
+        with self._changed:
+            self._answer = None
 
     def _is_time(self) -> bool:
         return self._awaited or self._closing or self._queued >= GROUP_BYTES
@@ -332,7 +417,7 @@ class Spool:
                 continue
             items.append(_Item(segments.frame(FrameKind.BATCH, packed), gap, piece))
 
-    def _write(self, side: _Side, items: list[_Item]) -> bool:
+    def _write(self, side: Side, items: list[_Item]) -> bool:
         """Append and sync; what the disk does not take is lost, and said. False where something was."""
         todo, again = deque(items), True
         while todo:
@@ -350,7 +435,7 @@ class Spool:
                     todo.extendleft(reversed(run))
                     raise
             except OSError as error:
-                self._give_up(side)
+                side.give_up(self._counter)
                 if error.errno in _NO_ROOM:
                     if self._drop_oldest(self._sides[Lane.BULK]):
                         self._unlink_victims()
@@ -363,7 +448,7 @@ class Spool:
             self._on_written(side, segment, run, size)
         return True
 
-    def _segment(self, side: _Side, size: int) -> Segment:
+    def _segment(self, side: Side, size: int) -> Segment:
         """The file to append so many bytes to; room is made for them."""
         while side.size + size > side.limit and self._drop_oldest(side):
             pass
@@ -371,35 +456,36 @@ class Spool:
             segment = side.segments[-1]
             if segment.size + size <= self._segment_bytes:
                 return segment
-            self._seal(side)
-        state = self._begin()
-        path = side.folder / f"{side.next:016x}{segments.SUFFIX}"
-        side.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        side.descriptor = segments.begin(path, state)
-        segment = Segment(side.next, path, len(segments.HEADER) + len(state))
-        side.next += 1
+        return self._begin_anew(side)
+
+    def _begin_anew(self, side: Side) -> Segment:
+        """A new file, behind what is known now; OSError as the system gives it."""
+        if side.descriptor >= 0:
+            side.seal(self._state(), self._counter)
+        segment = side.begin(self._state())
         with self._lock:
             side.segments.append(segment)
             # What is confirmed whole waited only for a file behind it.
             self.free_all(self.host_id, {})
         return segment
 
-    def _begin(self) -> bytes:
+    def _state(self) -> bytes:
         with self._lock:
             return segments.state_frame(self._memory.to_keep())
 
-    def _on_written(self, side: _Side, segment: Segment, run: Sequence[_Item], size: int) -> None:
+    def _on_written(self, side: Side, segment: Segment, run: Sequence[_Item], size: int) -> None:
         if side.refusing:
             side.refusing = False
             log.info("the disk takes the spool again", lane=side.lane.value)
         with self._lock:
             for item in run:
-                stream, last = item.gap.stream, item.gap.last
-                segment.spans[stream] = max(segment.spans.get(stream, 0), last)
-                self._memory.kept(stream, last, item.batch)
+                gap = item.gap
+                kind = FrameKind.DROPPED if item.batch is None else FrameKind.BATCH
+                segment.note(kind, gap.stream, gap.first, gap.last)
+                self._memory.kept(gap.stream, gap.last, item.batch)
             segment.size += size
 
-    def _on_refused(self, side: _Side, error: OSError, items: Sequence[_Item]) -> None:
+    def _on_refused(self, side: Side, error: OSError, items: Sequence[_Item]) -> None:
         self._counter.add("spool_writes_refused", errno.errorcode.get(error.errno or 0, "other"))
         if not side.refusing:
             side.refusing = True
@@ -424,26 +510,25 @@ class Spool:
 
     # ------------------------------------------------------------------------------------------ making room
 
-    def _drop_oldest(self, side: _Side) -> bool:
+    def _drop_oldest(self, side: Side) -> bool:
         """Take the oldest file out that nothing is added to; its gaps are owed. False where there is none."""
         with self._lock:
             # The newest knows the numbers, so it stays until there is a newer one.
             if len(side.segments) < 2:
                 return False
             segment = side.segments.pop(0)
-            gaps = self._gaps(segment, DropReason.SPOOL_FULL)
+            lost = self._lost_with(segment, DropReason.SPOOL_FULL)
         self._victims.append(segment.path)
-        for gap in gaps:
-            if gap.reason == DropReason.SPOOL_FULL:
-                self._count(gap)
+        for gap in lost.went:
+            # What it tells of was counted when it went.
+            self._count(gap)
         with self._changed:
-            self._owed = merged([*self._owed, *gaps])
+            self._owed = merged([*self._owed, *lost.went, *lost.again, *lost.missing])
         return True
 
-    def _gaps(self, segment: Segment, reason: DropReason) -> list[Dropped]:
-        others = [each for side in self._sides.values() for each in side.segments if each is not segment]
-        through, now = self._memory.through, self._clock.now()
-        return gaps_of(segment, reason, host_id=self.host_id, through=through, others=others, owed=self._owed, now=now)
+    def _lost_with(self, segment: Segment, reason: DropReason) -> Lost:
+        confirmed, now = self._memory.confirmed, self._clock.now()
+        return lost_with(segment, reason, host_id=self.host_id, confirmed=confirmed, now=now)
 
     def _say(self) -> None:
         """Write the gaps that are owed, then let go of the files they stand for."""
@@ -457,57 +542,5 @@ class Spool:
 
     def _unlink_victims(self) -> None:
         for path in self._victims:
-            _unlink(path)
+            path.unlink(missing_ok=True)
         self._victims.clear()
-
-    # ------------------------------------------------------------------------------------------ its files
-
-    def _seal(self, side: _Side) -> None:
-        """Close the file that is added to, with how far the hub has confirmed and what is in it."""
-        segment = side.segments[-1]
-        state = self._begin()
-        try:
-            segments.write_all(side.descriptor, state + segments.end_of(segment.spans, segment.size + len(state)))
-            os.fdatasync(side.descriptor)
-        except OSError:
-            self._give_up(side)
-        else:
-            segment.size += len(state)
-            os.close(side.descriptor)
-            side.descriptor = -1
-
-    def _give_up(self, side: _Side) -> None:
-        """Nothing more is added to this file; what is not known to be on the disk is cut off."""
-        if side.descriptor < 0:
-            return
-        try:
-            os.ftruncate(side.descriptor, side.segments[-1].size)
-        except OSError:
-            self._counter.add("spool_files_not_cut")
-        os.close(side.descriptor)
-        side.descriptor = -1
-
-    def _open(self, side: _Side) -> None:
-        side.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in sorted(side.folder.glob(f"*{segments.SUFFIX}")):
-            try:
-                number = int(path.stem, 16)
-                side.next = max(side.next, number + 1)
-                segment, torn = segments.opened(path, number)
-            except (ValueError, OSError, messages.MessageError) as error:
-                if isinstance(error, StateError):
-                    raise
-                self._counter.add("spool_files_unreadable")
-                log.error("a file in the spool cannot be read", file=str(path), error=str(error))
-                continue
-            if torn:
-                self._counter.add("spool_files_torn")
-            side.segments.append(segment)
-            for stream, last in segment.spans.items():
-                self._memory.never_again(stream, last)
-        for segment in side.segments[-2:]:
-            self._memory.recall(segment)
-
-
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
