@@ -114,7 +114,8 @@ class BranchState:
                 return None
             evidence.append(seen)
             if len(evidence) == precedent.count:
-                evidence[0].counted = branch.weight
+                if precedent.count > 1:
+                    evidence[0].counted = branch.weight
                 self._touch(_EVENTS, index, "", key)
                 return evidence[::-1]
         return None

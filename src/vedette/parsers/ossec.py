@@ -10,16 +10,19 @@ from dataclasses import dataclass, field
 
 from vedette.parsers.ossec_decoders import Decoder, DecoderTable, Nulls, Offset
 
-_VALID = r"[A-Za-z0-9_./()@*+#%,=-]"
+_VALID = r"[A-Za-z0-9_./()@*-]"
 _DATE = re.compile(
     r"(?:.{3} .{2} .{2}:.{2}:.{2} "
     r"|\S{4}-\S{2}-\S{2} \S{2}:\S{2}:\S{2},\S{3}"
+    r"|\S{4}-\S{2}-\S{2} \S{2}:\S{2}:\S{2}\.\S{6}[+-]\S{4} "
     r"|\S{4}-\S{2}-\S{2}T\S{2}:\S{2}:\S{2}(?:[.,]\S{1,6})?[+-]\S{2}:\S{2} "
     r"|\S{4}-\S{2}-\S{2}T\S{2}:\S{2}:\S{2}(?:[.,]\S{1,6})?Z "
     r"|[0-9]\S{3} \S{3} .{2} \S{2}:\S{2}:\S{2} "
     r"|[0-9]\S{3}:\S{2}:\S{2}-\S{2}:\S{2}:\S{2} ?) ?",
     re.DOTALL,
 )
+# A line of OSSEC's own archive: what came before is of the server that wrote it.
+_ARCHIVED = re.compile(r"[0-9]{4} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} (?:\([^)]*\) )?\S+->\S+ ", re.ASCII)
 _HOST = re.compile(rf"({_VALID}*)(: | )", re.ASCII)
 _PROGRAM = re.compile(rf"({_VALID}*)(?:: |\[[0-9]+\](?:: | ))", re.ASCII)
 # A program that glues its message to the brackets, as some senders do.
@@ -113,7 +116,12 @@ class OssecDecoder:
 
     def decode(self, text: str, location: str = "") -> Decoded:
         """A whole line."""
-        return self.decode_cut(cut_header(text.translate(_CONTROL)), location)
+        text = text.translate(_CONTROL)
+        out = self.decode_cut(cut_header(text), location)
+        if not out.decoder and (archived := _ARCHIVED.match(text)):
+            # As the agent sent it, where nobody knows it as it was archived.
+            return self.decode_cut(cut_header(text[archived.end() :]), location)
+        return out
 
     def decode_cut(self, cut: Cut, location: str = "") -> Decoded:
         """A record whose header was cut off."""
@@ -125,11 +133,10 @@ class OssecDecoder:
                 if found is None:
                     continue
                 after = found[0]
-            self._inside(root, cut.log, after, out)
-            if out.decoder:
-                fts = [one for one in (root, *root.children) if one.fts]
-                if fts:
-                    self._first(fts, out, location)
+            known = self._inside(root, cut.log, after, out)
+            if known.fts:
+                values = {**out.fields, "name": out.decoder, "location": location}
+                out.first = json.dumps([out.decoder, *(values.get(name) for name in known.fts)])
             break
         return out
 
@@ -144,9 +151,10 @@ class OssecDecoder:
             self._by_program[program] = roots
         return roots
 
-    def _inside(self, root: Decoder, log: str, parent_end: int, out: Decoded) -> None:
+    def _inside(self, root: Decoder, log: str, parent_end: int, out: Decoded) -> Decoder:
+        """Find the decoder below `root` and what it finds; the one that the record is said to be decoded by."""
         out.decoder, out.category = root.shown, root.category
-        chosen, after = root, parent_end
+        chosen, known, after = root, root, parent_end
         place = -1
         if root.children:
             place = 0
@@ -158,6 +166,7 @@ class OssecDecoder:
                 found = child.prematch.find(log[begin:] if begin else log)
                 if found is not None:
                     after = begin + found[0]
+                    known = child
                     out.decoder, out.category = child.shown, child.category
                     if child.category == "syslog":
                         out.category = root.category
@@ -166,9 +175,10 @@ class OssecDecoder:
                     place += 1
                 place += 1
             if place >= len(root.children):
-                return
+                return known
             chosen = root.children[place]
         self._extract(root, chosen, place, log, parent_end, after, out)
+        return known
 
     def _extract(
         self, root: Decoder, chosen: Decoder, place: int, log: str, parent_end: int, after: int, out: Decoded
@@ -201,14 +211,6 @@ class OssecDecoder:
             # The siblings of one name go on with one another, whatever stands between them.
             place = next(at for at in range(place + 1, len(root.children)) if root.children[at].name == chosen.name)
             chosen = root.children[place]
-
-    def _first(self, deciders: list[Decoder], out: Decoded, location: str) -> None:
-        decider = next((one for one in deciders if one.shown == out.decoder), None)
-        if decider is None:
-            return
-        known = {**out.fields, "name": out.decoder, "location": location}
-        values = [known[name] for name in decider.fts if name in known]
-        out.first = json.dumps([out.decoder, *values])
 
 
 # ------------------------------------------------------------------------------------------------------ plug-ins

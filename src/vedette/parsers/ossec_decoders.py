@@ -70,6 +70,9 @@ class Expression:
             self._parts = [_linear(os_match_regex(self.text))]
         elif self.kind == "pcre2":
             self._parts = [self._pcre2(self.text)]
+        elif self.kind == "caseless":
+            # What OSSEC calls pcre2 does not heed case; Wazuh's type pcre2 does.
+            self._parts = [self._pcre2(f"(?i){self.text}")]
         else:
             self._parts = [_linear(part) for part in os_regex_parts(self.text)]
 
@@ -239,7 +242,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _written(element: Element, names: Sequence[str]) -> Iterator[tuple[Element, str]]:
     for child in element.children:
         if child.name in names:
-            yield child, "pcre2" if child.name.endswith("pcre2") else child.attributes.get("type", "").lower()
+            yield child, "caseless" if child.name.endswith("pcre2") else child.attributes.get("type", "").lower()
 
 
 def _expression(element: Element, names: Sequence[str], default: str, file: str) -> Expression | None:
@@ -251,7 +254,7 @@ def _expression(element: Element, names: Sequence[str], default: str, file: str)
         line = child.line
     if not line:
         return None
-    if kind not in ("osmatch", "osregex", "pcre2"):
+    if kind not in ("osmatch", "osregex", "pcre2", "caseless"):
         raise RuleError(f"there is no pattern type {kind!r}", location=Location(file, line))
     try:
         return Expression(kind, text)

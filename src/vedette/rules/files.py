@@ -3,6 +3,7 @@ Counterpart: `loading` reads them; whoever asks whether any changed need not imp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,10 @@ PIPELINES = Path(__file__).parent / "pipelines"
 SUFFIXES = (".yml", ".yaml")
 TREE_SUFFIX = ".xml"
 """Rules and decoders of OSSEC and Wazuh."""
+_CONFIGURATIONS = ("ossec-server.conf", "ossec.conf")
+_CONFIGURATION_LIMIT = 4 * 1024 * 1024
+_INCLUDE = re.compile(r"<include>([^<]+)</include>")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 LINE_SUFFIXES = (".conf", ".local")
 """Filters and jails of fail2ban."""
 _JAILS = ("jail.conf", "jail.local", "jail.d", "filter.d")
@@ -49,7 +54,9 @@ def line_files(path: Path) -> list[Path]:
 def rule_files(path: Path) -> list[Path]:
     """The rule files of a path: itself, or those in a folder, recursively, in byte order of their whole names.
 
-    XML is taken from the folder itself, and from where an installation of OSSEC or Wazuh has it."""
+    XML is taken from the folder itself, and from where an installation of OSSEC or Wazuh has it; where its
+    configuration includes rules of the folder, those and no others, in its order.
+    """
     if not path.is_dir():
         if not path.exists():
             raise RuleError("no such file or folder", location=Location(str(path)))
@@ -61,10 +68,38 @@ def rule_files(path: Path) -> list[Path]:
     folders = [path]
     if any((path / name).is_file() for name in ("ossec.conf", "decoder.xml", "etc/ossec.conf")):
         folders += [path / name for name in _INSTALLED]
-    found += [file for folder in folders for file in folder.glob(f"*{TREE_SUFFIX}") if file.is_file()]
+    trees = [file for folder in folders for file in folder.glob(f"*{TREE_SUFFIX}") if file.is_file()]
+    if configured := _configured(path):
+        return [*_in_order(found), *_as_configured(trees, configured)]
+    found += trees
     if has_lines(path):
         found += line_files(path)
-    return sorted(found, key=lambda file: str(file).encode("utf-8", "surrogateescape"))
+    return _in_order(found)
+
+
+def _configured(path: Path) -> list[str]:
+    """The rule files that the configuration of an OSSEC installation includes, in its order; none where there is none."""
+    for folder in (path, path / "etc", path.parent):
+        for name in _CONFIGURATIONS:
+            file = folder / name
+            if file.is_file():
+                text = file.read_bytes()[:_CONFIGURATION_LIMIT].decode("utf-8", "replace")
+                return [Path(one.strip()).name for one in _INCLUDE.findall(_COMMENT.sub("", text))]
+    return []
+
+
+def _as_configured(files: Sequence[Path], configured: Sequence[str]) -> list[Path]:
+    """Decoders, then the rules that are included, as they are: the order decides between rules of one level."""
+    by_name = {file.name: file for file in _in_order(files)}
+    included = [by_name[name] for name in dict.fromkeys(configured) if name in by_name]
+    if not included:
+        return _in_order(files)
+    folders = {file.parent for file in included}
+    return [*_in_order(file for file in files if file.parent not in folders), *included]
+
+
+def _in_order(files: Iterable[Path]) -> list[Path]:
+    return sorted(set(files), key=lambda file: str(file).encode("utf-8", "surrogateescape"))
 
 
 def iter_files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vedette.model.errors import Location, RuleError
 from vedette.model.levels import Level
 from vedette.model.rules import All, Branch, Node, Op, Precedent, Rule, Test
+from vedette.rules.files import TREE_SUFFIX, iter_files
 from vedette.rules.ossec_conditions import Conditions, memory_field
 from vedette.rules.ossec_lists import ListStore
 from vedette.rules.ossec_tree import Placed, plant
@@ -104,6 +106,18 @@ def read_ossec(files: Sequence[Path], lists: Iterable[Path], dialect: Dialect | 
     return OssecRules(tuple(_finished(planted, decoders)), tuple(problems), reading.dialect)
 
 
+def dialect_in(paths: Iterable[Path], given: str = "auto") -> Dialect:
+    """Whose words the rules and decoders under `paths` use; `given` where that says one."""
+    if given != "auto":
+        return Dialect(given)
+    documents = []
+    for path in dict.fromkeys(iter_files(paths)):
+        if path.suffix == TREE_SUFFIX:
+            with suppress(RuleError):
+                documents.append((path, read_fragment(path)))
+    return dialect_of(documents)
+
+
 def dialect_of(documents: Iterable[tuple[Path, list[Element]]]) -> Dialect:
     """Whose words are in these files: Wazuh's where more of them are its own than OSSEC's."""
     ossec = wazuh = 0
@@ -126,6 +140,9 @@ def _take(reading: _Reading, element: Element, group: str, conditions: Condition
     except FileNotFoundError as error:
         reading.warn(f"rule {rule_id} is off: there is no list {error}", where, rule_id)
         return
+    except _PassedOverError as error:
+        reading.warn(f"rule {rule_id} is off: {error}", where, rule_id)
+        return
     except RuleError as error:
         reading.problems.append(Problem.from_error(error, rule_id))
         return
@@ -143,6 +160,10 @@ def _take(reading: _Reading, element: Element, group: str, conditions: Condition
         reading.problems.append(Problem.from_error(error, rule_id))
     else:
         reading.placed[placed.rule.id] = placed
+
+
+class _PassedOverError(Exception):
+    """A rule that its own program passes over, and goes on."""
 
 
 class _Rule:
@@ -176,6 +197,8 @@ class _Rule:
         category = element.first("category", "syslog")
         if category not in CATEGORIES:
             raise self._error(f"there is no category {category!r}", hint=", ".join(CATEGORIES))
+        if self._wazuh and self._id.strip() in self._numbers("if_sid"):
+            raise _PassedOverError("it is its own parent")
         decoded_as = element.first("decoded_as")
         when: list[Node] = []
         if decoded_as:
@@ -241,6 +264,8 @@ class _Rule:
         for child in self._element.all(name):
             for word in _WORDS.split(child.text.strip()):
                 if word and not (word.isascii() and word.isdigit()):
+                    if self._wazuh:
+                        raise _PassedOverError(f"<{name}> names rules by their numbers, not {word!r}")
                     raise self._error(f"<{name}> names rules by their numbers, not {word!r}", child)
                 if word:
                     found.append(str(int(word)))

@@ -81,7 +81,7 @@ class Conditions:
         field, *defaults = PATTERNS[name]
         default = defaults[self.dialect is Dialect.WAZUH]
         parts: list[Node] = []
-        for spelled, kind in ((name, default), (f"{name}_pcre2", "pcre2")):
+        for spelled, kind in ((name, default), (f"{name}_pcre2", "caseless")):
             elements = list(rule.all(spelled))
             if name == "regex" and spelled == "regex_pcre2":
                 elements = list(rule.all("pcre2"))
@@ -100,6 +100,8 @@ class Conditions:
 
     def _test(self, field: str, text: str, kind: str, element: Element, negate: bool) -> Node:
         node: Node
+        if kind == "osmatch" and self.dialect is Dialect.WAZUH and text.startswith("!"):
+            text, negate = text[1:], not negate
         try:
             if kind == "osmatch":
                 node = _literals(field, text)
@@ -107,6 +109,9 @@ class Conditions:
                 node = Test(field, Op.REGEX, (os_regex(text),))
             elif kind == "pcre2":
                 node = Test(field, Op.REGEX, (text,))
+            elif kind == "caseless":
+                # What OSSEC calls pcre2 does not heed case; Wazuh's type pcre2 does.
+                node = Test(field, Op.REGEX, (f"(?i){text}",))
             elif kind == "string":
                 node = Test(field, Op.EQUALS, (text,), cased=True)
             else:
@@ -220,13 +225,18 @@ _PROGRAMS: dict[str, Node] = {
         )
     ),
     "check_id_size": Test(f"{DATA}id", Op.REGEX, (r"(?s)\A.{10,}",)),
-    "is_simple_http_request": Any(
+    # No query, and nothing is sent: OSSEC spares such requests its search for attacks.
+    "is_simple_http_request": All(
         (
-            Test(f"{DATA}url", Op.REGEX, (r"(?i)\A[^?]*(?:\.(?:html?|jpe?g|gif|png|ico|css|js|txt|ttf|svg)|/)\z",)),
-            Test(f"{DATA}url", Op.REGEX, (r"(?s)\A.{0,15}\z",)),
+            Test(f"{DATA}url", Op.EXISTS, (True,)),
+            Not(Test(f"{DATA}url", Op.CONTAINS, ("?",))),
+            Not(Test(f"{DATA}action", Op.EQUALS, ("POST",))),
         )
     ),
-    "is_valid_crawler": Test(LOG, Op.REGEX, (r"Googlebot/|msnbot|bingbot|Yahoo! Slurp|Baiduspider|YandexBot",)),
+    # Where the crawlers of large search engines come from.
+    "is_valid_crawler": Test(
+        LOG, Op.STARTSWITH, ("66.249.", "72.14.", "209.85.", "65.55.", "207.46.", "74.6.", "72.30.", "67.195.")
+    ),
 }
 
 

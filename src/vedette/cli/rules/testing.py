@@ -10,10 +10,11 @@ import typer
 
 from vedette.app.detection import CaseEngine
 from vedette.app.failjson import run_failjson
+from vedette.app.ossec_testing import run_ossec
 from vedette.cli.options import Pipelines, RulePaths
 from vedette.cli.output import FOUND, OK, errors_said, note, say
 from vedette.model.errors import RuleError
-from vedette.rules import failjson, regression
+from vedette.rules import failjson, ossec_tests, regression
 from vedette.rules.cases import CaseResult, report, run_cases
 from vedette.rules.loading import load
 
@@ -29,10 +30,13 @@ def run_tests(
         if dialect not in ("auto", "ossec", "wazuh"):
             raise typer.BadParameter("auto, ossec or wazuh", param_hint="--dialect")
         logs, given = failjson.split(paths or [])
+        sessions, given = ossec_tests.split(given)
         infos, others = regression.split(given)
         results, unreadable = _beside_rules(others, rules or [], pipeline or []) if others or not paths else ([], [])
         if logs:
             results += run_failjson(logs, rules or [], unreadable)
+        if sessions:
+            results += run_ossec(sessions, rules or [], dialect, unreadable)
         if infos:
             found = regression.read(infos, rules or [])
             for place in found.untested:
