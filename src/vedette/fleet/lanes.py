@@ -66,7 +66,7 @@ def facilities(batch: Batch) -> Bool:
     """bool[n]: the records that begin with a PRI (RFC 3164, RFC 5424) of the facilities auth, authpriv or audit."""
     n = len(batch)
     block = np.frombuffer(batch.block, dtype=np.uint8)
-    if not n or not len(block):
+    if not n or not len(block) or not (block[np.minimum(batch.starts, len(block) - 1)] == _OPEN).any():
         return np.zeros(n, dtype=np.bool_)
     lengths = batch.ends - batch.starts
     at = [
@@ -85,12 +85,15 @@ def select(batch: Batch, chosen: Bool) -> Batch:
     """The chosen records (bool[n]) as a batch of their own, each with the bytes between it and the next."""
     if not len(batch):
         return batch
-    begin = int(batch.starts[0])
     widths = np.diff(batch.starts, append=np.int64(len(batch.block)))
-    block = np.frombuffer(batch.block, dtype=np.uint8)[begin:]
     kept = widths[chosen]
     starts = np.cumsum(kept) - kept
     rows = np.flatnonzero(chosen)
+    # Neighbours are copied together.
+    turns = np.flatnonzero(np.diff(chosen.view(np.int8), prepend=np.int8(0), append=np.int8(0)))
+    bounds = np.append(batch.starts, len(batch.block))[turns].tolist()
+    block = batch.block
+    pieces = [block[first:last] for first, last in zip(bounds[::2], bounds[1::2], strict=True)]
     header = batch.header
     if header is not None:
         places = rows.tolist()
@@ -102,7 +105,7 @@ def select(batch: Batch, chosen: Bool) -> Batch:
         )
     return replace(
         batch,
-        block=block[np.repeat(chosen, widths)].tobytes(),
+        block=b"".join(pieces),
         starts=starts,
         ends=starts + (batch.ends - batch.starts)[rows],
         positions=batch.positions[rows],
