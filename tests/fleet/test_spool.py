@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -409,3 +410,42 @@ def test_gaps_that_follow_each_other_become_one() -> None:
     one, two = Dropped(HOST, "a", 1, 2, 5, "x", 1), Dropped(HOST, "a", 3, 3, 1, "x", 2)
     other = Dropped(HOST, "a", 4, 4, 1, "y", 2)
     assert merged([other, two, one]) == [Dropped(HOST, "a", 1, 3, 6, "x", 2), other]
+
+
+def test_a_spool_that_was_lost_numbers_on_behind_what_the_hub_knows_and_says_so(
+    make: Make, tmp_path: Path, counter: Counters
+) -> None:
+    spool = make(ask=True)
+    put(spool, batch(0), batch(0, source="b"))
+    # Nothing can be shipped before it is known which numbers were used.
+    assert (spool.asks, got(spool), gaps(spool), spool.states()) == (True, [], [], {})
+    again = make(crashed(spool, tmp_path / "spool", tmp_path / "after"), ask=True)
+    assert again.asks
+    heard = threading.Event()
+    again.listen(lambda: None if again.asks else heard.set())
+    again.answer({"a": 7, "c": 9})
+    assert heard.wait(30)
+    put(again, batch(3), batch(0, source="c"), batch(0, source="d"))
+    (a, b, *more), said = got(again), gaps(again)
+    assert a[0] == "a"
+    assert a[1] > 1 << 31
+    assert more == [("a", a[1] + 1, [3, 4, 5]), ("c", more[1][1], [0, 1, 2]), ("d", 1, [0, 1, 2])]
+    assert b == ("b", 1, [0, 1, 2])
+    assert [(gap.stream, gap.first, gap.last, gap.records, gap.reason) for gap in said] == [
+        ("a", 8, a[1] - 1, -1, "spool-lost"),
+        ("c", 10, more[1][1] - 1, -1, "spool-lost"),
+    ]
+    assert {stream: state.number for stream, state in again.states().items()} == {
+        "a": a[1] + 1,
+        "b": 1,
+        "c": more[1][1],
+        "d": 1,
+    }
+    # It is asked once.
+    third = make(crashed(again, tmp_path / "after", tmp_path / "third"), ask=True)
+    assert not third.asks
+    assert (got(third), gaps(third)) == (got(again), said)
+    third.free(HOST, "a", a[1] + 1)
+    assert [stream for stream, _, _ in got(third)] == ["b", "c", "d"]
+    assert [gap.stream for gap in gaps(third)] == ["c"]
+    assert counter.value("spool_lost", "a") == 1

@@ -64,6 +64,7 @@ class AgentKeeping:
             settings=settings.shipping.spool,
             split=lanes(settings.shipping, counter),
             mask=masks(settings.shipping, counter),
+            ask=True,
         )
         self.stream: FindingsStream | None = FindingsStream(me.host_id, clock.now())
         self.nudge: Callable[[], None] = lambda: None

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -201,14 +202,14 @@ class HubKeeping(LakeKeeping):
                     # The agent asks for it.
                     self._counter.add("confirms_unsent", error.reason)
 
-    def _confirmation(self, host_id: str, streams: set[str]) -> bytes:
+    def _confirmation(self, host_id: str, streams: set[str], last: Mapping[str, int] = MappingProxyType({})) -> bytes:
         through = {stream: self.lake.stored_through(host_id, stream) for stream in streams}
         beyond = {
             stream: found
             for stream, last in through.items()
             if (found := self.lake.stored_beyond(host_id, stream, last, BEYOND))
         }
-        return pack_confirm(Confirm(host_id, self._clock.now(), through, beyond))
+        return pack_confirm(Confirm(host_id, self._clock.now(), through, beyond, last=last))
 
     # ------------------------------------------------------------------------------------------ who says what
     def _on_report(self, host_id: str, packed: bytes) -> None:
@@ -229,8 +230,8 @@ class HubKeeping(LakeKeeping):
 
     async def _on_ask(self, host_id: str, packed: bytes) -> bytes:
         self._on_report(host_id, packed)
-        streams = {stream for owner, stream in self.lake.stored() if owner == host_id}
-        return self._confirmation(host_id, streams)
+        streams = self.lake.streams_of(host_id)
+        return self._confirmation(host_id, set(streams), streams)
 
     async def _note_seen(self, roll: Agents) -> None:
         while True:

@@ -26,8 +26,9 @@ from vedette.fleet.spool import Entry, Spool
 from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
 from vedette.model.events import Column
-from vedette.model.protocols import Counter, Parser, Source
+from vedette.model.protocols import Counter, Enforcer, Parser, Source
 from vedette.model.reasons import DropReason
+from vedette.model.rules import Rule
 from vedette.model.shipping import BatchKey, Dropped, Headers, Lane, SourceState
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ TRY_AGAIN = 1.0
 LAST = 5.0
 """Seconds the shelf has at the end to put down what it was given."""
 NICE = 10
+MOST_RANGES = 1000
+"""Of a stream, that the shelf is told to be there behind a gap."""
 NO_SEVERITY = 255
 
 
@@ -112,6 +115,7 @@ class LakeKeeping:
         self._clock, self._counter = clock, counter
         self._parser = header_parser(counter)
         signer = signing_key(folder / LEDGER_KEY, f"vedette/{host_id}")
+        self.log_key = signer.verifier
         self.ledger = Ledger(folder / LAKE / MANIFEST, signer, clock=clock)
         try:
             self.lake = Lake(folder / LAKE, clock=clock, counter=counter, ledger=self.ledger)
@@ -127,13 +131,20 @@ class LakeKeeping:
                 settings=settings.shipping.spool,
                 split=lanes(settings.shipping, counter),
                 mask=masks(settings.shipping, counter),
+                ask=True,
             )
         except BaseException:
             self.lake.close()
             self.ledger.close()
             raise
         # On a shelf that was lost and begins anew no number is given again: the lake would take it for a repeat.
-        self.shelf.free_all(host_id, {name: self.lake.stored_through(host_id, name) for name in self._own_streams()})
+        streams = self.lake.streams_of(host_id)
+        self.shelf.free_all(
+            host_id,
+            {name: self.lake.stored_through(host_id, name) for name in streams},
+            {name: self.lake.stored_beyond(host_id, name, 0, MOST_RANGES) for name in streams},
+        )
+        self.shelf.answer(streams)
         self._places = dict.fromkeys(Lane, START)
         self._new = threading.Event()
         self._end = threading.Event()
@@ -149,6 +160,10 @@ class LakeKeeping:
     bundle = 0
     enforces = False
     nudge: Callable[[], None] = staticmethod(lambda: None)
+
+    def enforcers(self, _state: State, _rules: Sequence[Rule]) -> list[Enforcer]:
+        """None of its own."""
+        return []
 
     def heard(self, batch: Batch) -> None:
         """Something that an agent said of itself is in the lake."""
@@ -254,9 +269,6 @@ class LakeKeeping:
             new = self.lake.put(key, batch, headers)
         self._new.set()
         return new
-
-    def _own_streams(self) -> list[str]:
-        return [stream for host_id, stream in self.lake.stored() if host_id == self.me.host_id]
 
     def _flush(self) -> None:
         keys = self.lake.flush()

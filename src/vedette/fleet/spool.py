@@ -215,12 +215,13 @@ class Spool:
             for stream in through.keys() | beyond.keys():
                 base = self._memory.bases.get(stream, 0)
                 number = through.get(stream, 0) - base
-                if number > self._memory.numbers.get(stream, 0):
+                ranges = [(first - base, last - base) for first, last in beyond.get(stream, ())]
+                highest = max([number, *(last for _, last in ranges)])
+                if highest > self._memory.numbers.get(stream, 0):
                     # A number that was given once is never given again.
                     self._counter.add("spool_numbers_behind")
-                    log.warning("the hub knows later batches than the spool", stream=stream, number=number)
-                    self._memory.never_again(stream, number)
-                ranges = [(first - base, last - base) for first, last in beyond.get(stream, ())]
+                    log.warning("the hub knows later batches than the spool", stream=stream, number=highest)
+                    self._memory.never_again(stream, highest)
                 self._memory.confirm(stream, number, ranges)
             for side in self._sides.values():
                 freed = [each for each in side.segments[:-1] if self._is_free(each)]

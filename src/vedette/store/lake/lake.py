@@ -230,6 +230,11 @@ class Lake(Reader):
         with self._lock:
             return {name: found.copy() for name, found in self._stored.items()}
 
+    def streams_of(self, host_id: str) -> dict[str, int]:
+        """The streams of a host, and the last number of each that is stored or known to be dropped."""
+        with self._lock:
+            return {stream: found.last for (owner, stream), found in self._known.items() if owner == host_id}
+
     def stored_through(self, host_id: str, stream: str) -> int:
         """The last number up to which every batch is stored or known to be dropped; 0 where the first is missing."""
         with self._lock:
