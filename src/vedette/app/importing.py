@@ -37,7 +37,8 @@ class Remark:
 class Imported:
     """What an installation becomes.
 
-    settings: our configuration as plain values, which the caller writes as `vedette.yml`. files: further files by
+    settings: our configuration as plain values, which the caller writes as `vedette.yml`; a Path names one of `files`
+    or the folder it is in. files: further files by
     their path below the folder (rules, decoders, lists), byte for byte. remarks: one for every setting read.
     """
 
@@ -66,6 +67,8 @@ class Importer:
 
 IMPORTERS: Mapping[str, Importer] = {
     "ossec": Importer("ossec", "vedette.app.importing_ossec"),
+    "fail2ban": Importer("fail2ban", "vedette.app.importing_fail2ban"),
+    "denyhosts": Importer("denyhosts", "vedette.app.importing_denyhosts"),
 }
 """Every kind in one visible place, in the order in which they are asked."""
 
@@ -86,6 +89,16 @@ def importer_of(path: Path, kind: str = "") -> Importer:
     return found
 
 
-def written(settings: Mapping[str, object]) -> bytes:
-    """A configuration as YAML, in the order it was put together."""
-    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100).encode()
+def written(settings: Mapping[str, object], folder: Path) -> bytes:
+    """A configuration as YAML, in the order it was put together. A Path in it lies below `folder`."""
+    return yaml.safe_dump(_placed(settings, folder.resolve()), sort_keys=False, allow_unicode=True, width=100).encode()
+
+
+def _placed(value: object, folder: Path) -> object:
+    if isinstance(value, Path):
+        return str(folder / value)
+    if isinstance(value, Mapping):
+        return {str(name): _placed(one, folder) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_placed(one, folder) for one in value]
+    return value

@@ -30,7 +30,7 @@ def import_rules(
         imported = importer.read(path)
         if to.exists() and (not to.is_dir() or any(to.iterdir())):
             raise VedetteError(f"{to} is there already", hint="name a new folder")
-        for name, data in {"vedette.yml": written(imported.settings), **imported.files}.items():
+        for name, data in {"vedette.yml": written(imported.settings, to), **imported.files}.items():
             _write(to / name, data)
         counts = Counter(remark.equal for remark in imported.remarks)
         if output is Format.JSON:
