@@ -1,4 +1,4 @@
-"""Which rule of a decision tree gets each record, in ingest order: what must have come before, what is quiet, what is new.
+"""Which rule of a decision tree gets each record, in ingest order: what must have come before, what is new.
 Counterpart: `trees` says which rules records reach; `branch_state` remembers; `correlate` runs it before it counts."""
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from vedette.detections.tree import children_of
 from vedette.detections.trees import branch_roots
 from vedette.model.batch import Bool, Int32, Int64, Origin
 from vedette.model.events import Scalar, Value
-from vedette.model.rules import Rule
 from vedette.model.protocols import Counter
+from vedette.model.rules import Rule
 
 _MOST_PROGRAMS = 50_000
 _ADDRESS = "source.ip"
@@ -28,7 +28,7 @@ _SHARED = {_ADDRESS: "ossec.data.srcip", "user.name": "ossec.data.dstuser"}
 class _Step(NamedTuple):
     """A rule that a record reaches, and those below it."""
 
-    index: int
+    rule: int
     certain: bool
     passes: bool
     below: tuple[_Step, ...]
@@ -139,10 +139,10 @@ class Branches:
                 return below
             if step.passes:
                 continue
-            branch = self._rules[step.index].branch
+            branch = self._rules[step.rule].branch
             assert branch is not None
-            remembers = branch.quiet or branch.ignores or branch.ignored or step.index in self._watched
-            return -2 if remembers and branch.weight else step.index
+            remembers = branch.quiet or branch.ignores or branch.ignored or step.rule in self._watched
+            return -2 if remembers and branch.weight else step.rule
         return -1
 
 
@@ -201,15 +201,15 @@ class _Run:
 
     def _walk(self, row: int, steps: Sequence[_Step], failed: set[int]) -> int:
         for step in steps:
-            if step.index in failed or not (step.certain or self._holds(row, step.index)):
-                failed.add(step.index)
+            if step.rule in failed or not (step.certain or self._holds(row, step.rule)):
+                failed.add(step.rule)
                 continue
             below = self._walk(row, step.below, failed) if step.below else -1
             if below >= 0:
                 return below
             if not step.passes:
-                return step.index
-            failed.add(step.index)
+                return step.rule
+            failed.add(step.rule)
         return -1
 
     def _holds(self, row: int, index: int) -> bool:

@@ -327,7 +327,8 @@ class Rule:
     correlations and children but make no finding (Sigma base rules without `generate`, OSSEC level 0).
     key: fields the alert is keyed by (a correlation's is its group_by). clears: id of the condition rule
     whose alert this one's finding resolves. step: how far its alerts may go, whatever the routes say.
-    lines: a filter over whole lines, whose verdict is in the field the rule tests (fail2ban). level_from: the field that names the level of a finding, where its record has one; else it is `level`.
+    lines: a filter over whole lines, whose verdict is in the field the rule tests (fail2ban). level_from: the field
+    that names the level of a finding, where its record has one; else it is `level`.
     pipelines: names of the field pipelines that had something to say of it, in order. branch: of a rule in a decision
     tree, what trees have besides.
     """

@@ -34,7 +34,7 @@ _SNORT = re.compile(r".{2}/.{2}-.{2}:.{2}:.{2}\..{6} ", re.DOTALL)
 _SURICATA = re.compile(r".{2}/.{2}/.{4}-.{2}:.{2}:.{2}\..{6} ", re.DOTALL)
 _APACHE = re.compile(r"\[.{3} .{3} .{2} .{2}:.{2}:.{2} .{4}\]", re.DOTALL)
 _ASL = re.compile(r"\[T.{3} .{4}\..{2}\..{2} .{2}:.{2}", re.DOTALL)
-_CONTROL = {code: None for code in (*range(9), *range(11, 32), 127)}
+_CONTROL = dict.fromkeys((*range(9), *range(11, 32), 127))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ _PF = re.compile(
 )
 
 
-def _pf(text: str, decoder: Decoder, out: Decoded) -> None:
+def _pf(text: str, _decoder: Decoder, out: Decoded) -> None:
     found = _PF.search(text)
     if found is None:
         return
@@ -273,7 +273,7 @@ def _pf(text: str, decoder: Decoder, out: Decoded) -> None:
 _SONIC = re.compile(r" (?:(m|pri|c)=([0-9]+)|(src|dst)=([0-9.]+):?([0-9]*)|proto=(\S+?)(?:/|\s|$)|sid=([0-9]+))")
 
 
-def _sonicwall(text: str, decoder: Decoder, out: Decoded) -> None:
+def _sonicwall(text: str, _decoder: Decoder, out: Decoded) -> None:
     category = ""
     for kind, number, side, address, port, protocol, _sid in _SONIC.findall(text):
         if kind == "pri":

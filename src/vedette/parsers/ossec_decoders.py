@@ -22,8 +22,25 @@ MATCH_LIMIT = 100_000
 _SEPARATOR = re.compile(r"[,\s]+")
 _ALIASES = {"user": "dstuser", "systemname": "system_name"}
 _ELEMENTS = frozenset(
-    "parent program_name program_name_pcre2 prematch prematch_pcre2 regex pcre2 order type use_own_name fts ftscomment"
-    " accumulate plugin_decoder json_null_field json_array_structure lua".split()
+    [
+        "parent",
+        "program_name",
+        "program_name_pcre2",
+        "prematch",
+        "prematch_pcre2",
+        "regex",
+        "pcre2",
+        "order",
+        "type",
+        "use_own_name",
+        "fts",
+        "ftscomment",
+        "accumulate",
+        "plugin_decoder",
+        "json_null_field",
+        "json_array_structure",
+        "lua",
+    ]
 )
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from vedette.model.batch import Batch, RecordFormat
-from vedette.model.events import Column, Table
+from vedette.model.events import Column, Table, Value
 from vedette.model.protocols import Parser
 from vedette.parsers.ossec import Cut, Decoded, OssecDecoder
 from vedette.parsers.ossec_decoders import DecoderTable

@@ -78,7 +78,7 @@ def rule_files(path: Path) -> list[Path]:
 
 
 def _configured(path: Path) -> list[str]:
-    """The rule files that the configuration of an OSSEC installation includes, in its order; none where there is none."""
+    """The rule files that an installation of OSSEC is configured to include, in its order."""
     for folder in (path, path / "etc", path.parent):
         for name in _CONFIGURATIONS:
             file = folder / name

@@ -1,5 +1,5 @@
 """Rules of OSSEC and Wazuh 4.x, as they are, compiled into the rules of one decision tree.
-Counterpart: `loading` hands the files in; `ossec_conditions` reads what a rule asks, `ossec_tree` who is whose child."""
+Counterpart: `loading` hands the files in; `ossec_conditions` reads what rules ask, `ossec_tree` who is whose child."""
 
 from __future__ import annotations
 
@@ -149,15 +149,15 @@ def _take(reading: _Reading, element: Element, group: str, conditions: Condition
     known = reading.placed.get(placed.rule.id)
     if element.attributes.get("overwrite", "no") == "yes":
         if known is None:
-            error = RuleError(f"overwrites rule {rule_id}, which is not there before it", location=where)
-            reading.problems.append(Problem.from_error(error, rule_id))
+            missing = RuleError(f"overwrites rule {rule_id}, which is not there before it", location=where)
+            reading.problems.append(Problem.from_error(missing, rule_id))
         else:
             reading.placed[placed.rule.id] = known.overwritten(placed)
     elif known is not None:
-        error = RuleError(
+        twice = RuleError(
             f"rule {rule_id} is there twice, first in {known.rule.origin}", location=where, hint='overwrite="yes"'
         )
-        reading.problems.append(Problem.from_error(error, rule_id))
+        reading.problems.append(Problem.from_error(twice, rule_id))
     else:
         reading.placed[placed.rule.id] = placed
 

@@ -33,7 +33,7 @@ _OPS = {
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?\s*(am|pm)?", re.IGNORECASE)
 
-Lists = Callable[[str, Location], Sequence[tuple[str, str]]]
+Lists = Callable[[str], Sequence[tuple[str, str]]]
 """The keys and values of a list by its path; RuleError where there is none."""
 
 
@@ -80,13 +80,17 @@ class Conditions:
         """Elements of one name are one pattern in pieces."""
         field, *defaults = PATTERNS[name]
         default = defaults[self.dialect is Dialect.WAZUH]
+        fields = [field]
+        if name == "extra_data" and self.dialect is Dialect.OSSEC:
+            fields.append(f"{DATA}data")  # two names of one field there
         parts: list[Node] = []
         for spelled, kind in ((name, default), (f"{name}_pcre2", "caseless")):
             elements = list(rule.all(spelled))
             if name == "regex" and spelled == "regex_pcre2":
                 elements = list(rule.all("pcre2"))
             if elements:
-                parts.append(self._joined(field, elements, kind))
+                tests = tuple(self._joined(one, elements, kind) for one in fields)
+                parts.append(tests[0] if len(tests) == 1 else Any(tests))
         return None if not parts else parts[0] if len(parts) == 1 else All(tuple(parts))
 
     def _joined(self, field: str, elements: Sequence[Element], kind: str) -> Node:
@@ -159,7 +163,7 @@ class Conditions:
         if not name:
             raise RuleError("<list> without a field", location=where)
         field = USER if name == "user" else PATTERNS[name][0] if name in PATTERNS else f"{DATA}{name}"
-        entries = self.lists(element.text.strip(), where)
+        entries = self.lists(element.text.strip())
         if lookup.endswith("_value"):
             holds = _judge(element.attributes.get("check_value", ""))
             entries = [(key, value) for key, value in entries if holds(value)]

@@ -24,8 +24,8 @@ class ListStore:
         self._found: dict[str, Path] | None = None
         self._read: dict[Path, list[tuple[str, str]]] = {}
 
-    def __call__(self, name: str, where: Location) -> list[tuple[str, str]]:
-        """Keys and values of the list that rule `where` calls `name`. FileNotFoundError where there is none."""
+    def __call__(self, name: str) -> list[tuple[str, str]]:
+        """Keys and values of the list that a rule calls `name`. FileNotFoundError where there is none."""
         base = name.rsplit("/", 1)[-1]
         path = self._all().get(base.removesuffix(".cdb"))
         if path is None:

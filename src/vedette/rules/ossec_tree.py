@@ -4,7 +4,7 @@ Counterpart: `ossec` reads the rules; what names rules that are not there, or it
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vedette.model.errors import RuleError
@@ -136,9 +136,8 @@ def _weighs(other: Placed, least: int) -> bool:
     return other.rule.branch.weight >= least or not other.rule.branch.weight
 
 
-def _some(one: Placed, place: int, standing: Sequence[Placed], wanted: object) -> tuple[str, ...]:
+def _some(one: Placed, place: int, standing: Sequence[Placed], wanted: Callable[[Placed], bool]) -> tuple[str, ...]:
     """Rules before this one that are wanted; where there is none, those after it."""
-    assert callable(wanted)
     for others in (standing[:place], standing[place + 1 :]):
         found = tuple(other.rule.id for other in others if wanted(other))
         if found:
@@ -149,7 +148,7 @@ def _some(one: Placed, place: int, standing: Sequence[Placed], wanted: object) -
     )
 
 
-def group_search(pattern: str) -> object:
+def group_search(pattern: str) -> Callable[[str], bool]:
     """Whether a rule's groups, as one text, have what an OS_Match pattern says."""
     parts = [(anchor, literal.lower()) for anchor, literal in os_match(pattern)]
     if all(anchor is Anchor.ANYWHERE for anchor, _literal in parts):
@@ -174,7 +173,6 @@ def _counted(one: Placed, standing: Sequence[Placed], known: dict[str, int]) -> 
             raise RuleError(f"rule {one.rule.id}: there is no rule {one.matched_sids[0]}", location=one.rule.origin)
         return found
     search = group_search(one.matched_groups)
-    assert callable(search)
     found = tuple(other.rule.id for other in standing if search(other.group))
     if not found:
         raise RuleError(f"rule {one.rule.id}: there is no group {one.matched_groups!r}", location=one.rule.origin)

@@ -14,7 +14,20 @@ class Dialect(StrEnum):
 
 
 LOG, DECODER, CATEGORY, PROGRAM, HOST, LOCATION, USER, FIRST, SIZE, MINUTE, WEEKDAY = (
-    f"ossec.{name}" for name in "log decoder category program host location user first size minute weekday".split()
+    f"ossec.{name}"
+    for name in [
+        "log",
+        "decoder",
+        "category",
+        "program",
+        "host",
+        "location",
+        "user",
+        "first",
+        "size",
+        "minute",
+        "weekday",
+    ]
 )
 DATA = "ossec.data."
 """Before the names of what decoders find."""
@@ -33,7 +46,20 @@ PATTERNS: dict[str, tuple[str, str, str]] = {
     **{
         name: (f"{DATA}{name}", "osmatch", "osmatch")
         for name in (
-            "id url status srcport dstport extra_data data protocol system_name srcgeoip dstgeoip srcuser".split()
+            [
+                "id",
+                "url",
+                "status",
+                "srcport",
+                "dstport",
+                "extra_data",
+                "data",
+                "protocol",
+                "system_name",
+                "srcgeoip",
+                "dstgeoip",
+                "srcuser",
+            ]
         )
     },
 }
@@ -64,19 +90,41 @@ SAME: dict[str, str] = {
 }
 """What may follow `same_`, `different_` and `not_same_`."""
 
-CARRIED = frozenset("description group info cve mitre options category decoded_as var".split())
+CARRIED = frozenset(["description", "group", "info", "cve", "mitre", "options", "category", "decoded_as", "var"])
 """Elements that say what is told, or are read where the rule is put into the tree."""
 
-PLACING = frozenset("if_sid if_group if_level if_matched_sid if_matched_group if_matched_regex if_fts".split())
+PLACING = frozenset(
+    ["if_sid", "if_group", "if_level", "if_matched_sid", "if_matched_group", "if_matched_regex", "if_fts"]
+)
 OTHERS = frozenset(
-    "time weekday srcip dstip field list compiled_rule ignore check_if_ignored check_diff same_field not_same_field"
-    " different_field same_location different_location not_same_agent same_agent global_frequency".split()
+    [
+        "time",
+        "weekday",
+        "srcip",
+        "dstip",
+        "field",
+        "list",
+        "compiled_rule",
+        "ignore",
+        "check_if_ignored",
+        "check_diff",
+        "same_field",
+        "not_same_field",
+        "different_field",
+        "same_location",
+        "different_location",
+        "not_same_agent",
+        "same_agent",
+        "global_frequency",
+    ]
 )
 
 MEMORY = {"user": "dstuser", "srcip": "srcip", "dstip": "dstip", "id": "id", "data": "data"}
 """Fields that `ignore` and `check_if_ignored` know, beside `location` and `name`."""
 
-ATTRIBUTES = frozenset("id level maxsize frequency timeframe ignore accuracy noalert overwrite".split())
+ATTRIBUTES = frozenset(
+    ["id", "level", "maxsize", "frequency", "timeframe", "ignore", "accuracy", "noalert", "overwrite"]
+)
 
 OSSEC_MARKS = frozenset({"pcre2", "match_pcre2", "prematch_pcre2", "program_name_pcre2", "cve"})
 WAZUH_MARKS = frozenset({"mitre", "same_field", "not_same_field", "same_srcip", "global_frequency", "json_null_field"})
