@@ -61,6 +61,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: dict[str, int] = {}
     kept, dropped = [], []
     for item in items:
+        if (item.get_closest_marker("slow") or item.get_closest_marker("corpus")) and not item.get_closest_marker(
+            "timeout"
+        ):
+            # Against what hangs; how long they take depends on what else the machine does.
+            item.add_marker(pytest.mark.timeout(900))
         if "corpus" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("corpus"):
             raise pytest.UsageError(f"{item.nodeid} uses the fixture `corpus` and must be marked so")
         reason = next((why for marker, why in missing.items() if item.get_closest_marker(marker)), None)
