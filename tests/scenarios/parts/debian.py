@@ -28,8 +28,9 @@ class Debian:
             (self.root / one).mkdir(parents=True)
         for name in ("status", "available"):
             (self.root / "var/lib/dpkg" / name).touch()
-        for made in (self.pool, self.lists, folder / "gnupg", folder / "build"):
-            made.mkdir(mode=0o700)
+        for made in (self.pool, self.lists, folder / "build"):
+            made.mkdir()
+        (folder / "gnupg").mkdir(mode=0o700)
         self._listed: list[str] = []
         self._gpg("--passphrase", "", "--quick-gen-key", "archive@example.org", "ed25519", "sign", "never")
         self.keyring.write_bytes(self._gpg("--export"))
