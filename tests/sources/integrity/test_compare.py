@@ -330,9 +330,9 @@ def test_a_file_renamed_while_others_are_listed_is_found_where_it_went(tree: Tre
 
     def moving(fd):
         names = real(fd)
-        if os.fstat(fd).st_ino == (tree.top / "d").stat().st_ino and (tree.top / "d" / "c").exists():
+        if os.stat(fd).st_ino == (tree.top / "d").stat().st_ino and (tree.top / "d" / "c").exists():
             (tree.top / "d" / "c").rename(tree.top / "c")
-            return [name for name in names if name != "c"]
+            return [name for name in names if name != b"c"]
         return names
 
     monkeypatch.setattr("vedette.sources.integrity.walk.os.listdir", moving)

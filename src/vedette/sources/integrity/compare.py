@@ -166,6 +166,8 @@ class Comparison:
         found = self._reader.read(listed.fd, wanted)
         self.tally.read += len(wanted)
         for (name, _, row), read in zip(pending, found, strict=True):
+            if row is not None and read == row.read and not read.beside.unread:
+                continue
             path = joined(listed.folder, name)
             if read is None:
                 if row is not None:

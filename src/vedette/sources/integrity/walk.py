@@ -108,11 +108,13 @@ class Walk:
     follow: bool = True
     gaps: list[Gap] = field(default_factory=list)
     visited: list[tuple[bytes, int]] = field(default_factory=list)
-    _left_out: re.Pattern[str] | None = field(default=None, init=False)
+    _left_out: re.Pattern[bytes] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.leave_out:
-            self._left_out = re.compile("|".join(translate(os.fsdecode(one)) for one in self.leave_out))
+            # Bytes are asked as they are: of many paths, decoding would cost more than asking.
+            patterns = (translate(one.decode("latin-1")) for one in self.leave_out)
+            self._left_out = re.compile("|".join(patterns).encode("latin-1"))
 
     def __iter__(self) -> Iterator[Listed]:
         for tree in self.trees:
@@ -188,7 +190,8 @@ class Walk:
     def _listed(self, folder: bytes, fd: int, inner: list[tuple[bytes, Numbers]]) -> Iterator[Listed]:
         try:
             self.visited.append((folder, os.fstat(fd).st_mtime_ns))
-            names = sorted(map(os.fsencode, os.listdir(fd)))
+            # Named by its descriptor, a folder gives bytes at once.
+            names = sorted(os.listdir(b"/proc/self/fd/%d" % fd))  # noqa: PTH208 (of what is open)
         except OSError as error:
             self._gap(folder, error)
             return
@@ -215,7 +218,7 @@ class Walk:
 
     def is_left_out(self, path: bytes) -> bool:
         """Whether one of the patterns names this path."""
-        return self._left_out is not None and self._left_out.match(os.fsdecode(path)) is not None
+        return self._left_out is not None and self._left_out.match(path) is not None
 
     def _gap(self, path: bytes, error: OSError) -> None:
         if error.errno in (errno.EACCES, errno.EPERM):
