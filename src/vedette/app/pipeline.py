@@ -19,6 +19,8 @@ from vedette.app.enforcing import Enforcing
 from vedette.app.findings_stream import STREAM as FINDINGS
 from vedette.app.findings_stream import FindingsStream, findings_of
 from vedette.app.hub_engine import HubEngine
+from vedette.app.login_chains import RULES as CHAIN_RULES
+from vedette.app.login_chains import ChainWatch
 from vedette.app.standing import Standing
 from vedette.detections.engine import Engine
 from vedette.detections.stretch import Outcome
@@ -73,6 +75,7 @@ class Pipeline:
     after a commit that put something into the outbox. shelf: where every batch is put that `take` gets; no cursor
     passes what is not kept there. stream: as what findings go there too, where somebody else makes alerts of them.
     trouble: why what is read cannot be kept, "" while it can. bundle: the number of the rules and policy in force.
+    chains: who logged in from where in the fleet.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Pipeline:
         woken: Callable[[], None],
         retention: Mapping[Kept, int] | None = None,
         known: KnownLogins | None = None,
+        chains: ChainWatch | None = None,
         budget: PageBudget | None = None,
         shelf: Shelf | None = None,
         stream: FindingsStream | None = None,
@@ -100,7 +104,7 @@ class Pipeline:
     ) -> None:
         self._engine = engine
         self._state = state
-        self._rules: Mapping[str, Rule] = {rule.id: rule for rule in (*rules, *own.RULES)}
+        self._rules: Mapping[str, Rule] = {rule.id: rule for rule in (*rules, *own.RULES, *CHAIN_RULES)}
         self._router = router
         self._policy = policy
         self._enforcing = Enforcing(enforcers, state, policy, counter, say=self._say)
@@ -114,6 +118,7 @@ class Pipeline:
         self._to_lift = True
         self._woken = woken
         self._known = known
+        self._chains = chains
         self._budget = budget
         self._shelf = shelf
         self._cursors: dict[str, str] = {}
@@ -258,6 +263,9 @@ class Pipeline:
             self._look_outside(now)
         if now - self._taken_at >= QUIET_AFTER:
             self._miss_records(now)
+        if self._chains is not None and (found := self._chains.findings(now)):
+            self._findings += found
+            self._oldest = self._oldest or now
         if (self._oldest and now - self._oldest >= COMMIT_AFTER) or (self._next_due and now >= self._next_due):
             self.commit(now)
         if now >= self._enforcing.sync_at:
@@ -317,6 +325,8 @@ class Pipeline:
                     decided = self._policy.expire(tx, now) if quiet else Decided()
                 if self._known is not None:
                     self._correlation.update(self._known.changes())
+                if self._chains is not None:
+                    self._correlation.update(self._chains.chains.changes())
                 if resting:
                     tx.save_correlation(self._correlation)
                 if self._set_back_by:

@@ -51,6 +51,7 @@ FIELDS: dict[str, Field] = {
         Field("event.created", _D, "when the agent read it", given_by=("header",)),
         Field("host.name", _K, "the name in the header (host.id says who read it)", given_by=("header", "journal")),
         Field("host.id", _K, "whose agent read the record", given_by=("header",)),
+        Field("host.ip", _I, "the addresses of a host, as it has them", given_by=("addresses",)),
         Field("process.name", _K, "program, as the header names it", given_by=("header", "journal")),
         Field("process.pid", _L, "process id, as the header names it", given_by=("header", "journal")),
         Field("message", _T, "the message after the header", attacker_text=True, given_by=("header", "journal")),
@@ -241,6 +242,7 @@ FIELDS: dict[str, Field] = {
         Field("vedette.rootkit.check", _K, "check that could not be made", given_by=("rootkit",)),
         Field("vedette.rootkit.reason", _K, "why it could not", given_by=("rootkit",)),
         # liveness
+        Field("vedette.addresses.count", _L, "how many addresses a host has", given_by=("addresses",)),
         Field("vedette.liveness.kind", _K, "what is wrong with the watching", given_by=("liveness",)),
         Field("vedette.liveness.host_id", _K, "host or group it is about", given_by=("liveness",)),
         Field("vedette.liveness.stream", _K, "source it is about", given_by=("liveness",)),

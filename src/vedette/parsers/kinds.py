@@ -27,6 +27,7 @@ OWN_KINDS: Mapping[str, RecordKind] = {
     "vedette.audit": kind_of("vedette", "audit"),
     "vedette.integrity": kind_of("vedette", "integrity"),
     "vedette.fleet": kind_of("vedette", "fleet"),
+    "vedette.addresses": kind_of("vedette", "addresses"),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from vedette.model.errors import ConfigError, Location
 from vedette.model.reasons import RefusalReason
 from vedette.system.files import write_atomic
+from vedette.system.own_addresses import own_addresses
 from vedette.text.addresses import Network, parse, parse_network
 
 FIXED_FLOOR = (
@@ -147,13 +148,11 @@ def host_floor(proc: Path = Path("/proc"), resolv_conf: Path = Path("/etc/resolv
     network namespace of the caller. A file that is not there (no IPv6) adds nothing; names are not resolved.
     """
     readers: tuple[tuple[Path, Callable[[str], Iterable[IPv4Address | IPv6Address]]], ...] = (
-        (proc / "net" / "fib_trie", _local_v4),
-        (proc / "net" / "if_inet6", _local_v6),
         (proc / "net" / "route", _gateways_v4),
         (proc / "net" / "ipv6_route", _gateways_v6),
         (resolv_conf, _resolvers),
     )
-    found: set[IPv4Address | IPv6Address] = set()
+    found: set[IPv4Address | IPv6Address] = set(own_addresses(proc))
     for path, reader in readers:
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -161,25 +160,6 @@ def host_floor(proc: Path = Path("/proc"), resolv_conf: Path = Path("/etc/resolv
             continue
         found.update(reader(text))
     return frozenset(ip_network(address) for address in found if not address.is_unspecified)
-
-
-def _local_v4(text: str) -> Iterable[IPv4Address | IPv6Address]:
-    """`|-- 192.0.2.1` followed by `/32 host LOCAL`."""
-    address = None
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped.startswith("|-- "):
-            address = parse(stripped[4:])
-        elif address is not None and stripped.startswith("/32 ") and stripped.endswith(" LOCAL"):
-            yield address
-
-
-def _local_v6(text: str) -> Iterable[IPv4Address | IPv6Address]:
-    """`20010db8000000000000000000000001 02 40 00 80 eth0`."""
-    for line in text.splitlines():
-        fields = line.split()
-        if len(fields) == 6 and len(fields[0]) == 32:
-            yield ip_address(bytes.fromhex(fields[0]))
 
 
 def _gateways_v4(text: str) -> Iterable[IPv4Address | IPv6Address]:

@@ -40,6 +40,11 @@ class SshRules(BaseModel):
         default=(), description="addresses or prefixes people log in from; given: a login from elsewhere is a finding"
     )
 
+    unattended: tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")], ...] = Field(
+        default=(),
+        description="USER@HOST, either may be *: logins that programs on that host make",
+    )
+
     @field_validator("gateways")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
