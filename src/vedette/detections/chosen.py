@@ -3,7 +3,7 @@ Counterpart: `clauses` and `atoms` say what may be chosen; `search` looks for it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -79,12 +79,20 @@ def choose(rules: Sequence[Rule], roots: Sequence[int], leaves: Leaves) -> Chose
     return _Choice(rules, leaves).of(roots)
 
 
+def looked_for(numbers: Iterable[int], leaves: Leaves) -> dict[str, Wanted]:
+    """By field what is looked for on behalf of these leaves, all of which are tests and have atoms."""
+    choice = _Choice((), leaves)
+    for number in numbers:
+        choice.find(number)
+    return choice.fields
+
+
 class _Choice:
     def __init__(self, rules: Sequence[Rule], leaves: Leaves) -> None:
         self._rules = rules
         self._leaves = leaves
         self._found: dict[int, None] = {}
-        self._fields: dict[str, Wanted] = {}
+        self.fields: dict[str, Wanted] = {}
         self._keywords = Wanted()
         self._keyword_rules: dict[int, None] = {}
         self._places: dict[tuple[str | None, str, bool, bool, bool], int] = {}
@@ -94,33 +102,33 @@ class _Choice:
         for index, clause in zip(roots, told, strict=True):
             when = self._rules[index].when
             for number in clause.leaves if clause else ():
-                self._find(number)
+                self.find(number)
             for number in beside(when, clause, self._leaves) if clause else ():
                 # In a field nothing else asks for, finding costs more than asking.
                 leaf = self._leaves.leaves[number]
-                if isinstance(leaf, Test) and leaf.field in self._fields:
-                    self._find(number)
+                if isinstance(leaf, Test) and leaf.field in self.fields:
+                    self.find(number)
             for number in demanded(when, self._leaves):
                 # All keywords are looked for in one scan of the record; asking for each by itself is what costs.
                 if isinstance(self._leaves.leaves[number], Raw) and self._leaves.atoms(number) is not None:
-                    self._find(number)
+                    self.find(number)
                     self._keyword_rules[index] = None
         return Chosen(
             [None if clause is None else (clause.leaves, clause.cost) for clause in told],
             list(self._found),
-            self._fields,
+            self.fields,
             self._keywords,
             list(self._keyword_rules),
         )
 
-    def _find(self, number: int) -> None:
+    def find(self, number: int) -> None:
         """Have a leaf looked for."""
         if number in self._found:
             return
         self._found[number] = None
         leaf = self._leaves.leaves[number]
         field = None if isinstance(leaf, Raw) else leaf.field
-        wanted = self._keywords if field is None else self._fields.setdefault(field, Wanted())
+        wanted = self._keywords if field is None else self.fields.setdefault(field, Wanted())
         for atom in self._leaves.atoms(number) or ():
             key = (field, atom.text, atom.at_start, atom.at_end, atom.pattern)
             place = self._places.get(key)

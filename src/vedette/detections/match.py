@@ -46,13 +46,14 @@ class Matcher:
         self.leaves = Leaves()
         self._conditions: list[Condition | None] = [self._compiled(rule) for rule in self.rules]
         self._children = children_of(self.rules)
-        self._trees = Trees(self.rules, self._children)
+        self._trees = Trees(self.rules, self._children, self.leaves, cache)
         roots = [
             index
             for index, rule in enumerate(self.rules)
             if looks_at_records(rule) and not rule.parents and rule.branch is None
         ]
         self._search = Search(self.rules, roots, self.leaves, cache, key)
+        self._found = self._search.found | self._trees.found
         self._users = needed_fields(self.rules)
         self.logsources = log_sources(self.rules)
 
@@ -80,7 +81,7 @@ class Matcher:
 
     def judge(self, batch: Batch) -> Judge:
         """Parse `batch` and make every leaf ready to be asked."""
-        return Judge(self.leaves, self._search.found, self._parser.parse(batch))
+        return Judge(self.leaves, self._found, self._parser.parse(batch))
 
     def candidates(self, judge: Judge) -> dict[int, Int64]:
         """The rules without parents that may match, with the rows that are looked at for each."""

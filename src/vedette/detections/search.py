@@ -141,7 +141,7 @@ class Search:
         scan.prepare(self._cache)
         found, odd = scan.find(column.values)
         judge.scanned.add(name)
-        for leaf, codes in self._hit_leaves(judge, self._wanted[name].postings, found, odd).items():
+        for leaf, codes in hit_leaves(judge, self._wanted[name].postings, found, odd).items():
             owners = self._rules_of.get(leaf)
             if owners is None:
                 continue
@@ -149,27 +149,6 @@ class Search:
             for index in owners:
                 if index in plan.rules:
                     pieces.setdefault(index, []).append(rows)
-
-    @staticmethod
-    def _hit_leaves(
-        judge: Judge,
-        postings: Sequence[Sequence[tuple[int, bool]]],
-        found: Mapping[int, list[int]],
-        odd: set[int],
-    ) -> dict[int, list[int]]:
-        """Write down which leaves hold for which codes, or may; gives the codes of each, without repeats."""
-        hits: dict[int, list[int]] = {}
-        for atom, codes in found.items():
-            for leaf, decides in postings[atom]:
-                verdicts = judge.searched(leaf).verdicts
-                of = hits.setdefault(leaf, [])
-                for code in codes:
-                    verdict = verdicts[code]
-                    if verdict == 0:
-                        of.append(code)
-                    if verdict != 1:
-                        verdicts[code] = 1 if decides and code not in odd else UNKNOWN
-        return hits
 
     def _search_keywords(self, judge: Judge, plan: _Plan, pieces: dict[int, list[Int64]]) -> None:
         table = judge.table
@@ -213,7 +192,7 @@ class Search:
             for atom, rows in found.items():
                 places.setdefault(atom, set()).update(rows)
         told = {atom: sorted(rows - unread) for atom, rows in places.items()}
-        hits |= self._hit_leaves(judge, self._keywords.postings, told, set())
+        hits |= hit_leaves(judge, self._keywords.postings, told, set())
         return sorted(unread)
 
     def _read_keywords(self, judge: Judge, rows: Sequence[int], hits: dict[int, list[int]]) -> None:
@@ -226,7 +205,7 @@ class Search:
         wanted = judge.scanned_keywords
         postings = [[one for one in posting if one[0] in wanted] for posting in self._keywords.postings]
         places = {atom: [rows[at] for at in held] for atom, held in self._keyword_scan.find_in(texts).items()}
-        for leaf, more in self._hit_leaves(judge, postings, places, set()).items():
+        for leaf, more in hit_leaves(judge, postings, places, set()).items():
             hits.setdefault(leaf, []).extend(more)
 
     def _prefilter(self, json: bool) -> Prefilter:
@@ -235,3 +214,24 @@ class Search:
             keywords = {leaf: self._leaves.atoms(leaf) or () for leaf in self._needed_keywords}
             prefilter = self._prefilters[json] = Prefilter(keywords, json=json, cache=self._cache)
         return prefilter
+
+
+def hit_leaves(
+    judge: Judge,
+    postings: Sequence[Sequence[tuple[int, bool]]],
+    found: Mapping[int, list[int]],
+    odd: set[int],
+) -> dict[int, list[int]]:
+    """Write down which leaves hold for which codes, or may; gives the codes of each, without repeats."""
+    hits: dict[int, list[int]] = {}
+    for atom, codes in found.items():
+        for leaf, decides in postings[atom]:
+            verdicts = judge.searched(leaf).verdicts
+            of = hits.setdefault(leaf, [])
+            for code in codes:
+                verdict = verdicts[code]
+                if verdict == 0:
+                    of.append(code)
+                if verdict != 1:
+                    verdicts[code] = 1 if decides and code not in odd else UNKNOWN
+    return hits

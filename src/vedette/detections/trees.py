@@ -4,12 +4,20 @@ Counterpart: `branches` decides among them in ingest order; `match` hands in wha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from vedette.detections.chosen import Wanted, looked_for
 from vedette.detections.judge import Judge
+from vedette.detections.leaves import Leaves
+from vedette.detections.scan import FieldScan
+from vedette.detections.search import hit_leaves
 from vedette.model.batch import Bool, Int64
-from vedette.model.rules import All, Node, Op, Rule, Test
+from vedette.model.rules import All, Node, Op, Rule, Test, tests_of
+
+_LONG = frozenset({"ossec.log", "ossec.data.url"})
+_TEXT_OPS = frozenset({Op.CONTAINS, Op.STARTSWITH, Op.ENDSWITH, Op.EQUALS, Op.REGEX})
 
 Held = Callable[[Judge, int, Int64], Int64]
 """Those of some rows for which the condition of a rule holds."""
@@ -24,10 +32,21 @@ def branch_roots(rules: Sequence[Rule]) -> list[int]:
 class Trees:
     """The trees of `rules`. children: of each rule, in the order they are tried."""
 
-    def __init__(self, rules: Sequence[Rule], children: Mapping[int, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        children: Mapping[int, Sequence[int]],
+        leaves: Leaves,
+        cache: Path | None = None,
+    ) -> None:
         self._rules = rules
         self._children = children
         self._roots = branch_roots(rules)
+        self._cache = cache
+        self._wanted = self._looked_for(leaves)
+        self._scans = {name: FieldScan(wanted.atoms) for name, wanted in self._wanted.items()}
+        self.found = {leaf for wanted in self._wanted.values() for posting in wanted.postings for leaf, _ in posting}
+        """The leaves that are looked for."""
         self._equal = {
             index: wanted
             for index, rule in enumerate(rules)
@@ -35,6 +54,18 @@ class Trees:
         }
         self._certain = [rule.branch is not None and rule.branch.certain for rule in rules]
         self._passes = [rule.branch is not None and rule.branch.passes for rule in rules]
+
+    def _looked_for(self, leaves: Leaves) -> dict[str, Wanted]:
+        """What is looked for in the texts that nearly every record has another one of, in one pass."""
+        asked: dict[int, None] = {}
+        for rule in self._rules:
+            if rule.branch is not None:
+                for leaf in tests_of(rule.when):
+                    if isinstance(leaf, Test) and leaf.field in _LONG and leaf.op in _TEXT_OPS:
+                        number = leaves.add(leaf)
+                        if leaves.atoms(number) is not None:
+                            asked[number] = None
+        return looked_for(asked, leaves)
 
     def __bool__(self) -> bool:
         return bool(self._roots)
@@ -44,6 +75,12 @@ class Trees:
 
         Where that hangs on earlier records, the siblings after it are reached too.
         """
+        for name, scan in self._scans.items():
+            column = judge.table.column(name)
+            if len(column.values):
+                scan.prepare(self._cache)
+                hit_leaves(judge, self._wanted[name].postings, *scan.find(column.values))
+                judge.scanned.add(name)
         visit = _Visit(self, judge, held)
         rows = np.arange(len(judge.table), dtype=np.int64)
         visit.below(self._roots, rows)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vedette.parsers.ossec_decoders import Decoder, DecoderTable, Nulls, Offset
+from vedette.parsers.ossec_decoders import Decoder, DecoderTable, First, Nulls, Offset
 
 _VALID = r"[A-Za-z0-9_./()@*-]"
 _DATE = re.compile(
@@ -107,16 +107,57 @@ class Decoded:
     first: str = ""
 
 
+class _Roots:
+    """Decoders without parents, the first of which that matches has a record to itself."""
+
+    def __init__(self, decoders: list[Decoder]) -> None:
+        self.decoders = decoders
+        self.first = First([one.prematch for one in decoders])
+
+
+class _Children:
+    """The children of one decoder. Of siblings of one name only the first is asked; the others go on from it."""
+
+    def __init__(self, root: Decoder) -> None:
+        self._children = root.children
+        self._heads: list[int] = []
+        place = 0
+        while place < len(root.children):
+            self._heads.append(place)
+            while root.children[place].more and place + 1 < len(root.children):
+                place += 1
+            place += 1
+        self._after = any(root.children[at].prematch_offset is Offset.AFTER_PARENT for at in self._heads)
+        self._first = First([root.children[at].prematch for at in self._heads])
+
+    def first(self, log: str, parent_end: int) -> int:
+        """The place of the child that matches; -1 where none does."""
+        if not parent_end or not self._after:
+            found = self._first(log)
+            return self._heads[found] if found >= 0 else -1
+        for place in self._heads:
+            child = self._children[place]
+            if child.prematch is None:
+                return place
+            text = log[parent_end:] if child.prematch_offset is Offset.AFTER_PARENT else log
+            if child.prematch.find(text) is not None:
+                return place
+        return -1
+
+
 class OssecDecoder:
     """Runs a table of decoders. Pure: what was decoded before changes nothing."""
 
     def __init__(self, table: DecoderTable) -> None:
+        self._unnamed = _Roots(table.unnamed)
         self._table = table
-        self._by_program: dict[str, list[Decoder]] = {}
+        self._by_program: dict[str, _Roots] = {}
+        self._below = {id(root): _Children(root) for root in (*table.named, *table.unnamed) if root.children}
 
     def decode(self, text: str, location: str = "") -> Decoded:
         """A whole line."""
-        text = text.translate(_CONTROL)
+        if not text.isprintable():
+            text = text.translate(_CONTROL)
         out = self.decode_cut(cut_header(text), location)
         if not out.decoder and (archived := _ARCHIVED.match(text)):
             # As the agent sent it, where nobody knows it as it was archived.
@@ -126,57 +167,53 @@ class OssecDecoder:
     def decode_cut(self, cut: Cut, location: str = "") -> Decoded:
         """A record whose header was cut off."""
         out = Decoded(cut)
-        for root in self._roots(cut.program):
-            after = 0
-            if root.prematch is not None:
-                found = root.prematch.find(cut.log)
-                if found is None:
-                    continue
-                after = found[0]
-            known = self._inside(root, cut.log, after, out)
-            if known.fts:
-                values = {**out.fields, "name": out.decoder, "location": location}
-                out.first = json.dumps([out.decoder, *(values.get(name) for name in known.fts)])
-            break
+        roots = self._roots(cut.program)
+        place = roots.first(cut.log)
+        if place < 0:
+            return out
+        root = roots.decoders[place]
+        after = 0
+        if root.prematch is not None:
+            found = root.prematch.find(cut.log)
+            after = found[0] if found else 0
+        known = self._inside(root, cut.log, after, out)
+        if known.fts:
+            values = {**out.fields, "name": out.decoder, "location": location}
+            out.first = json.dumps([out.decoder, *(values.get(name) for name in known.fts)])
         return out
 
-    def _roots(self, program: str | None) -> list[Decoder]:
+    def _roots(self, program: str | None) -> _Roots:
         if program is None:
-            return self._table.unnamed
+            return self._unnamed
         roots = self._by_program.get(program)
         if roots is None:
-            roots = [one for one in self._table.named if one.program and one.program.find(program) is not None]
-            if len(self._by_program) > 10_000:
+            if len(self._by_program) > 1000:
                 self._by_program.clear()
-            self._by_program[program] = roots
+            roots = self._by_program[program] = _Roots(
+                [one for one in self._table.named if one.program and one.program.find(program) is not None]
+            )
         return roots
 
     def _inside(self, root: Decoder, log: str, parent_end: int, out: Decoded) -> Decoder:
         """Find the decoder below `root` and what it finds; the one that the record is said to be decoded by."""
         out.decoder, out.category = root.shown, root.category
-        chosen, known, after = root, root, parent_end
-        place = -1
-        if root.children:
-            place = 0
-            while place < len(root.children):
-                child = root.children[place]
-                if child.prematch is None:
-                    break
-                begin = parent_end if child.prematch_offset is Offset.AFTER_PARENT else 0
-                found = child.prematch.find(log[begin:] if begin else log)
-                if found is not None:
-                    after = begin + found[0]
-                    known = child
-                    out.decoder, out.category = child.shown, child.category
-                    if child.category == "syslog":
-                        out.category = root.category
-                    break
-                while root.children[place].more and place + 1 < len(root.children):
-                    place += 1
-                place += 1
-            if place >= len(root.children):
-                return known
-            chosen = root.children[place]
+        if not root.children:
+            self._extract(root, root, -1, log, parent_end, parent_end, out)
+            return root
+        below = self._below[id(root)]
+        place = below.first(log, parent_end)
+        if place < 0:
+            return root
+        chosen, known, after = root.children[place], root, parent_end
+        if chosen.prematch is not None:
+            known = chosen
+            begin = parent_end if chosen.prematch_offset is Offset.AFTER_PARENT else 0
+            if chosen.regex_offset is not Offset.BEGINNING or chosen.plugin:
+                found = chosen.prematch.find(log[begin:] if begin else log)
+                after = begin + found[0] if found else begin
+            out.decoder = chosen.shown
+            if chosen.category != "syslog":
+                out.category = chosen.category
         self._extract(root, chosen, place, log, parent_end, after, out)
         return known
 

@@ -79,32 +79,43 @@ class Expression:
     def __init__(self, kind: str, text: str) -> None:
         self.kind, self.text = kind, text
         self.undecided = 0
+        self.linear = False
+        """Whether RE2 takes its patterns, which are then `patterns`."""
+        self.patterns: tuple[str, ...] = ()
         self._parts: list[Search] | None = None
         self._compile()
 
     def _compile(self) -> None:
         if self.kind == "osmatch":
-            self._parts = [_linear(os_match_regex(self.text))]
+            patterns = [os_match_regex(self.text)]
         elif self.kind == "pcre2":
-            self._parts = [self._pcre2(self.text)]
+            patterns = [self.text]
         elif self.kind == "caseless":
             # What OSSEC calls pcre2 does not heed case; Wazuh's type pcre2 does.
-            self._parts = [self._pcre2(f"(?i){self.text}")]
+            patterns = [f"(?i){self.text}"]
         else:
-            self._parts = [_linear(part) for part in os_regex_parts(self.text)]
+            patterns = os_regex_parts(self.text)
+        if self.kind in ("pcre2", "caseless"):
+            self._parts = [self._pcre2(patterns[0])]
+        else:
+            self._parts = [_linear(pattern) for pattern in patterns]
+            self.linear = True
+        self.patterns = tuple(patterns)
 
     def _pcre2(self, pattern: str) -> Search:
         try:
-            return _linear(pattern)
+            search = _linear(pattern)
+            self.linear = True
+            return search
         except ValueError as refused:
             try:
-                search = pcre2.compile(f"(*LIMIT_MATCH={MATCH_LIMIT}){pattern}").search
+                backtrack = pcre2.compile(f"(*LIMIT_MATCH={MATCH_LIMIT}){pattern}").search
             except pcre2.error:
                 raise refused from None
 
         def find(text: str) -> tuple[int, tuple[str, ...]] | None:
             try:
-                found = search(text)
+                found = backtrack(text)
             except pcre2.LibraryError:
                 self.undecided += 1
                 return None
@@ -120,6 +131,40 @@ class Expression:
             if found is not None:
                 return found
         return None
+
+
+class First:
+    """The first of some expressions that matches a text, asked at once where RE2 takes them. None matches always."""
+
+    _MEMORY = 64 << 20
+
+    def __init__(self, expressions: Sequence[Expression | None]) -> None:
+        end = next((at for at, one in enumerate(expressions) if one is None), len(expressions))
+        self._always = end if end < len(expressions) else -1
+        self._asked = [(at, one) for at, one in enumerate(expressions[:end]) if one is not None]
+        self._together = None
+        if len(self._asked) > 1 and all(one.linear for _at, one in self._asked):
+            options = re2.Options()
+            options.log_errors = False
+            options.max_mem = self._MEMORY
+            together = re2.Set.SearchSet(options)
+            self._owners: list[int] = []
+            for at, one in self._asked:
+                for pattern in one.patterns:
+                    together.Add(pattern)
+                    self._owners.append(at)
+            together.Compile()
+            self._together = together
+
+    def __call__(self, text: str) -> int:
+        """Its place; -1 where none matches."""
+        if self._together is not None:
+            found = self._together.Match(text)
+            return self._owners[min(found)] if found else self._always
+        for at, one in self._asked:
+            if one.find(text) is not None:
+                return at
+        return self._always
 
 
 def _linear(pattern: str) -> Search:
