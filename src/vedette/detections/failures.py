@@ -12,20 +12,30 @@ MOST_CONNECTIONS = 10_000
 LASTS = 300_000_000
 """Microseconds for which what is known of a connection is kept: as long as fail2ban keeps it."""
 
-_FLAGS = ("nofail", "mlfgained")
+
+_RANKS = {"fid": 0, "ip4": 1, "ip6": 2, "dns": 3}
+NOBODY = 9
+"""The rank of a line that names nobody."""
 
 
 @dataclass(slots=True)
 class Connection:
-    """What is known of the lines with one id. seen: when its first line came. matches: failures that are to be told."""
+    """What is known of the lines with one id.
+
+    seen: when its first line came. who, rank: whom its lines name, best the filter's own id, then an address, then a
+    name. quiet: the last line was no failure. pending: somebody failed, and nobody was named yet. matches: lines that
+    make the failure; held: lines that were none and count as soon as one is. said: every group of its lines.
+    """
 
     seen: int
-    groups: Groups = field(default_factory=dict)
-    users: set[str] = field(default_factory=set)
+    who: str | None = None
+    rank: int = NOBODY
+    quiet: bool = False
     pending: bool = False
     matches: int = 0
-    quiet: int = 0
-    """Lines that were no failure so far, and count as soon as one is."""
+    held: int = 0
+    users: set[str] = field(default_factory=set)
+    said: Groups = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,60 +60,80 @@ class Failures:
     def take(self, groups: Groups, now: int) -> Failure | None:
         """The failure that a matched line makes, or ends; None while it is none. now: event time, microseconds."""
         connection_id = groups.get("mlfid")
+        nofail, gained = bool(groups.get("nofail")), bool(groups.get("mlfgained"))
         if connection_id is None:
-            if groups.get("nofail"):
-                return None
             who = who_of(groups)
-            return None if who is None else Failure(who, groups, frozenset(), 1)
-        return self._joined(connection_id, dict(groups), now)
-
-    def _known(self, connection_id: str, now: int) -> Connection | None:
+            return None if nofail or who is None else Failure(who, groups, frozenset(), 1)
+        name = next((name for name in _RANKS if name in groups), "")
         known = self.connections.get(connection_id)
-        if known is not None and now - known.seen > LASTS:
-            del self.connections[connection_id]
-            return None
-        return known
+        said = known.said if known is not None and now - known.seen <= LASTS else {}
+        one = self.line(
+            connection_id,
+            groups.get(name),
+            _RANKS.get(name, NOBODY),
+            groups.get("user", ""),
+            nofail=nofail,
+            gained=gained,
+            forgets=bool(groups.get("mlfforget")),
+            now=now,
+        )
+        said.update(groups)
+        if (known := self.connections.get(connection_id)) is not None:
+            known.said = said
+        return None if one is None else Failure(one.who, dict(said), frozenset(one.users), one.matches)
 
-    def _joined(self, connection_id: str, groups: Groups, now: int) -> Failure | None:
-        gained = bool(groups.get("mlfgained"))
-        if gained:
-            groups.setdefault("nofail", groups["mlfgained"])
-        quiet = gained or bool(groups.get("nofail"))
-        forgets = bool(groups.pop("mlfforget", ""))
-        known = self._known(connection_id, now)
-        if known is not None:
-            if user := groups.get("user"):
+    def line(
+        self,
+        connection_id: str,
+        who: str | None,
+        rank: int,
+        user: str,
+        *,
+        nofail: bool,
+        gained: bool,
+        forgets: bool,
+        now: int,
+    ) -> Connection | None:
+        """The connection, where this line of it makes a failure; None where it makes none.
+
+        nofail: the line is no failure; gained: somebody got in; forgets: the connection ends with it.
+        """
+        quiet = nofail or gained
+        connections = self.connections
+        known = connections.get(connection_id)
+        if known is not None and now - known.seen > LASTS:
+            del connections[connection_id]
+            known = None
+        if known is None:
+            known = Connection(now, who, rank, quiet)
+            if not forgets:
+                if user:
+                    known.users.add(user)
+                connections[connection_id] = known
+                if len(connections) > MOST_CONNECTIONS:
+                    connections.popitem(last=False)
+        else:
+            if user:
                 known.users.add(user)
-            was_quiet = any(known.groups.pop(name, "") for name in _FLAGS)
             if gained:
                 known.pending = False
-            if not was_quiet and not known.pending:
+            if not known.quiet and not known.pending:
                 known.matches = 0
-            known.groups.update(groups)
+            if rank <= known.rank:
+                known.who, known.rank = who, rank
+            known.quiet = quiet
             if forgets:
-                del self.connections[connection_id]
-        else:
-            known = Connection(now, groups)
-            if not forgets:
-                if user := groups.get("user"):
-                    known.users.add(user)
-                self.connections[connection_id] = known
-                if len(self.connections) > MOST_CONNECTIONS:
-                    self.connections.popitem(last=False)
+                del connections[connection_id]
         if known.pending or len(known.users) > 1:
             # Somebody who failed before, or who tries several names, is not excused by a line that is no failure.
-            known.pending = False
-            for name in _FLAGS:
-                known.groups.pop(name, None)
-            quiet = gained = False
+            known.pending = known.quiet = quiet = gained = False
         if not quiet:
-            known.matches += known.quiet + (0 if gained else 1)
-            known.quiet = 0
+            known.matches += known.held + (0 if gained else 1)
+            known.held = 0
         elif not forgets:
-            known.quiet += 1
-        if known.groups.get("nofail"):
+            known.held += 1
+        if known.quiet:
             return None
-        who = who_of(known.groups)
-        if who is None:
+        if known.who is None:
             known.pending = True
-        return Failure(who, dict(known.groups), frozenset(known.users), known.matches)
+        return known

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
-from vedette.detections.failures import Connection, Failures
-from vedette.detections.lines import Groups, LineMatcher
-from vedette.detections.linescan import ABSENT, ADDRESS, LINE, NAMED, SEPARATOR, UNSURE, field_of
+from vedette.detections.failures import NOBODY, Connection, Failures
+from vedette.detections.lines import LineMatcher
+from vedette.detections.linescan import ABSENT, ADDRESS, NAMED, NOTHING, SEPARATOR, UNSURE, field_of, said_of
 from vedette.detections.stretch import Stretch
 from vedette.model.events import Column
 from vedette.model.protocols import Counter
@@ -75,25 +75,46 @@ class Gate:
         values, hosts = column.values, [origin.host_id for origin in stretch.origins]
         found: list[tuple[int, str]] = []
         addresses: dict[str, str | None] = {}
+        states: dict[str, _State] = {}
         named = unsure = 0
+        several = index in self._several
         for at, code, time, origin in zip(places, codes, times, origins, strict=True):
-            kind, who, user, connection = self._parts(index, hosts[origin], str(values[code]))
-            if kind[:1] == UNSURE:
+            host = hosts[origin]
+            state = states.get(host)
+            if state is None:
+                state = states[host] = self._states.setdefault((index, host), _State())
+                self._changed.add(index)
+            said = str(values[code])
+            if several:
+                said = self._over_lines(index, state, said[1:])
+            kind, who, user, connection = said.split(SEPARATOR)
+            first = kind[0]
+            if first == UNSURE:
                 unsure += 1
                 continue
+            nobody = first != ADDRESS and first != NAMED
             if connection == ABSENT:
-                if "n" in kind[1:] or kind[:1] not in (ADDRESS, NAMED):
+                if nobody or "n" in kind:
                     continue
+                whom = who
             else:
-                groups = _groups(kind, who, user, connection)
-                self._changed.add(index)
-                failure = self._state(index, hosts[origin]).failures.take(groups, time)
-                if failure is None or failure.who is None:
+                flags = kind[1:]
+                one = state.failures.line(
+                    connection,
+                    None if nobody else who,
+                    NOBODY if nobody else 1 if first == ADDRESS else 2,
+                    "" if user == ABSENT else user,
+                    nofail="n" in flags,
+                    gained="g" in flags,
+                    forgets="f" in flags,
+                    now=time,
+                )
+                if one is None or one.who is None:
                     continue
-                who = failure.who
-            if who not in addresses:
-                addresses[who] = canonical(who)
-            address = addresses[who]
+                whom = one.who
+            address = addresses.get(whom, "")
+            if address == "":
+                address = addresses[whom] = canonical(whom)
             if address is None:
                 named += 1
                 continue
@@ -104,28 +125,11 @@ class Gate:
             self._counter.add("records_not_blamed", BlameReason.NO_ADDRESS, named)
         return found
 
-    def _parts(self, index: int, host: str, said: str) -> Sequence[str]:
-        if said[:1] != LINE:
-            return said.split(SEPARATOR)
-        state = self._state(index, host)
-        self._changed.add(index)
+    def _over_lines(self, index: int, state: _State, line: str) -> str:
+        """What the newest line makes of those before it."""
         matcher = self._several[index]
-        buffer = [*state.buffer, said[1:]][-matcher.filter.lines :]
-        hit, state.buffer = matcher.match_lines(buffer)
-        if hit is None:
-            return ("-", "", ABSENT, ABSENT)
-        groups = hit.groups
-        address = groups.get("ip4") or groups.get("ip6")
-        named = groups.get("fid") or groups.get("dns")
-        kind = NAMED if groups.get("fid") else ADDRESS if address else NAMED if named else "-"
-        if kind == ADDRESS and matcher.is_ambiguous(hit, "\n".join(hit.lines)):
-            kind = UNSURE
-        flags = "".join(letter for letter, name in _FLAGS if groups.get(name))
-        who = groups.get("fid") or address or named or ""
-        return (kind + flags, who, groups.get("user", ABSENT), groups.get("mlfid", ABSENT))
-
-    def _state(self, index: int, host: str) -> _State:
-        return self._states.setdefault((index, host), _State())
+        hit, state.buffer = matcher.match_lines([*state.buffer, line][-matcher.filter.lines :])
+        return NOTHING if hit is None else said_of(matcher, hit, "\n".join(hit.lines))
 
     # ---------------------------------------------------------------------------------------------- over a restart
 
@@ -136,7 +140,7 @@ class Gate:
             kept = {
                 host: (
                     state.buffer,
-                    [_plain(name, one) for name, one in list(state.failures.connections.items())[-_HOLDS:]],
+                    list(state.failures.connections.items())[-_HOLDS:],
                 )
                 for (of, host), state in self._states.items()
                 if of == index
@@ -151,29 +155,7 @@ class Gate:
         if index is None:
             return
         for host, (buffer, connections) in msgspec.json.decode(data).items():
-            state = self._state(index, host)
+            state = self._states.setdefault((index, host), _State())
             state.buffer = [str(line) for line in buffer]
-            for name, seen, groups, users, pending, matches, quiet in connections:
-                one = Connection(int(seen), dict(groups), set(users), bool(pending), int(matches), int(quiet))
-                state.failures.connections[str(name)] = one
-
-
-_FLAGS = (("n", "nofail"), ("f", "mlfforget"), ("g", "mlfgained"))
-
-
-def _groups(kind: str, who: str, user: str, connection: str) -> Groups:
-    groups = {"mlfid": connection}
-    for letter, name in _FLAGS:
-        if letter in kind[1:]:
-            groups[name] = "1"
-    if kind[0] == ADDRESS:
-        groups["ip6" if ":" in who else "ip4"] = who
-    elif kind[0] == NAMED:
-        groups["fid"] = who
-    if user != ABSENT:
-        groups["user"] = user
-    return groups
-
-
-def _plain(name: str, one: Connection) -> list[object]:
-    return [name, one.seen, one.groups, sorted(one.users), one.pending, one.matches, one.quiet]
+            for name, one in connections:
+                state.failures.connections[str(name)] = msgspec.convert(one, Connection)

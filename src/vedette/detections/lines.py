@@ -7,8 +7,8 @@ import re
 import re._constants as sre  # type: ignore[import-not-found]
 import re._parser as sre_parser  # type: ignore[import-not-found]
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pcre2
@@ -26,6 +26,8 @@ SHORT = 400
 
 _WIDE_RUNS = 3
 _HOSTS = ("ip4", "ip6", "dns")
+_PLACED = (*_HOSTS, "fid", "user", "mlfid", "content")
+_DIGITS = range(ord("0"), ord("9") + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,21 @@ class Found:
     start: int
     end: int
     groups: Groups
+    begins: Mapping[str, int]
+    """Where those groups begin whose place is asked for (WHO, user, mlfid, content)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A line that a pattern of the filter matched. lines: those it took, as they were handed in."""
+    """A line that a pattern of the filter matched. lines: those it took, as they were handed in.
+
+    begins: where in the line groups begin, for those that say who, as whom and on which connection.
+    """
 
     pattern: int
     groups: Groups
     lines: tuple[str, ...] = ()
+    begins: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Pattern:
@@ -67,7 +75,9 @@ class _Pattern:
             for name in compiled.groupindex
             if (match := _ALTERNATE.fullmatch(name))
         )
-        self.names = frozenset(compiled.groupindex)
+        self._placed = [name for name in _PLACED if name in compiled.groupindex]
+        self.blind: bool = _blind(pattern.text)
+        """Whether it takes each digit like any other: lines that differ in digits alone match alike."""
 
     def holds(self, text: str) -> bool:
         """Whether it matches anywhere."""
@@ -78,10 +88,11 @@ class _Pattern:
         if match is None:
             return None
         groups = {name: value for name, value in match.groupdict().items() if value is not None}
+        begins = {name: match.start(name) for name in self._placed if name in groups}
         for name, plain in self._alternates:
             if (value := groups.get(name)) and not groups.get(plain):
-                groups[plain] = value
-        return Found(match.start(), match.end(), groups)
+                groups[plain], begins[plain] = value, match.start(name)
+        return Found(match.start(), match.end(), groups, begins)
 
     def _match(self, text: str) -> Any:
         if self._plain is not None and len(text) <= SHORT:
@@ -161,6 +172,43 @@ def _wide_runs(parts: Iterable[Any], *, inside: bool) -> int | None:
     return count
 
 
+def _blind(pattern: str) -> bool:
+    """Whether a pattern tells no digit from another, and compares no two parts of a text."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return all(map(_takes_any_digit, _every(sre_parser.parse(pattern))))
+    except (re.error, RecursionError, OverflowError):
+        return False
+
+
+def _every(parts: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    for op, argument in parts:
+        yield op, argument
+        if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+            yield from _every(argument[2])
+        elif op is sre.SUBPATTERN:
+            yield from _every(argument[3])
+        elif op in (sre.ASSERT, sre.ASSERT_NOT):
+            yield from _every(argument[1])
+        elif op in (sre.BRANCH, sre.GROUPREF_EXISTS):
+            for branch in argument[1] if op is sre.BRANCH else argument[1:]:
+                yield from _every(branch or ())
+        elif op is sre.IN:
+            yield from argument
+
+
+def _takes_any_digit(part: tuple[Any, Any]) -> bool:
+    op, argument = part
+    if op in (sre.LITERAL, sre.NOT_LITERAL):
+        return bool(argument not in _DIGITS)
+    if op is sre.RANGE:
+        low, high = argument
+        return bool(high < _DIGITS[0] or low > _DIGITS[-1] or (low <= _DIGITS[0] and high >= _DIGITS[-1]))
+    known = (sre.IN, sre.NEGATE, sre.CATEGORY, sre.ANY, sre.AT, sre.SUBPATTERN, sre.BRANCH, sre.GROUPREF_EXISTS)
+    return op in (*known, sre.MAX_REPEAT, sre.MIN_REPEAT, sre.ASSERT, sre.ASSERT_NOT)
+
+
 def _flat(parts: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
     for op, argument in parts:
         if op is sre.SUBPATTERN:
@@ -204,24 +252,36 @@ class LineMatcher:
     def match(self, text: str, candidates: Sequence[int] | None = None) -> Hit | None:
         """The first pattern that matches a line without its date; None: no failure. candidates: all that are tried."""
         text += "\n"
-        groups: Groups | None = None
         looked_at = text
+        before: Found | None = None
+        offset = 0
         if self._prefix is not None:
-            found = self._prefix(text)
-            if found is None:
+            before = self._prefix(text)
+            if before is None:
                 return None
-            groups = found.groups
-            content = groups.pop("content", None)
+            content = before.groups.pop("content", None)
             if content is not None:
-                looked_at = content + "\n"
+                looked_at, offset = content + "\n", before.begins["content"]
         for number in self._all if candidates is None else candidates:
             found = self._failures[number](looked_at)
             if found is None:
                 continue
             if any(ignored.holds(text) for ignored in self._ignored):
                 return None
-            return Hit(number, found.groups if groups is None else groups | found.groups, (text[:-1],))
+            groups, begins = found.groups, dict(found.begins)
+            if offset:
+                begins = {name: place + offset for name, place in begins.items()}
+            if before is not None:
+                groups, begins = before.groups | groups, {**before.begins, **begins}
+            return Hit(number, groups, (text[:-1],), begins)
         return None
+
+    def is_blind(self, candidates: Sequence[int]) -> bool:
+        """Whether lines that differ in digits alone are one to these patterns."""
+        every = [self._failures[number] for number in candidates] + self._ignored
+        if self._prefix is not None:
+            every.append(self._prefix)
+        return all(pattern.blind for pattern in every)
 
     def match_lines(self, buffer: list[str]) -> tuple[Hit | None, list[str]]:
         """As `match` for filters that look at several lines, the newest last; and the lines kept for the next."""
@@ -253,7 +313,7 @@ class LineMatcher:
         Then text that the attacker chose reads as an address as well as the true one, and nobody can be blamed.
         """
         address = next((hit.groups[name] for name in _HOSTS if name in hit.groups), None)
-        if address is None or len(_ADDRESSES.findall(text)) < 2:
+        if address is None:
             return False
         masked = text.replace(address, "\x01" * len(address))
         other = self.match(masked)
@@ -263,7 +323,16 @@ class LineMatcher:
         return found is not None and found != address
 
 
-_ADDRESSES = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4}:[0-9a-fA-F:]*:[0-9a-fA-F]*")
+_ADDRESSES = re.compile(
+    r"\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|[0-9a-fA-F:]{0,40}::[0-9a-fA-F:]{0,40}"
+)
+
+
+def several_addresses(text: str) -> bool:
+    """Whether more than one part of a text may be an address."""
+    if text.count(".") < 6 and text.count(":") < 2:
+        return False
+    return len(_ADDRESSES.findall(text)) > 1
 
 
 def _taken(text: str, found: Found, lines: Sequence[str]) -> tuple[list[str], list[str]]:

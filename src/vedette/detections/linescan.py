@@ -4,6 +4,7 @@ Counterpart: `lines` judges one line; `gate` reads the column this makes and say
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ import hyperscan
 import numpy as np
 
 from vedette.detections.atoms import regex_atoms
-from vedette.detections.lines import Hit, LineMatcher
+from vedette.detections.lines import Hit, LineMatcher, several_addresses
 from vedette.model.batch import Batch, Int64, RecordFormat
 from vedette.model.events import Column, Table
 from vedette.model.linefilters import LineFilter
@@ -29,6 +30,19 @@ SEPARATOR, ABSENT = "\x1f", "\x1e"
 
 PENDING, ADDRESS, NAMED, UNSURE, LINE = "-", "a", "n", "x", "l"
 """What the first character says: nobody yet, an address, a name or an id, one of several readings, a line to keep."""
+
+NOTHING = SEPARATOR.join((PENDING, "", ABSENT, ABSENT))
+"""A line that says nothing."""
+
+_USUAL = ((), ("{^LN-BEG}",), ("{DEFAULT}",))
+"""Datepatterns to which a line that begins as RFC 3164 has it has its date there."""
+_DATE_LENGTH = 15
+_MONTH_CODES = np.array(
+    [int.from_bytes(name, "big") for name in b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()]
+)
+_AS_ONE = bytes.maketrans(b"123456789", b"000000000")
+_LONGEST_SHAPE = 300
+_MOST_SHAPES = 50_000
 
 
 def field_of(rule_id: str) -> str:
@@ -66,24 +80,29 @@ class LineScan:
                 flags=[0] * len(masks),
             )
         self._chosen: dict[int, tuple[int, ...]] = {}
+        self._blind: dict[int, bool] = {}
+        self._shapes: dict[bytes, _Shape] = {}
+        self._usual = not self._several and wanted.dates in _USUAL
         self._count = len(literal)
 
     def column(self, table: Table) -> Column:
         """What each record is to the filter, absent where it is nothing. Records without a time get theirs."""
         batch = table.batch
-        values: list[str | None] = [None] * len(batch)
+        values: dict[int, str] = {}
+        candidates = self._candidates(batch)
+        slow = self._short_cut(batch, candidates, values) if self._usual else candidates
         text_of = _texts(batch)
         untimed = set(table.untimed.tolist())
         late: dict[int, int] = {}
-        for row, mask in self._candidates(batch):
+        for row, mask in slow:
             line = text_of(row)
             found = None if batch.format is RecordFormat.MESSAGE else self._dates.find(line)
             text = line if found is None else line[: found.start] + line[found.end :]
             if self._several:
                 values[row] = LINE + text
             elif (hit := self.matcher.match(text, self._patterns(mask))) is not None:
-                values[row] = self._said(hit, text)
-            if found is not None and row in untimed and values[row] is not None and found.end > found.start:
+                values[row] = said_of(self.matcher, hit, text)
+            if found is not None and row in untimed and row in values and found.end > found.start:
                 moment = time_of(found, _now(batch), ZoneInfo(batch.timezone))
                 if moment is not None:
                     late[row] = moment
@@ -92,7 +111,70 @@ class LineScan:
             for row, moment in late.items():
                 table.time[row] = moment
             table.untimed = np.setdiff1d(table.untimed, np.array(list(late), dtype=np.int64))
-        return Column.from_values(values)
+        rows = np.fromiter(values, dtype=np.int64, count=len(values))
+        distinct: dict[str, int] = {}
+        own = [distinct.setdefault(value, len(distinct)) for value in values.values()]
+        codes = np.full(len(batch), -1, dtype=np.int32)
+        codes[rows] = own
+        return Column(codes, list(distinct))
+
+    def _short_cut(
+        self, batch: Batch, candidates: list[tuple[int, int]], values: dict[int, str]
+    ) -> list[tuple[int, int]]:
+        """Lines with the usual syslog date, judged by those before them that differ in digits alone; gives the rest."""
+        if batch.format is not RecordFormat.SYSLOG or not candidates:
+            return candidates
+        block, shapes = batch.block, self._shapes
+        rows = np.array([row for row, _ in candidates], dtype=np.int64)
+        usual = _usual_dates(batch, rows)
+        begins, ends = (batch.starts[rows] + _DATE_LENGTH).tolist(), batch.ends[rows].tolist()
+        rest: list[tuple[int, int]] = []
+        for place, (row, mask) in enumerate(candidates):
+            if not usual[place]:
+                rest.append((row, mask))
+                continue
+            raw = block[begins[place] : ends[place]]
+            key = raw.translate(_AS_ONE)
+            shape = shapes.get(key)
+            if shape is None or shape.mask != mask:
+                if len(raw) > _LONGEST_SHAPE or not raw.isascii() or not self._is_blind(mask):
+                    rest.append((row, mask))
+                    continue
+                shape = self._shape(raw.decode("ascii"), mask)
+                if shape is None:
+                    rest.append((row, mask))
+                    continue
+                if len(shapes) >= _MOST_SHAPES:
+                    shapes.clear()
+                shapes[key] = shape
+            kind = shape.kind
+            if kind:
+                text = raw.decode("ascii")
+                user = text[shape.user] if shape.user else ABSENT
+                connection = text[shape.connection] if shape.connection else ABSENT
+                values[row] = f"{kind}{text[shape.who]}{SEPARATOR}{user}{SEPARATOR}{connection}"
+        return rest
+
+    def _shape(self, text: str, mask: int) -> _Shape | None:
+        """What a line says, for all that differ from it in digits alone; None where that takes a closer look."""
+        if several_addresses(text) or SEPARATOR in text:
+            return None
+        hit = self.matcher.match(text, self._patterns(mask))
+        if hit is None:
+            return _Shape(mask, "", slice(0), None, None)
+        kind, name = _kind_of(hit)
+        spans = {
+            group: slice(begin, begin + len(hit.groups[group]))
+            for group, begin in hit.begins.items()
+            if group in hit.groups
+        }
+        return _Shape(mask, kind + SEPARATOR, spans[name] if name else slice(0), spans.get("user"), spans.get("mlfid"))
+
+    def _is_blind(self, mask: int) -> bool:
+        blind = self._blind.get(mask)
+        if blind is None:
+            blind = self._blind[mask] = self.matcher.is_blind(self._patterns(mask))
+        return blind
 
     def _patterns(self, mask: int) -> tuple[int, ...]:
         chosen = self._chosen.get(mask)
@@ -126,29 +208,60 @@ class LineScan:
         hit = np.flatnonzero(masks)
         return list(zip(hit.tolist(), masks[hit].tolist(), strict=True))
 
-    def _said(self, hit: Hit, text: str) -> str:
-        groups = hit.groups
-        kind, who = PENDING, ""
-        if "fid" in groups:
-            kind, who = NAMED, groups["fid"]
-        elif (address := groups.get("ip4") or groups.get("ip6")) is not None:
-            kind, who = ADDRESS, address
-        elif "dns" in groups:
-            kind, who = NAMED, groups["dns"]
-        if kind == ADDRESS and _several_addresses(text) and self.matcher.is_ambiguous(hit, text):
-            kind = UNSURE
-        flags = (
-            ("n" if groups.get("nofail") else "")
-            + ("f" if groups.get("mlfforget") else "")
-            + ("g" if groups.get("mlfgained") else "")
-        )
-        parts = (kind + flags, who, groups.get("user", ABSENT), groups.get("mlfid", ABSENT))
-        return SEPARATOR.join(part.replace(SEPARATOR, " ") for part in parts)
+
+def said_of(matcher: LineMatcher, hit: Hit, text: str) -> str:
+    """What the column says of a hit in `text`."""
+    groups = hit.groups
+    kind, name = _kind_of(hit)
+    if kind[0] == ADDRESS and several_addresses(text) and matcher.is_ambiguous(hit, text):
+        kind = UNSURE
+    who = groups[name] if name else ""
+    parts = (kind, who, groups.get("user", ABSENT), groups.get("mlfid", ABSENT))
+    return SEPARATOR.join(part.replace(SEPARATOR, " ") for part in parts)
 
 
-def _several_addresses(text: str) -> bool:
-    dots, colons = text.count("."), text.count(":")
-    return dots >= 6 or colons >= 4 or (dots >= 3 and colons >= 2)
+def _kind_of(hit: Hit) -> tuple[str, str]:
+    """How the column says what a hit is, and the group that says who."""
+    groups = hit.groups
+    kind, name = PENDING, ""
+    for kind_of, candidate in ((NAMED, "fid"), (ADDRESS, "ip4"), (ADDRESS, "ip6"), (NAMED, "dns")):
+        if candidate in groups:
+            kind, name = kind_of, candidate
+            break
+    for letter, flag in (("n", "nofail"), ("f", "mlfforget"), ("g", "mlfgained")):
+        if groups.get(flag):
+            kind += letter
+    return kind, name
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What lines are that differ in digits alone. kind: as the column begins, "" where they are nothing."""
+
+    mask: int
+    kind: str
+    who: slice
+    user: slice | None
+    connection: slice | None
+
+
+def _usual_dates(batch: Batch, rows: Int64) -> list[bool]:
+    """Which of `rows` begin with a date as RFC 3164 has it, and no year after it."""
+    block = np.frombuffer(batch.block, dtype=np.uint8)
+    starts = batch.starts[rows]
+    long = batch.ends[rows] - starts > _DATE_LENGTH + 1
+    text = block[np.minimum(starts[:, None] + np.arange(_DATE_LENGTH + 2), len(block) - 1)].astype(np.int32)
+    number = text - 48
+    digit = (number >= 0) & (number <= 9)
+    month = np.isin((text[:, 0] << 16) | (text[:, 1] << 8) | text[:, 2], _MONTH_CODES)
+    blank = (text[:, 3] == 32) & (text[:, 6] == 32) & (text[:, 15] == 32)
+    colons = (text[:, 9] == 58) & (text[:, 12] == 58)
+    day = np.where(text[:, 4] == 32, 0, number[:, 4] * 10) + number[:, 5]
+    digits = digit[:, [5, 7, 8, 10, 11, 13, 14]].all(axis=1) & (digit[:, 4] | (text[:, 4] == 32))
+    hour, minute, second = (number[:, at] * 10 + number[:, at + 1] for at in (7, 10, 13))
+    fits = (day >= 1) & (day <= 31) & (hour <= 23) & (minute <= 59) & (second <= 59)
+    found: list[bool] = (long & month & blank & colons & digits & fits & ~digit[:, 16]).tolist()
+    return found
 
 
 def _now(batch: Batch) -> datetime:
