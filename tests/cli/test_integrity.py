@@ -6,12 +6,17 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.cli.parts import vedette
 
+from vedette.app.integrity_watch import take_requests
 from vedette.model.fields import FIELDS
+from vedette.model.integrity import Change, ChangeKind, Entry, FileType, Who
+from vedette.sources.integrity.known import Known
+from vedette.sources.integrity.records import change_record
 
 
 @pytest.fixture
@@ -77,3 +82,57 @@ def test_what_cannot_be_read_is_never_a_pass(tree: Path):
         tree.chmod(0o755)
     assert ran.code != 0
     assert "not looked at" in ran.err
+
+
+def test_a_golden_baseline_is_of_another_host(tree: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(tree, other, copy_function=shutil.copy2)
+    shutil.copystat(tree, other)
+    shutil.rmtree(tree)
+    other.rename(tree)
+    assert check(tree).code == 1
+    ran = check(tree, "--golden")
+    assert (ran.code, ran.out) == (0, "")
+    (tree / "a").write_text("other")
+    assert check(tree, "--golden").out == f"changed: {tree}/a: content, times\n"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data folder of a host whose source has told of two files."""
+    folder = tmp_path / "data" / "integrity"
+    folder.mkdir(parents=True)
+    known = Known(folder)
+    for name in ("a", "b"):
+        entry = Entry(b"/etc/" + name.encode(), FileType.FILE, 0o644, 0, 0, 1, 1, 1, 1, 1, 1)
+        who = Who(7, "/usr/bin/vi", ("vi", "/etc/a"), 0, "root", login_uid=1000, login_user="alice")
+        change = Change(ChangeKind.ADDED, entry.path, after=entry, who=who, at=1)
+        known.settle(change, change_record(change), settled=False)
+    known.save()
+    return tmp_path / "data"
+
+
+def test_what_waits_is_said_explained_and_accepted(data: Path):
+    given = ("--data", str(data))
+    ran = vedette("integrity", "check", *given)
+    assert ran.code == 1
+    assert ran.out.startswith("added: /etc/a by /usr/bin/vi (7, root, logged in as alice)\n")
+    (first, _) = map(json.loads, vedette("integrity", "check", *given, "--output", "json").out.splitlines())
+    assert (first["file.path"], first["vedette.integrity.login_user"]) == ("/etc/a", "alice")
+    assert set(first) <= set(FIELDS) | {"event.dataset"}
+    assert "vedette.integrity.login_user = alice" in vedette("integrity", "explain", "/etc/a", *given).out
+    assert "nothing was told" in vedette("integrity", "explain", "/etc/c", *given).out
+    assert vedette("integrity", "accept", "/etc/a", *given).code == 2, "nobody says why"
+    assert vedette("integrity", "accept", "--reason", "x", *given).code == 2, "nobody says what"
+    ran = vedette("integrity", "accept", "/etc/a", "/none", "--reason", "CHG-7", *given)
+    assert ran.code == 0, ran.err
+    assert "/none: nothing waits there" in ran.err
+    (request,) = take_requests(data / "integrity")
+    assert request["paths"] == [b"/etc/a", b"/none"]
+    assert request["reason"] == "CHG-7"
+    assert take_requests(data / "integrity") == []
+
+
+def test_where_nothing_is_watched_nothing_is_said_to_be_well(tmp_path: Path):
+    assert vedette("integrity", "check", "--data", str(tmp_path)).code == 2
+    assert vedette("integrity", "accept", "--all", "--reason", "x", "--data", str(tmp_path)).code == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vedette.model.clock import Clock
@@ -46,12 +46,14 @@ def take_baseline(
 class Checked:
     """One look at trees beside a baseline: iterate for its changes; the rest is known when that has ended.
 
+    golden: the baseline is of another host: what only says where and when a file was put there is no difference.
     could_not_tell: what the baseline knows and this look could not see. remarks: what a person should know of it.
     """
 
     baseline: Baseline
     clock: Clock
     full: bool = False
+    golden: bool = False
     stopped: Callable[[], bool] = lambda: False
     tally: Tally = field(default_factory=Tally)
     could_not_tell: list[Gap] = field(default_factory=list)
@@ -82,7 +84,11 @@ class Checked:
             quiet=[os.fsencode(own.parent)],
         )
         try:
-            yield from comparison
+            for change in comparison:
+                if not self.golden:
+                    yield change
+                elif not _elsewhere(change):
+                    yield replace(change, related=None)
         finally:
             reader.close()
         if self.stopped():
@@ -92,6 +98,17 @@ class Checked:
         self.could_not_tell = [gap for gap in comparison.could_not_tell if gap.path not in known]
         if comparison.tally.unrelated:
             self.remarks.append(f"{comparison.tally.unrelated} changes too many to be matched to renames")
+
+
+def _elsewhere(change: Change) -> bool:
+    """Whether it says no more than that this is another disk."""
+    before, after = change.before, change.after
+    return (
+        before is not None
+        and after is not None
+        and before.mtime_ns == after.mtime_ns
+        and change.attributes == (Attribute.TIMES,)
+    )
 
 
 def same_trees(baseline: Baseline, trees: Sequence[Path]) -> None:

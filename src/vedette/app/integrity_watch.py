@@ -17,17 +17,18 @@ from vedette.model.clock import Clock
 from vedette.model.errors import StateError
 from vedette.model.protocols import Counter
 from vedette.sources.integrity.baseline import Check, Sign
+from vedette.sources.integrity.differences import Differences
 from vedette.sources.integrity.fanotify import Fanotify
-from vedette.sources.integrity.known import Known
+from vedette.sources.integrity.known import NAME, Known
 from vedette.sources.integrity.settings import IntegritySettings
-from vedette.sources.integrity.source import NAME, IntegritySource
+from vedette.sources.integrity.source import IntegritySource
 from vedette.sources.integrity.vouching import vouchers
 from vedette.sources.integrity.walk import chosen_trees
 from vedette.sources.integrity.watch import Watching
 from vedette.system.files import write_atomic
 from vedette.system.privileges import keep_from_children
 
-_REQUESTS = "requests"
+_REQUESTS, _COPIES = "requests", "copies"
 
 
 class Request(msgspec.Struct):
@@ -71,6 +72,7 @@ def integrity_source(
         clock=clock,
         counter=counter,
         voucher=vouchers(settings.vouching, counter),
+        differences=Differences(folder / _COPIES) if settings.differences else None,
         watching=watching,
         requests=lambda: take_requests(folder),
         cursor=cursor,

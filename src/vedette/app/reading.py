@@ -248,7 +248,7 @@ def _plan_integrity(
     reading: Reading,
 ) -> None:
     from vedette.app.integrity_watch import integrity_source
-    from vedette.sources.integrity.source import NAME
+    from vedette.sources.integrity.known import NAME
 
     cursor = cursors.get(NAME, "")
     reading.sources.append(

@@ -17,6 +17,8 @@ from vedette.sources.integrity.digest import Beside, Read, read_of
 from vedette.sources.integrity.walk import is_within, joined, order
 from vedette.system.files import write_atomic
 
+NAME = "integrity"
+"""Of the source, and of its folder in the data folder."""
 BASELINE, TOLD = "baseline", "told"
 _FORMAT, _VERSION = "vedette integrity told", 1
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import grp
 import hashlib
 import pwd
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -95,6 +96,15 @@ def change_record(change: Change, vouching: Vouching | None = None) -> Record:
             "vedette.integrity.expected_sha256": vouching.expected_sha256.hex(),
         }
     return record(words(change) + said, ACTIONS[change.kind], change.at, fields)
+
+
+def flat(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a record by their names."""
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value
 
 
 def _same(change: Change) -> str:

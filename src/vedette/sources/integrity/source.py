@@ -15,8 +15,9 @@ import structlog
 from vedette.model.clock import Clock
 from vedette.model.integrity import Change, Voucher, Who
 from vedette.model.protocols import Counter, Emit
+from vedette.sources.integrity.differences import Differences
 from vedette.sources.integrity.fanotify import Noticed
-from vedette.sources.integrity.known import Known
+from vedette.sources.integrity.known import NAME, Known
 from vedette.sources.integrity.look import Look, Seen
 from vedette.sources.integrity.records import change_record, record
 from vedette.sources.integrity.settings import IntegritySettings
@@ -27,7 +28,6 @@ from vedette.sources.told import Teller
 from vedette.text.escape import decode
 from vedette.text.times import parse_duration
 
-NAME = "integrity"
 BEGAN, LOST, UNSEEN = "integrity-baseline-made", "integrity-events-lost", "file-not-looked-at"
 ALTERED, ADVANCED = "integrity-baseline-altered", "integrity-baseline-advanced"
 BURST, ACCEPTED, NOT_WATCHED = "integrity-burst", "integrity-accepted", "integrity-not-watched"
@@ -57,6 +57,7 @@ class IntegritySource:
         clock: Clock,
         counter: Counter,
         voucher: Voucher | None = None,
+        differences: Differences | None = None,
         watching: Watching | None = None,
         requests: Callable[[], Sequence[dict[str, Any]]] = lambda: (),
         cursor: str = "",
@@ -73,6 +74,7 @@ class IntegritySource:
         self._clock = clock
         self._counter = counter
         self._voucher = voucher
+        self._differences = differences
         self._watching = watching
         self._requests = requests
         self._cursor = cursor
@@ -102,6 +104,8 @@ class IntegritySource:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen(watching, loop))
+                if self._differences is not None:
+                    await loop.run_in_executor(self._threads, self._differences.learn, trees)
                 await self._begin(emit, watching)
                 tasks.create_task(self._look_at_noticed(emit))
                 tasks.create_task(self._scan(emit))
@@ -281,8 +285,11 @@ class IntegritySource:
         else:
             vouchings = [None] * len(changes)
         records: list[dict[str, Any]] = []
-        for change, vouching in zip(changes, vouchings, strict=True):
+        texts = await loop.run_in_executor(self._threads, self._texts, changes)
+        for change, vouching, text in zip(changes, vouchings, texts, strict=True):
             made = change_record(change, vouching)
+            if text:
+                made["vedette"]["integrity"]["diff"] = text
             self._known.settle(change, made, settled=vouching is not None and vouching.lowers)
             self._counter.add("integrity_changes", change.kind)
             records.append(made)
@@ -293,6 +300,16 @@ class IntegritySource:
             self._counter.add("integrity_untold", n=len(records) - most)
             records = [*records[:most], record(words, BURST, self._clock.now(), about)]
         await self._say(emit, records)
+
+    def _texts(self, changes: Sequence[Change]) -> list[str]:
+        """What changed in configuration files, in words; empty where that is nobody's business or not known."""
+        if self._differences is None:
+            return [""] * len(changes)
+        found = [self._differences.of(change) for change in changes]
+        for one in found:
+            if one is not None and one.why is not None:
+                self._counter.add("integrity_differences_missing", one.why)
+        return [one.text if one is not None else "" for one in found]
 
     async def _say_gaps(self, emit: Emit, gaps: Sequence[tuple[bytes, str]]) -> None:
         records = []
