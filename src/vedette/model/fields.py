@@ -296,6 +296,7 @@ FIELDS: dict[str, Field] = {
         Field("vedette.integrity.digest", _K, "SHA-256 of the baseline's file", given_by=("integrity",)),
         Field("vedette.integrity.change", _K, "the same for the same change of any host", given_by=("integrity",)),
         Field("vedette.integrity.accepted_by", _K, "who accepted a change", given_by=("integrity",)),
+        Field("vedette.integrity.diff", _T, "lines that changed, secrets masked", True, ("integrity",)),
         Field("package.version", _K, "version of the package", given_by=("integrity",)),
         # audit
         Field("vedette.audit.role", _K, "role in which a command ran", given_by=("audit",)),

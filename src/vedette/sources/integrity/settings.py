@@ -98,6 +98,7 @@ class IntegritySettings(BaseModel):
     at, trusting change times; full_every: reading every file. settle: how long after a change it is looked at.
     again: how soon the same path is looked at once more. burst: changes told one by one of one look; of what is
     beyond the number is told, and `vedette integrity check` has the rest. vouching: what makes a change informational.
+    differences: whether masked copies of configuration files are kept, so that what changed in them can be told.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -110,6 +111,7 @@ class IntegritySettings(BaseModel):
     again: Duration = "2s"
     burst: PositiveInt = 20_000
     vouching: VouchingSettings = VouchingSettings()
+    differences: bool = True
 
     @model_validator(mode="after")
     def _absolute(self) -> Self:

@@ -4,6 +4,7 @@ Counterpart: `watch` and `check` ask here before a change is told; `model.integr
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -27,14 +28,20 @@ class Unasked(StrEnum):
 
 
 class Vouchers:
-    """Several vouchers as one. A contradiction wins; then whoever vouches; then a hint. None = nobody knows of it."""
+    """Several vouchers as one, from any thread. A contradiction wins; then whoever vouches; then a hint. None = nobody
+    knows of it."""
 
     def __init__(self, vouchers: Sequence[Voucher], counter: Counter | None = None) -> None:
         self._vouchers = vouchers
         self._counter = counter
+        self._lock = threading.Lock()
 
     def vouch(self, changes: Sequence[Change]) -> Sequence[Vouching | None]:
         """As `Voucher` says."""
+        with self._lock:
+            return self._heard(changes)
+
+    def _heard(self, changes: Sequence[Change]) -> list[Vouching | None]:
         heard: list[Vouching | None] = [None] * len(changes)
         for voucher in self._vouchers:
             try:
