@@ -12,11 +12,11 @@ import numpy as np
 from vedette.detections.branch_state import BranchState, Seen
 from vedette.detections.entries import Entry, Fired
 from vedette.detections.report import keys_of
-from vedette.detections.stretch import Firing, Stretch
+from vedette.detections.stretch import Firing, Stretch, scalar
 from vedette.detections.tree import children_of
 from vedette.detections.trees import branch_roots
 from vedette.model.batch import Bool, Int32, Int64, Origin
-from vedette.model.events import Scalar, Value
+from vedette.model.events import Scalar
 from vedette.model.protocols import Counter
 from vedette.model.rules import Rule
 
@@ -163,7 +163,7 @@ class _Run:
         self._origins, self._origin_list = origins, origin_list
         self._trust, self._timely = trust, timely
         self.firings: list[Firing] = []
-        self._columns: dict[str, tuple[list[int], Sequence[Value]]] = {}
+        self._columns: dict[tuple[str, ...], list[tuple[Scalar, ...]]] = {}
         self._evidence: dict[int, list[Seen]] = {}
 
     def decide(self, row: int, steps: Sequence[_Step]) -> int:
@@ -240,19 +240,28 @@ class _Run:
 
     # -------------------------------------------------------------------------------------------------- records
 
-    def _value(self, row: int, name: str) -> Value:
-        known = self._columns.get(name)
-        if known is None:
-            column = self._matches.fields.get(name)
-            known = ([], ()) if column is None else (column.codes.tolist(), column.values)
-            self._columns[name] = known
-        codes, values = known
-        code = codes[row] if codes else -1
-        return None if code < 0 else values[code]
+    def _value(self, row: int, name: str) -> Scalar:
+        return self._keys((name,))[row][0]
 
-    def _values(self, row: int, names: Sequence[str]) -> tuple[Scalar, ...]:
-        found = (self._value(row, name) for name in names)
-        return tuple(str(value) if isinstance(value, tuple) else value for value in found)
+    def _keys(self, names: tuple[str, ...]) -> list[tuple[Scalar, ...]]:
+        """Per record the values of these fields, None where it has none."""
+        known = self._columns.get(names)
+        if known is None:
+            n = len(self._matches.rows)
+            listed = []
+            for name in names:
+                column = self._matches.fields.get(name)
+                if column is None:
+                    listed.append([None] * n)
+                    continue
+                # Code -1 finds the last one: absent.
+                values = [*map(scalar, column.values), None]
+                listed.append([values[code] for code in column.codes.tolist()])
+            known = self._columns[names] = list(zip(*listed, strict=True)) if names else [()] * n
+        return known
+
+    def _values(self, row: int, names: tuple[str, ...]) -> tuple[Scalar, ...]:
+        return self._keys(names)[row]
 
     def _text(self, row: int, name: str) -> str:
         value = self._value(row, name)

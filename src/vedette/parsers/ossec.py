@@ -46,6 +46,11 @@ class Cut:
     log: str
 
 
+def printable(text: str) -> str:
+    """A line without control characters."""
+    return text if text.isprintable() else text.translate(_CONTROL)
+
+
 def cut_header(text: str) -> Cut:
     """What OSSEC's pre-decoding leaves of a line."""
     if date := _DATE.match(text):
@@ -156,11 +161,12 @@ class OssecDecoder:
 
     def decode(self, text: str, location: str = "") -> Decoded:
         """A whole line."""
-        if not text.isprintable():
-            text = text.translate(_CONTROL)
-        out = self.decode_cut(cut_header(text), location)
+        text = printable(text)
+        return self.decode_archived(text, self.decode_cut(cut_header(text), location), location)
+
+    def decode_archived(self, text: str, out: Decoded, location: str) -> Decoded:
+        """`out`; a line that no decoder knows as it was archived is decoded as the agent sent it."""
         if not out.decoder and (archived := _ARCHIVED.match(text)):
-            # As the agent sent it, where nobody knows it as it was archived.
             return self.decode_cut(cut_header(text[archived.end() :]), location)
         return out
 

@@ -174,15 +174,27 @@ def _linear(pattern: str) -> Search:
         compiled = re2.compile(pattern, options)
     except re2.error as error:
         raise ValueError(str(error.args[0] if error.args else "no pattern")) from None
-    search, groups = compiled.search, compiled.groups
+    written = pattern.encode()
+    plainly: list[re2._Regexp[bytes]] = []
+    groups = compiled.groups
 
     def find(text: str) -> tuple[int, tuple[str, ...]] | None:
-        found = search(text)
+        if text.isascii():
+            # Counting characters costs more than finding them: where each is a byte nobody need.
+            if not plainly:
+                plainly.append(re2.compile(written, options))
+            bare = plainly[0].search(text.encode())
+            if bare is None:
+                return None
+            if not groups:
+                return bare.end(), ()
+            return bare.end(), tuple([one.decode() for one in bare.groups() if one is not None])
+        found = compiled.search(text)
         if found is None:
             return None
         if not groups:
             return found.end(), ()
-        return found.end(), tuple(one for one in found.groups() if one is not None)
+        return found.end(), tuple([one for one in found.groups() if one is not None])
 
     return find
 

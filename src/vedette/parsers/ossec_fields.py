@@ -3,16 +3,16 @@ Counterpart: `rules.ossec` tests these columns; `app.detection` puts this around
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from vedette.model.batch import Batch, RecordFormat
-from vedette.model.events import Column, Table, Value
+from vedette.model.batch import Batch, Int32, RecordFormat
+from vedette.model.events import Column, Table
 from vedette.model.protocols import Parser
-from vedette.parsers.ossec import Cut, Decoded, OssecDecoder
+from vedette.parsers.ossec import Cut, Decoded, OssecDecoder, cut_header, printable
 from vedette.parsers.ossec_decoders import DecoderTable
 from vedette.text.addresses import canonical
 from vedette.text.escape import decode
@@ -45,40 +45,72 @@ class OssecParser:
 
 
 class _Records:
-    """The records of one batch, decoded once."""
+    """The records of one batch, each text of a program decoded once."""
 
     def __init__(self, batch: Batch, table: Table, decoder: OssecDecoder) -> None:
         self.batch, self._table, self._decoder = batch, table, decoder
-        self._decoded: list[Decoded] | None = None
+        self._made: tuple[Int32, list[Decoded]] | None = None
+        self._hosts: list[str | None] = []
 
     def __len__(self) -> int:
         return len(self.batch)
 
-    def decoded(self) -> list[Decoded]:
-        """One entry a record."""
-        if self._decoded is None:
-            batch, decoder = self.batch, self._decoder
-            location = batch.origin.source
-            if batch.format is RecordFormat.MESSAGE and batch.header is not None:
-                header = batch.header
-                self._decoded = [
-                    decoder.decode_cut(Cut(header.host[row], header.program[row] or None, self._text(row)), location)
-                    for row in range(len(batch))
-                ]
-            else:
-                self._decoded = [decoder.decode(self._text(row), location) for row in range(len(batch))]
-        return self._decoded
+    def decoded(self) -> tuple[Int32, list[Decoded]]:
+        """int32[n] of each record into what was decoded."""
+        if self._made is None:
+            location = self.batch.origin.source
+            decode_cut = self._decoder.decode_cut
+            seen: dict[tuple[str | None, str], int] = {}
+            texts: list[str] = []
+            codes = np.empty(len(self), dtype=np.int32)
+            for row, (text, cut) in enumerate(self._cuts()):
+                key = (cut.program, cut.log)
+                self._hosts.append(cut.host)
+                codes[row] = code = seen.setdefault(key, len(seen))
+                if code == len(texts):
+                    texts.append(text)
+            # Whole texts only where no decoder knows what is left of them.
+            found = [decode_cut(Cut(None, *key), location) for key in seen]
+            found = [
+                one if one.decoder or not text else self._decoder.decode_archived(text, one, location)
+                for one, text in zip(found, texts, strict=True)
+            ]
+            self._made = codes, found
+        return self._made
+
+    def _cuts(self) -> Iterator[tuple[str, Cut]]:
+        """The text of each record, and what is left of it without its header."""
+        batch = self.batch
+        if batch.format is RecordFormat.MESSAGE and batch.header is not None:
+            header = batch.header
+            for row in range(len(batch)):
+                yield "", Cut(header.host[row], header.program[row] or None, self._text(row))
+            return
+        for row in range(len(batch)):
+            text = printable(self._text(row))
+            yield text, cut_header(text)
+
+    def _text(self, row: int) -> str:
+        text = decode(self.batch.raw(row))
+        return text.replace("\n", " ") if "\n" in text else text
+
+    def column(self, made: Callable[[Decoded], str | int | None]) -> Column:
+        """What `made` says of each record."""
+        codes, found = self.decoded()
+        column = _encoded([made(one) for one in found])
+        return Column(column.codes[codes], column.values)
 
     def data(self, field: str) -> Column | None:
         """What decoders call by the name in `field`; None for the fields of others."""
         if not field.startswith(_DATA):
             return None
         name = field.removeprefix(_DATA)
-        return Column.from_values([one.fields.get(name) for one in self.decoded()])
+        return self.column(lambda one: one.fields.get(name))
 
-    def _text(self, row: int) -> str:
-        text = decode(self.batch.raw(row))
-        return text.replace("\n", " ") if "\n" in text else text
+    def hosts(self) -> Column:
+        """The hosts that headers name."""
+        self.decoded()
+        return _encoded(self._hosts)
 
     def moments(self) -> list[datetime]:
         """When each happened, by the clock on the wall."""
@@ -89,23 +121,30 @@ class _Records:
         return [datetime.fromtimestamp(time // 1_000_000, UTC).astimezone(zone) for time in self._table.time.tolist()]
 
 
-_MADE: dict[str, Callable[[_Records], Sequence[str | int | None]]] = {
-    "log": lambda records: [one.cut.log for one in records.decoded()],
-    "program": lambda records: [one.cut.program for one in records.decoded()],
-    "host": lambda records: [one.cut.host for one in records.decoded()],
-    "size": lambda records: [len(one.cut.log) for one in records.decoded()],
-    "decoder": lambda records: [one.decoder or None for one in records.decoded()],
-    "category": lambda records: [one.category for one in records.decoded()],
-    "first": lambda records: [one.first or None for one in records.decoded()],
-    "location": lambda records: [records.batch.origin.source] * len(records),
-    "user": lambda records: [one.fields.get("dstuser") or one.fields.get("srcuser") for one in records.decoded()],
-    "minute": lambda records: [60 * moment.hour + moment.minute for moment in records.moments()],
-    "weekday": lambda records: [moment.weekday() for moment in records.moments()],
+def _encoded(values: Sequence[str | int | None]) -> Column:
+    """Values as a column; None is absent."""
+    seen: dict[str | int | None, int] = {None: -1}
+    codes = np.array([seen.setdefault(value, len(seen) - 1) for value in values], dtype=np.int32)
+    return Column(codes, list(seen)[1:])
+
+
+_MADE: dict[str, Callable[[_Records], Column]] = {
+    "log": lambda records: records.column(lambda one: one.cut.log),
+    "program": lambda records: records.column(lambda one: one.cut.program),
+    "host": lambda records: records.hosts(),
+    "size": lambda records: records.column(lambda one: len(one.cut.log)),
+    "decoder": lambda records: records.column(lambda one: one.decoder or None),
+    "category": lambda records: records.column(lambda one: one.category),
+    "first": lambda records: records.column(lambda one: one.first or None),
+    "location": lambda records: Column.constant(len(records), records.batch.origin.source),
+    "user": lambda records: records.column(lambda one: one.fields.get("dstuser") or one.fields.get("srcuser")),
+    "minute": lambda records: _encoded([60 * moment.hour + moment.minute for moment in records.moments()]),
+    "weekday": lambda records: _encoded([moment.weekday() for moment in records.moments()]),
 }
 
 
 def _provider(records: _Records, name: str) -> Callable[[], Column]:
-    return lambda: Column.from_values(list(_MADE[name](records)))
+    return lambda: _MADE[name](records)
 
 
 def _ecs(table: Table, records: _Records, names: Sequence[str], *, address: bool) -> Callable[[Column], Column]:
@@ -118,16 +157,16 @@ def _ecs(table: Table, records: _Records, names: Sequence[str], *, address: bool
         unknown = table.column("vedette.service").codes < 0
         if not unknown.any():
             return ours
-        decoded = records.decoded()
-        values: list[Value | None] = [None] * len(decoded)
-        for row in np.flatnonzero(unknown & (ours.codes < 0)).tolist():
-            fields = decoded[row].fields
-            text = next((fields[name] for name in names if fields.get(name)), None)
-            values[row] = canonical(text) if address and text else text
-        theirs = Column.from_values(values)
-        if not theirs.values:
+
+        def said(one: Decoded) -> str | None:
+            text = next((one.fields[name] for name in names if one.fields.get(name)), None)
+            return canonical(text) if address and text else text
+
+        theirs = records.column(said)
+        taken = unknown & (ours.codes < 0) & (theirs.codes >= 0)
+        if not taken.any():
             return ours
-        codes = np.where(theirs.codes >= 0, theirs.codes + np.int32(len(ours.values)), ours.codes)
+        codes = np.where(taken, theirs.codes + np.int32(len(ours.values)), ours.codes)
         return Column(codes.astype(np.int32), [*ours.values, *theirs.values])
 
     return over
