@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vedette.model.clock import Clock
 from vedette.model.errors import VedetteError
-from vedette.model.integrity import Change
+from vedette.model.integrity import Attribute, Change
 from vedette.sources.integrity.baseline import Baseline, Header, Sign
 from vedette.sources.integrity.compare import Comparison, Tally
 from vedette.sources.integrity.digest import Reader
