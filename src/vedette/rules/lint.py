@@ -259,6 +259,8 @@ def _scanned(rule: Rule, abilities: Abilities) -> Iterator[Problem]:
     """A rule none of whose required parts is anything to look up is judged on every record."""
     if abilities.atoms is None or (rule.correlate is not None and not rule.correlate.preceding) or rule.parents:
         return
+    if rule.lines is not None:
+        return  # a line filter looks for its own words
     if not abilities.atoms(rule):
         message = "nothing that must be in a record can be looked up: every record of its log source is judged"
         hint = "add a test of equality, or of a text of some length, that must hold"
