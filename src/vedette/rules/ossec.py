@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vedette.model.errors import Location, RuleError
 from vedette.model.levels import Level
-from vedette.model.rules import All, Branch, Node, Op, Precedent, Rule, Test
+from vedette.model.rules import All, Branch, Node, Op, Precedent, Response, Rule, Test
 from vedette.rules.files import TREE_SUFFIX, iter_files
 from vedette.rules.ossec_conditions import Conditions, memory_field
 from vedette.rules.ossec_lists import ListStore
@@ -42,6 +42,9 @@ from vedette.text.ossec_xml import Element, read_fragment
 _SECOND = 1_000_000
 _TIMEFRAME = 360
 _MOST_BEFORE = 10_000
+_ANSWERED = 6
+"""The least level that active responses of OSSEC are bound to as it is shipped."""
+_ADDRESS = f"{DATA}srcip"
 _WORDS = re.compile(r"[,\s]+")
 _MITRE = re.compile(r"T\d{4}(?:\.\d{3})?\Z")
 _KNOWN = {
@@ -221,6 +224,8 @@ class _Rule:
             tags=self._tags(),
             references=tuple(child.text.strip() for child in element.all("info") if child.text.strip()),
             origin=self._where,
+            # A single line blocks nobody: only what counts by address may, once a person lets it.
+            response=Response() if weight >= _ANSWERED and precedent and _ADDRESS in precedent.same else None,
             branch=Branch(
                 weight=weight,
                 passes="noalert" in element.attributes
