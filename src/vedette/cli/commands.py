@@ -34,7 +34,7 @@ COMMANDS = {
     "search": Entry("vedette.cli.search", "search", "Look for records in the lake."),
     "tail": Entry("vedette.cli.tail", "tail", "Show what comes into the lake from now on"),
     "ports": Entry("vedette.cli.ports", "app", "Ports: check, learn, explain, schema."),
-    "integrity": Entry("vedette.cli.integrity", "app", "Integrity: init, check, explain, accept."),
+    "integrity": Entry("vedette.cli.integrity", "app", "Integrity: init, check, explain, odd, accept."),
     "attack": Entry("vedette.cli.attack", "app", "Attack files: run, check."),
     "ledger": Entry("vedette.cli.ledger", "app", "The ledger: head, prove, export, verify."),
     "backup": Entry(

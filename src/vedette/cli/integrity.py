@@ -1,4 +1,4 @@
-"""`vedette integrity init|check|explain|accept`: trees taken down, what differs from that, who did it, and acceptance.
+"""`vedette integrity init|check|explain|odd|accept`: trees taken down, what differs, who did it, and acceptance.
 Counterpart: `app.integrity` does it at once, `app.integrity_watch` beside a running `up`; see docs/integrity.md."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vedette.sources.integrity.walk import Gap, is_within
 from vedette.text.escape import decode
 from vedette.text.times import rfc3339
 
-app = typer.Typer(help="Integrity: init, check, explain, accept.", no_args_is_help=True)
+app = typer.Typer(help="Integrity: init, check, explain, odd, accept.", no_args_is_help=True)
 
 Tree = Annotated[list[Path], typer.Option("--tree", help="a folder, with all that is in it; may be given again")]
 File = Annotated[Path, typer.Option("--baseline", help="the file the baseline is kept in")]
@@ -85,6 +85,33 @@ def explain(path: Annotated[Path, typer.Argument()], config: Config = None, data
                     say(f"  {name} = {value}")
                 return
         say(f"{decode(wanted)}: nothing was told of it since it was accepted last")
+
+
+@app.command("odd")
+def odd(
+    baselines: Annotated[list[Path] | None, typer.Argument(help="baselines of hosts that should be alike")] = None,
+    facts: Annotated[
+        Path | None,
+        typer.Option("--facts", help="records `facts-told` as `vedette search --output json` prints; -: stdin"),
+    ] = None,
+    least: Annotated[int, typer.Option("--least", min=3, help="hosts below which nothing is usual")] = 5,
+    most: Annotated[
+        float, typer.Option("--most", min=0, max=0.5, help="share of hosts that may differ and be told")
+    ] = 0.1,
+    output: Output = Format.TEXT,
+) -> None:
+    """Say what a few of many like hosts have otherwise. Exit 0 = nothing, 1 = something, 2 = could not tell."""
+    from vedette.app.odd import odd_hosts
+
+    with errors_said():
+        found = False
+        for one in odd_hosts(baselines or [], facts, least=least, most=most):
+            found = True
+            if output is Format.JSON:
+                write_json([one])
+            else:
+                say(str(one["message"]))
+        raise SystemExit(FOUND if found else OK)
 
 
 @app.command("accept")

@@ -239,6 +239,7 @@ FIELDS: dict[str, Field] = {
         Field("vedette.rootkit.interface", _K, "network interface", attacker_text=True, given_by=("rootkit",)),
         Field("vedette.rootkit.module", _K, "kernel module", attacker_text=True, given_by=("rootkit",)),
         Field("vedette.rootkit.signature", _K, "which known rootkit", given_by=("rootkit",)),
+        Field("vedette.rootkit.facts", _K, "what is there of a kind, key = value", True, ("rootkit",)),
         Field("vedette.rootkit.check", _K, "check that could not be made", given_by=("rootkit",)),
         Field("vedette.rootkit.reason", _K, "why it could not", given_by=("rootkit",)),
         # liveness

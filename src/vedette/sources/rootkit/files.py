@@ -61,6 +61,9 @@ class Known:
     """Path and fingerprint to the key's comment."""
     authentication: dict[str, str] = field(default_factory=dict)
     """Path to SHA-256."""
+    listeners: dict[str, str] = field(default_factory=dict)
+    """Transport, address and port; and units: path to what it leads to or holds. Told to be compared among hosts."""
+    units: dict[str, str] = field(default_factory=dict)
     learned: bool = False
 
 
@@ -221,6 +224,19 @@ def _homes(root: Path) -> Mapping[str, str]:
             if len(parts) >= 7 and parts[5].startswith("/"):
                 homes[parts[0]] = parts[5]
     return homes
+
+
+def enabled_units(known: Known, root: Path = Path("/")) -> None:
+    """Units of systemd that somebody wrote or enabled here, for hosts to be held against each other."""
+    known.units = {}
+    folder = root / "etc/systemd/system"
+    for path in sorted((*folder.glob("*"), *folder.glob("*.wants/*"), *folder.glob("*.d/*"))):
+        name = terminal(f"/{path.relative_to(root)}")
+        with suppress(OSError):
+            if path.is_symlink():
+                known.units[name] = f"to {terminal(str(path.readlink()))}"
+            elif path.is_file():
+                known.units[name] = hashlib.sha256(path.read_bytes()[:_MOST_READ]).hexdigest()[:32]
 
 
 def authentication(look: Look, known: Known, root: Path = Path("/")) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import structlog
 
-from vedette.sources.rootkit.files import TREES, Known, Walk, authentication, authorised_keys, walk_files
+from vedette.sources.rootkit.files import TREES, Known, Walk, authentication, authorised_keys, enabled_units, walk_files
 from vedette.sources.rootkit.kernel import modules
 from vedette.sources.rootkit.processes import hidden_processes, lost_executables, preloaded_libraries
 from vedette.sources.rootkit.rootcheck import Signatures, known_paths, known_strings, read_signatures
-from vedette.sources.rootkit.sockets import hidden_ports, promiscuous_interfaces
+from vedette.sources.rootkit.sockets import hidden_ports, listeners, promiscuous_interfaces
 from vedette.sources.rootkit.traces import Blind, Check, Look, StoppedError
 from vedette.sources.settings import RootkitSettings
 from vedette.system.packages import owners
@@ -67,6 +67,8 @@ def look_around(
             log.exception("rootkit check failed", check=check.value)
             look.missed(check, Blind.FAILED)
     if files:
+        enabled_units(known, root)
+        known.listeners = listeners() if root == _HERE else {}
         known.learned = True
     return look
 

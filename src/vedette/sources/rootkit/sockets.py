@@ -116,6 +116,13 @@ def _answers(port: int) -> bool:
     return False
 
 
+def listeners() -> dict[str, str]:
+    """What listens here, by transport, address and port: for hosts to be held against each other. Empty = not known."""
+    with suppress(OSError):
+        return {f"{one.transport} {one.address}:{one.port}": "there" for one in bound_sockets.ask_kernel() if one.port}
+    return {}
+
+
 def promiscuous_interfaces(look: Look, *, asked: Callable[[], Collection[Interface]] = interfaces) -> None:
     """Interfaces that take what is not meant for them. A port of a bridge or bond does so by its nature."""
     try:

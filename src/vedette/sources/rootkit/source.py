@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -24,12 +24,14 @@ from vedette.sources.rootkit.traces import (
     Record,
     TraceKind,
     blind_record,
+    facts_record,
     found_record,
     gone_record,
     sighted_record,
 )
 from vedette.sources.settings import RootkitSettings, seconds
 from vedette.sources.told import Teller
+from vedette.text.escape import terminal
 
 NAME = "rootkit"
 _FORMAT, _VERSION = "vedette-rootkit", 1
@@ -209,6 +211,18 @@ class RootkitSource:
             finally:
                 stop.set()
 
+    def _facts(self) -> list[tuple[str, Mapping[str, str]]]:
+        known = self._telling.known
+        # The number of a file is its own on each host; its rights are the same on all.
+        set_id = {terminal(path): what.rpartition("/")[0] for path, what in known.set_id.items()}
+        return [
+            ("set-uid-files", set_id),
+            ("authorised-keys", dict.fromkeys(known.keys, "there")),
+            ("authentication-files", {path: digest[:32] for path, digest in known.authentication.items()}),
+            ("units", known.units),
+            ("listeners", known.listeners),
+        ]
+
     async def _tell(self, look: Look, files: bool, emit: Emit) -> None:
         for (check, why), times in look.blind.items():
             self._counter.add("rootkit_unchecked", f"{check.value}:{why.value}", times)
@@ -216,6 +230,8 @@ class RootkitSource:
             self._counter.add("rootkit_traces", trace.kind)
         now = self._clock.now()
         records = self._telling.tell(look, now, files=files)
+        if files:
+            records += [facts_record(kind, facts, now) for kind, facts in self._facts()]
         first, self._telling.position = self._telling.position, self._telling.position + len(records)
         # Without a record too: what was learned must outlive a restart.
         await emit(self._teller.batch(records, first, self._telling.cursor(), now))

@@ -14,6 +14,8 @@ from vedette.text.times import rfc3339
 
 DATASET = "vedette.rootkit"
 FOUND, GONE, UNCHECKED, CHECKED = "trace-found", "trace-gone", "check-missing", "check-resumed"
+FACTS = "facts-told"
+_MOST_FACTS = 2_000
 Record = dict[str, Any]
 Key = tuple[str, str]
 """Kind and subject."""
@@ -156,6 +158,17 @@ def sighted_record(check: str, why: str, now: int) -> Record:
     """That it can be checked again."""
     fields = {"vedette.rootkit.check": check, "vedette.rootkit.reason": why}
     return _record(f"rootkit check {check}: no longer {why}", CHECKED, now, fields)
+
+
+def facts_record(kind: str, facts: Mapping[str, str], now: int) -> Record:
+    """What is there of a kind, for the hub to hold like hosts against each other; at most 2,000, in order."""
+    told = [f"{key} = {value}" for key, value in sorted(facts.items())]
+    fields = {
+        "vedette.rootkit.kind": kind,
+        "vedette.rootkit.facts": told[:_MOST_FACTS],
+        "vedette.rootkit.count": len(told),
+    }
+    return _record(f"{len(told)} {kind} are there", FACTS, now, fields)
 
 
 def _record(message: str, action: str, now: int, fields: Mapping[str, Any]) -> Record:

@@ -1,0 +1,111 @@
+"""Hosts that should be alike, held against each other: what one has and the others have not, without baseline or rule.
+Counterpart: baselines and the facts that the source `rootkit` tells are what is compared; `cli.integrity` prints it."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from vedette.model.integrity import FileType
+from vedette.sources.integrity.baseline import Baseline, Row
+from vedette.sources.integrity.digest import entry
+
+FILE = "file"
+MISSING = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing of one host. key: what is compared, as a path. value: what it is there; empty = it is not there."""
+
+    host: str
+    kind: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """Hosts of which something differs from what it is on most. of: how many hosts were compared; alike: how many of
+    them have the usual value."""
+
+    kind: str
+    key: str
+    value: str
+    usual: str
+    hosts: tuple[str, ...]
+    of: int
+    alike: int
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        what = f"{self.value or 'not there'}, on the others {self.usual or 'not there'}"
+        return f"{len(self.hosts)} of {self.of} differ: {self.kind} {self.key}: {what}: {', '.join(self.hosts)}"
+
+
+def odd_ones(facts: Iterable[Fact], hosts: Collection[str], *, least: int = 5, most: float = 0.1) -> Iterator[Odd]:
+    """What differs on a few. facts: sorted by kind and key, at most one a host and key. hosts: all that are compared.
+
+    Below `least` hosts nothing is usual, and nothing is told. Told is a value that at most the share `most` of them has
+    (one host always may), where all the rest but that share agree: during a staged upgrade nobody is odd.
+    """
+    if len(hosts) < least:
+        return
+    few = max(1, int(len(hosts) * most))
+    for (kind, key), found in groupby(facts, key=lambda fact: (fact.kind, fact.key)):
+        by_host = dict.fromkeys(hosts, MISSING) | {one.host: one.value for one in found if one.host in hosts}
+        counted = Counter(by_host.values())
+        usual, alike = counted.most_common(1)[0]
+        if alike < len(hosts) - few:
+            continue
+        for value in sorted(counted.keys() - {usual}):
+            having = tuple(sorted(host for host, one in by_host.items() if one == value))
+            yield Odd(kind, key, value, usual, having, len(hosts), alike)
+
+
+def facts_of(baselines: Sequence[tuple[str, Baseline]]) -> Iterator[Fact]:
+    """The files of many hosts, path by path: host and its baseline. Memory does not grow with the files."""
+
+    def told(host: str, baseline: Baseline) -> Iterator[tuple[tuple[bytes, bytes], str, Row]]:
+        return ((row.key, host, row) for row in baseline.rows())
+
+    streams = [told(host, baseline) for host, baseline in baselines]
+    for _, host, row in heapq.merge(*streams, key=lambda one: (one[0], one[1])):
+        path = row.folder.rstrip(b"/") + b"/" + row.name
+        yield Fact(host, FILE, path.decode("utf-8", "surrogateescape"), _value(path, row))
+
+
+def _value(path: bytes, row: Row) -> str:
+    """What must be the same on hosts that are alike: not times, sizes of folders and numbers of inodes."""
+    one = entry(path, row.read)
+    words = [one.type.value, f"{one.mode:04o}", f"{one.uid}:{one.gid}"]
+    if one.type is FileType.FILE:
+        words.append(one.sha256.hex()[:32])
+    elif one.type is FileType.SYMLINK:
+        words.append("to " + one.target.decode("utf-8", "surrogateescape"))
+    return " ".join(words)
+
+
+def facts_told(records: Iterable[dict[str, Any]]) -> list[Fact]:
+    """The facts in records `facts-told` of the source `rootkit`, with flat names; of each host the newest of a kind."""
+    newest: dict[tuple[str, str], tuple[str, list[str]]] = {}
+    for record in records:
+        if record.get("event.action") != "facts-told":
+            continue
+        host = str(record.get("host.name") or record.get("host.id") or "")
+        kind, at = str(record.get("vedette.rootkit.kind", "")), str(record.get("@timestamp", ""))
+        told = record.get("vedette.rootkit.facts") or []
+        facts = [told] if isinstance(told, str) else [str(one) for one in told]
+        if host and kind and at >= newest.get((host, kind), ("", []))[0]:
+            newest[host, kind] = at, facts
+    found = []
+    for (host, kind), (_, facts) in newest.items():
+        for fact in facts:
+            key, _, value = fact.partition(" = ")
+            found.append(Fact(host, kind, key, value or "there"))
+    return sorted(found, key=lambda one: (one.kind, one.key, one.host))
