@@ -41,7 +41,8 @@ _K, _T, _I, _L, _B, _D = (
     FieldType.DATE,
 )
 _ALL_AUTH = ("sshd", "sudo", "su", "pam", "shadow", "systemd-logind")
-_ALL = (*_ALL_AUTH, "rsyslogd", "systemd-journald", "auditd", "kernel")
+_LOGINS = ("dropbear", "dovecot", "postfix", "proftpd", "pure-ftpd", "vsftpd")
+_ALL = (*_ALL_AUTH, *_LOGINS, "rsyslogd", "systemd-journald", "auditd", "kernel")
 
 FIELDS: dict[str, Field] = {
     field.name: field
@@ -73,9 +74,9 @@ FIELDS: dict[str, Field] = {
             "source.ip",
             _I,
             "peer address, set only where the grammar admits one reading",
-            given_by=("sshd", "pam", "auditd"),
+            given_by=("sshd", "pam", "auditd", *_LOGINS),
         ),
-        Field("source.port", _L, "peer port", given_by=("sshd",)),
+        Field("source.port", _L, "peer port", given_by=("sshd", "dropbear", "postfix")),
         Field("source.domain", _K, "peer name from a name service", attacker_text=True, given_by=("sshd", "pam")),
         Field(
             "source.address",
@@ -88,11 +89,21 @@ FIELDS: dict[str, Field] = {
         Field("destination.address", _K, "address or name that was looked at", given_by=("ports",)),
         Field("network.transport", _K, "tcp or udp", given_by=("ports",)),
         Field("destination.port", _L, "own port the peer came to", given_by=("sshd", "ports", "auditd")),
-        Field("vedette.source.candidates", _K, "addresses of the other readings; no key may use it", True, ("sshd",)),
+        Field(
+            "vedette.source.candidates",
+            _K,
+            "addresses of the other readings; no key may use it",
+            True,
+            ("sshd", *_LOGINS),
+        ),
         Field("vedette.source.prefix", _K, "/24 (IPv4) or /64 (IPv6) of source.ip", given_by=("derived",)),
         Field("vedette.source.prefix_56", _K, "/56 of an IPv6 source.ip", given_by=("derived",)),
         Field(
-            "user.name", _K, "account named by the peer or acting", attacker_text=True, given_by=(*_ALL_AUTH, "auditd")
+            "user.name",
+            _K,
+            "account named by the peer or acting",
+            attacker_text=True,
+            given_by=(*_ALL_AUTH, *_LOGINS, "auditd"),
         ),
         Field("user.id", _K, "numeric id of the account", given_by=("pam", "shadow", "sudo", "auditd")),
         Field("user.effective.name", _K, "account acted as", given_by=("sudo", "su", "pam")),
