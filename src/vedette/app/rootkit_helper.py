@@ -86,6 +86,7 @@ class RootkitHelper:
         known.set_id, known.keys = answer.known.set_id, answer.known.keys
         known.authentication, known.learned = answer.known.authentication, answer.known.learned
         known.units, known.listeners = answer.known.units, answer.known.listeners
+        known.packages = answer.known.packages
         return Look(answer.traces, {(check, why): times for check, why, times in answer.blind})
 
     def _answer(self, stop: threading.Event) -> bytes:

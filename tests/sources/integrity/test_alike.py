@@ -48,6 +48,24 @@ def test_of_few_hosts_nothing_is_usual(count: int, told: int) -> None:
     assert len(list(odd_ones(found, some))) == told
 
 
+def test_files_of_one_version_of_a_package_are_held_against_each_other() -> None:
+    """Only among the hosts that told of them; those of another version are no measure."""
+
+    def told(host: str, version: str, digest: str) -> dict[str, Any]:
+        return {
+            "event.action": "file-changed", "host.name": host, "@timestamp": "2026-03-01T10:00:00.000000Z",
+            "package.name": "openssh", "package.version": version, "file.path": "/usr/sbin/sshd",
+            "file.hash.sha256": digest,
+        }  # fmt: skip
+
+    records = [told(f"a{number}", "2", "evil" if number == 4 else "good") for number in range(6)]
+    records += [told(f"b{number}", "1", "old") for number in range(2)]
+    found = facts_told(records)
+    (odd,) = odd_ones(found, {one.host for one in found})
+    assert (odd.hosts, odd.of, odd.value, odd.usual) == (("a4",), 6, "evil", "good")
+    assert odd.kind == "file told of openssh 2"
+
+
 def record(host: str, at: int, kind: str, told: Any) -> dict[str, Any]:
     return {
         "event.action": "facts-told", "host.name": host, "@timestamp": f"2026-03-01T10:00:0{at}.000000Z",

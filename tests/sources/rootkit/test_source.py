@@ -124,9 +124,9 @@ async def test_the_source_tells_and_goes_on_where_it_stood() -> None:
     settings = RootkitSettings(every="1ms")
     source = RootkitSource(settings, host_id="h", clock=clock, counter=counts, look=around)
     async with running(source) as got:
-        records = await got.count(7)
+        records = await got.count(8)
     actions = [orjson.loads(one)["event"]["action"] for one in records]
-    assert actions == ["trace-found", *["facts-told"] * 5, "trace-gone"]
+    assert actions == ["trace-found", *["facts-told"] * 6, "trace-gone"]
     assert asked[:3] == [True, False, False]
     assert counts.seen["rootkit_traces", "hidden-process"] >= 2
     cursor = got.batches[0].cursor

@@ -15,6 +15,8 @@ from vedette.sources.integrity.baseline import Baseline, Row
 from vedette.sources.integrity.digest import entry
 
 FILE = "file"
+AMONG_THOSE = "file told"
+"""How kinds begin of which only hosts that told something are compared: that others did not means nothing."""
 MISSING = ""
 
 
@@ -56,16 +58,20 @@ def odd_ones(facts: Iterable[Fact], hosts: Collection[str], *, least: int = 5, m
     """
     if len(hosts) < least:
         return
-    few = max(1, int(len(hosts) * most))
     for (kind, key), found in groupby(facts, key=lambda fact: (fact.kind, fact.key)):
-        by_host = dict.fromkeys(hosts, MISSING) | {one.host: one.value for one in found if one.host in hosts}
+        by_host = {one.host: one.value for one in found if one.host in hosts}
+        if not kind.startswith(AMONG_THOSE):
+            by_host = dict.fromkeys(hosts, MISSING) | by_host
+        elif len(by_host) < least:
+            continue
+        few = max(1, int(len(by_host) * most))
         counted = Counter(by_host.values())
         usual, alike = counted.most_common(1)[0]
-        if alike < len(hosts) - few:
+        if alike < len(by_host) - few:
             continue
         for value in sorted(counted.keys() - {usual}):
             having = tuple(sorted(host for host, one in by_host.items() if one == value))
-            yield Odd(kind, key, value, usual, having, len(hosts), alike)
+            yield Odd(kind, key, value, usual, having, len(by_host), alike)
 
 
 def facts_of(baselines: Sequence[tuple[str, Baseline]]) -> Iterator[Fact]:
@@ -92,18 +98,29 @@ def _value(path: bytes, row: Row) -> str:
 
 
 def facts_told(records: Iterable[dict[str, Any]]) -> list[Fact]:
-    """The facts in records `facts-told` of the source `rootkit`, with flat names; of each host the newest of a kind."""
+    """The facts in records with flat names; of each host the newest of a kind.
+
+    Records are `facts-told` of the source `rootkit`, and changes of files of packages that the source `integrity` told:
+    those are held against the hosts that told of the same file of the same version of the package.
+    """
     newest: dict[tuple[str, str], tuple[str, list[str]]] = {}
+    files: dict[tuple[str, str, str], tuple[str, str]] = {}
     for record in records:
+        host = str(record.get("host.name") or record.get("host.id") or "")
+        if record.get("event.action") in ("file-added", "file-changed") and record.get("package.version"):
+            package = f"{record.get('package.name')} {record['package.version']}"
+            about = (host, f"{AMONG_THOSE} of {package}", str(record.get("file.path", "")))
+            told_at, digest = str(record.get("@timestamp", "")), str(record.get("file.hash.sha256", ""))
+            if host and digest and told_at >= files.get(about, ("", ""))[0]:
+                files[about] = told_at, digest[:32]
         if record.get("event.action") != "facts-told":
             continue
-        host = str(record.get("host.name") or record.get("host.id") or "")
         kind, at = str(record.get("vedette.rootkit.kind", "")), str(record.get("@timestamp", ""))
         told = record.get("vedette.rootkit.facts") or []
         facts = [told] if isinstance(told, str) else [str(one) for one in told]
         if host and kind and at >= newest.get((host, kind), ("", []))[0]:
             newest[host, kind] = at, facts
-    found = []
+    found = [Fact(host, kind, path, digest) for (host, kind, path), (_, digest) in files.items()]
     for (host, kind), (_, facts) in newest.items():
         for fact in facts:
             key, _, value = fact.partition(" = ")

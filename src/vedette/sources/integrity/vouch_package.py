@@ -22,8 +22,8 @@ PACKAGE = "package"
 ARCHIVES = Path("/var/cache/apt/archives")
 _SET_ID = 0o6000
 _MOST_READ = 1 << 30
-_MOST_KEPT = 64
-"""Manifests that are kept in memory."""
+_MOST_KEPT = 100_000
+"""So many paths of manifests are kept in memory from one time to the next, some 300 bytes each."""
 _PATIENCE = 30.0
 """Seconds to wait for a running dpkg where only its end can tell."""
 _GLANCE = 0.25
@@ -52,8 +52,9 @@ class PackageVoucher:
         self._pools = pools
         self._patience = patience
         self._sleep = sleep
-        self._read: dict[Key, Manifest | None] = {}
+        self._read: set[Key] = set()
         self._signed: dict[tuple[str, str, str], tuple[Manifest, str]] = {}
+        self._from: dict[tuple[str, str, str], Key] = {}
         database.learn()
 
     def vouch(self, changes: Sequence[Change]) -> Sequence[Vouching | None]:
@@ -80,6 +81,7 @@ class PackageVoucher:
         owners = self._database.owners({change.path for change in changes})
         wanted = {(one.package, one.architecture) for ones in owners.values() for one in ones}
         wanted |= {(name, "") for change in changes if (name := self._database.once_owned(change.path))}
+        self._forget()
         self._authenticate({name for name, _ in wanted})
         targets = self._targets()
         judge = _Judge(self._database, self._signed, targets)
@@ -110,7 +112,7 @@ class PackageVoucher:
                         key = (entry.path, status.st_size, status.st_mtime_ns)
                         if key in self._read:
                             continue
-                        self._read[key] = None
+                        self._read.add(key)
                         with Path(entry.path).open("rb") as stream, suppress(NotADebError):
                             fresh[key] = read_deb(stream)
         if not fresh:
@@ -120,12 +122,19 @@ class PackageVoucher:
             listing = known.get(manifest.archive_sha256)
             if listing is None:
                 # Its list may come later than it did.
-                self._read.pop(key, None)
+                self._read.discard(key)
             elif (listing.package, listing.version) == (manifest.package, manifest.version):
-                self._read[key] = manifest
-                self._signed[manifest.package, manifest.version, manifest.architecture] = (manifest, listing.origin)
-        while len(self._signed) > _MOST_KEPT:
-            self._signed.pop(next(iter(self._signed)))
+                name = (manifest.package, manifest.version, manifest.architecture)
+                self._signed[name], self._from[name] = (manifest, listing.origin), key
+
+    def _forget(self) -> None:
+        """Let the oldest manifests go where there are too many; they can be read again while their .deb is there."""
+        kept = sum(len(manifest.files) for manifest, _ in self._signed.values())
+        for name in list(self._signed):
+            if kept <= _MOST_KEPT:
+                return
+            kept -= len(self._signed.pop(name)[0].files)
+            self._read.discard(self._from.pop(name))
 
 
 class _Judge:

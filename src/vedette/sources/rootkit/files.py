@@ -49,6 +49,7 @@ _PAM_OPEN = re.compile(
     r"^\s*-?auth\s+(?:\[[^\]]*success=done[^\]]*\]|sufficient)\s+(?:\S*/)?pam_permit\.so", re.MULTILINE
 )
 _MOST_READ = 4 << 20
+_MOST_STATUS = 256 << 20
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Known:
     listeners: dict[str, str] = field(default_factory=dict)
     """Transport, address and port; and units: path to what it leads to or holds. Told to be compared among hosts."""
     units: dict[str, str] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
     learned: bool = False
 
 
@@ -237,6 +239,17 @@ def enabled_units(known: Known, root: Path = Path("/")) -> None:
                 known.units[name] = f"to {terminal(str(path.readlink()))}"
             elif path.is_file():
                 known.units[name] = hashlib.sha256(path.read_bytes()[:_MOST_READ]).hexdigest()[:32]
+
+
+def installed_packages(known: Known, root: Path = Path("/")) -> None:
+    """Packages and their versions, as dpkg's database says, for hosts to be held against each other."""
+    known.packages = {}
+    with suppress(OSError):
+        for stanza in (root / "var/lib/dpkg/status").read_bytes()[:_MOST_STATUS].split(b"\n\n"):
+            found = dict(re.findall(rb"^(Package|Version|Architecture|Status): (.+)$", stanza, re.MULTILINE))
+            if found.get(b"Status", b"").endswith(b" installed"):
+                name = b":".join(found.get(one, b"") for one in (b"Package", b"Architecture"))
+                known.packages[terminal(decode(name))] = terminal(decode(found.get(b"Version", b"")))
 
 
 def authentication(look: Look, known: Known, root: Path = Path("/")) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import structlog
 
-from vedette.sources.rootkit.files import TREES, Known, Walk, authentication, authorised_keys, enabled_units, walk_files
+from vedette.sources.rootkit.files import (
+    TREES,
+    Known,
+    Walk,
+    authentication,
+    authorised_keys,
+    enabled_units,
+    installed_packages,
+    walk_files,
+)
 from vedette.sources.rootkit.kernel import modules
 from vedette.sources.rootkit.processes import hidden_processes, lost_executables, preloaded_libraries
 from vedette.sources.rootkit.rootcheck import Signatures, known_paths, known_strings, read_signatures
@@ -68,6 +77,7 @@ def look_around(
             look.missed(check, Blind.FAILED)
     if files:
         enabled_units(known, root)
+        installed_packages(known, root)
         known.listeners = listeners() if root == _HERE else {}
         known.learned = True
     return look

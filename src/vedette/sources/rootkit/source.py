@@ -220,6 +220,7 @@ class RootkitSource:
             ("authorised-keys", dict.fromkeys(known.keys, "there")),
             ("authentication-files", {path: digest[:32] for path, digest in known.authentication.items()}),
             ("units", known.units),
+            ("packages", known.packages),
             ("listeners", known.listeners),
         ]
 

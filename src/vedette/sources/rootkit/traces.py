@@ -15,7 +15,7 @@ from vedette.text.times import rfc3339
 DATASET = "vedette.rootkit"
 FOUND, GONE, UNCHECKED, CHECKED = "trace-found", "trace-gone", "check-missing", "check-resumed"
 FACTS = "facts-told"
-_MOST_FACTS = 2_000
+_MOST_FACTS = 5_000
 Record = dict[str, Any]
 Key = tuple[str, str]
 """Kind and subject."""
@@ -161,7 +161,7 @@ def sighted_record(check: str, why: str, now: int) -> Record:
 
 
 def facts_record(kind: str, facts: Mapping[str, str], now: int) -> Record:
-    """What is there of a kind, for the hub to hold like hosts against each other; at most 2,000, in order."""
+    """What is there of a kind, for the hub to hold like hosts against each other; at most 5,000, in order."""
     told = [f"{key} = {value}" for key, value in sorted(facts.items())]
     fields = {
         "vedette.rootkit.kind": kind,
