@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vedette.app.counters import Counters
+from vedette.app.detection import batch_of_lines, matcher_of
 from vedette.detections.failures import Failure, Failures
 from vedette.detections.lines import LineMatcher
 from vedette.model.errors import Location, RuleError
@@ -13,17 +15,25 @@ from vedette.model.linefilters import LineFilter
 from vedette.rules.cases import Case, CaseResult
 from vedette.rules.failjson import NOW, ZONE, FailCase, FailSet, read_failjson
 from vedette.rules.failregex import filter_files, read_filter
+from vedette.rules.loading import load
 from vedette.text.logdates import DateTexts, time_of
 
 _MOMENT = round(NOW.timestamp() * 1_000_000)
 
 
 def run_failjson(paths: Iterable[Path], folders: Sequence[Path], errors: list[RuleError]) -> list[CaseResult]:
-    """The results of all cases of these logs, by filters in `folders`. What cannot be read or run is in `errors`."""
+    """The results of all cases of these logs, by filters in `folders`, by our own rules where there are none.
+
+    What cannot be read or run is in `errors`.
+    """
     results = []
+    own = None if folders else OwnRun()
     for path in paths:
         told = len(errors)
         for cases in read_failjson(path, errors):
+            if own is not None:
+                results += own.results(cases)
+                continue
             try:
                 wanted = read_filter(_files(folders, cases.filter, path), cases.options, cases.filter)
                 run = SampleRun(wanted)
@@ -38,7 +48,7 @@ def run_failjson(paths: Iterable[Path], folders: Sequence[Path], errors: list[Ru
 
 def _files(folders: Sequence[Path], name: str, log: Path) -> list[Path]:
     refused: RuleError | None = None
-    for folder in folders or (log.parent,):
+    for folder in folders:
         if folder.is_file() and folder.suffix in (".conf", ".local"):
             if folder.stem == name:
                 return filter_files(folder.parent, name)
@@ -49,6 +59,42 @@ def _files(folders: Sequence[Path], name: str, log: Path) -> list[Path]:
             except RuleError as error:
                 refused = refused or error
     raise refused or RuleError(f"there is no filter {name!r}", location=Location(str(log)))
+
+
+class OwnRun:
+    """Our parsers and packs over such lines: a failure is what a rule that may block an address counts, or is."""
+
+    def __init__(self) -> None:
+        rules = load((), packs=True, examples=True).rules
+        blocking = [rule for rule in rules if rule.response is not None and rule.response.target == "source.ip"]
+        counted = {name for rule in blocking if rule.correlate is not None for name in rule.correlate.of}
+        blaming = counted | {rule.id for rule in blocking if rule.correlate is None}
+        self._matcher = matcher_of(rules, counter=Counters())
+        self._blaming = [at for at, rule in enumerate(rules) if rule.id in blaming or blaming & set(rule.groups)]
+
+    def results(self, cases: FailSet) -> list[CaseResult]:
+        """Every case that was annotated, and every other line for which an address would be blamed."""
+        results = []
+        for case in cases.cases:
+            words = list(_judged(case, self._line(case)))
+            if case.expected is None and not words:
+                continue
+            named = Case(case.filter, _name(case), (case.line.encode(),), (), False, case.location)
+            results.append(CaseResult(named, tuple(words)))
+        return results
+
+    def _line(self, case: FailCase) -> tuple[Failure, int] | None:
+        line = case.line
+        if case.journal:
+            line = f"{NOW.astimezone(ZONE):%b %e %H:%M:%S} {line}"
+        batch = batch_of_lines([line.encode()], year=0, timezone=str(ZONE), read_at=_MOMENT)
+        matches = self._matcher.match(batch)
+        address = matches.fields["source.ip"].value(0) if len(matches.rows) else None
+        if not isinstance(address, str) or not any(at in matches.hits for at in self._blaming):
+            return None
+        user = matches.fields["user.name"].value(0)
+        groups = {"user": user} if isinstance(user, str) else {}
+        return Failure(address, groups, frozenset(), 1), int(matches.time[0])
 
 
 class SampleRun:

@@ -41,7 +41,7 @@ _K, _T, _I, _L, _B, _D = (
     FieldType.DATE,
 )
 _ALL_AUTH = ("sshd", "sudo", "su", "pam", "shadow", "systemd-logind")
-_LOGINS = ("dropbear", "dovecot", "postfix", "proftpd", "pure-ftpd", "vsftpd")
+_LOGINS = ("dropbear", "dovecot", "mysqld", "named", "openvpn", "postfix", "proftpd", "pure-ftpd", "vsftpd")
 _ALL = (*_ALL_AUTH, *_LOGINS, "rsyslogd", "systemd-journald", "auditd", "kernel")
 
 FIELDS: dict[str, Field] = {
@@ -76,14 +76,16 @@ FIELDS: dict[str, Field] = {
             "peer address, set only where the grammar admits one reading",
             given_by=("sshd", "pam", "auditd", *_LOGINS),
         ),
-        Field("source.port", _L, "peer port", given_by=("sshd", "dropbear", "postfix")),
-        Field("source.domain", _K, "peer name from a name service", attacker_text=True, given_by=("sshd", "pam")),
+        Field("source.port", _L, "peer port", given_by=("sshd", "dropbear", "named", "openvpn", "postfix")),
+        Field(
+            "source.domain", _K, "peer name from a name service", attacker_text=True, given_by=("sshd", "pam", "mysqld")
+        ),
         Field(
             "source.address",
             _K,
             "peer as written, name or address",
             attacker_text=True,
-            given_by=("sshd", "pam", "auditd"),
+            given_by=("sshd", "pam", "auditd", "mysqld"),
         ),
         Field("destination.ip", _I, "own address the peer came to", given_by=("sshd", "auditd")),
         Field("destination.address", _K, "address or name that was looked at", given_by=("ports",)),
