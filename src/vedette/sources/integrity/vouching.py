@@ -14,6 +14,7 @@ from vedette.sources.integrity.settings import VouchingSettings
 from vedette.sources.integrity.vouch_archive import SignedArchive
 from vedette.sources.integrity.vouch_dpkg import DpkgDatabase
 from vedette.sources.integrity.vouch_generated import GeneratedVoucher
+from vedette.sources.integrity.vouch_initramfs import InitramfsVoucher
 from vedette.sources.integrity.vouch_package import PackageVoucher
 from vedette.sources.integrity.vouch_reports import ReportVoucher
 
@@ -68,7 +69,7 @@ def vouchers(settings: VouchingSettings | None = None, counter: Counter | None =
     settings = settings or VouchingSettings()
     database = DpkgDatabase(settings.root, settings.dpkg_log)
     packages = PackageVoucher(database, SignedArchive(settings.lists, settings.keyrings), settings.pools)
-    asked: list[Voucher] = [packages, GeneratedVoucher(database, packages)]
+    asked: list[Voucher] = [packages, GeneratedVoucher(database, packages), InitramfsVoucher(database)]
     if settings.reports is not None:
         asked.append(ReportVoucher(settings.reports, frozenset({socket.gethostname(), socket.getfqdn()})))
     return Vouchers(asked, counter)
