@@ -74,9 +74,9 @@ FIELDS: dict[str, Field] = {
             "source.ip",
             _I,
             "peer address, set only where the grammar admits one reading",
-            given_by=("sshd", "pam", "auditd", *_LOGINS),
+            given_by=("sshd", "pam", "auditd", "kernel", *_LOGINS),
         ),
-        Field("source.port", _L, "peer port", given_by=("sshd", "dropbear", "named", "openvpn", "postfix")),
+        Field("source.port", _L, "peer port", given_by=("sshd", "dropbear", "kernel", "named", "openvpn", "postfix")),
         Field(
             "source.domain", _K, "peer name from a name service", attacker_text=True, given_by=("sshd", "pam", "mysqld")
         ),
@@ -87,10 +87,10 @@ FIELDS: dict[str, Field] = {
             attacker_text=True,
             given_by=("sshd", "pam", "auditd", "mysqld"),
         ),
-        Field("destination.ip", _I, "own address the peer came to", given_by=("sshd", "auditd")),
+        Field("destination.ip", _I, "own address the peer came to", given_by=("sshd", "auditd", "kernel")),
         Field("destination.address", _K, "address or name that was looked at", given_by=("ports",)),
-        Field("network.transport", _K, "tcp or udp", given_by=("ports",)),
-        Field("destination.port", _L, "own port the peer came to", given_by=("sshd", "ports", "auditd")),
+        Field("network.transport", _K, "tcp or udp", given_by=("ports", "kernel")),
+        Field("destination.port", _L, "own port the peer came to", given_by=("sshd", "ports", "auditd", "kernel")),
         Field(
             "vedette.source.candidates",
             _K,
