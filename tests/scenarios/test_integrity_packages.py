@@ -206,6 +206,26 @@ def test_set_uid_that_the_package_does_not_ship_is_loud(debian: Debian) -> None:
     assert one.verdict is Verdict.VOUCHED
 
 
+def test_rights_that_the_signed_package_s_own_script_gives_are_vouched_for(debian: Debian) -> None:
+    script = (
+        "#!/bin/sh\nset -e\nchgrp 42 $R/usr/bin/tool || chgrp 42 /usr/bin/tool\nchmod 2755 /usr/bin/tool\n"
+        "chmod 6755 /usr/bin/other\necho /usr/bin/tool\n"
+    )
+    # dpkg runs it outside of the small root, where the path is another one: it is only read here.
+    debian.build("tool", "1.0", OLD, scripts={"postinst": script})
+    debian.install(debian.build("tool", "1.0", OLD, listed=False, folder="without"))
+    tool, before = debian.root / "usr/bin/tool", tree(debian.root)
+    os.chown(tool, 0, 42)
+    tool.chmod(0o2755)
+    one = judged(debian, voucher(debian), changes(before, tree(debian.root)))["usr/bin/tool"]
+    assert one is not None
+    assert one.verdict is Verdict.VOUCHED
+    tool.chmod(0o6755)
+    other = judged(debian, voucher(debian), changes(before, tree(debian.root)))["usr/bin/tool"]
+    assert other is not None
+    assert other.verdict is Verdict.CONTRADICTED
+
+
 def test_while_dpkg_is_half_way_what_it_is_putting_in_is_known_and_nothing_else(debian: Debian) -> None:
     debian.install(debian.build("tool", "1.0", OLD))
     asked, before = voucher(debian), tree(debian.root)

@@ -55,9 +55,13 @@ class Debian:
         scripts: Mapping[str, str] | None = None,
         packing: str = "xz",
         listed: bool = True,
+        folder: str = "pool",
     ) -> Path:
-        """A package in the pool, with its md5sums; files under bin/ are executable. listed: in the signed archive."""
-        tree = self.folder / "build" / f"{name}-{version}"
+        """A package in the pool, with its md5sums; files under bin/ are executable. listed: in the signed archive.
+
+        folder: where else it is to lie.
+        """
+        tree = self.folder / "build" / folder / f"{name}-{version}"
         control = tree / "DEBIAN"
         control.mkdir(parents=True)
         sums = []
@@ -79,7 +83,8 @@ class Debian:
         for script, text in (scripts or {}).items():
             (control / script).write_text(text)
             (control / script).chmod(0o755)
-        deb = self.pool / f"{name}_{version}_all.deb"
+        deb = self.folder / folder / f"{name}_{version}_all.deb"
+        deb.parent.mkdir(exist_ok=True)
         _run("dpkg-deb", "--root-owner-group", f"-Z{packing}", "-b", tree, deb)
         if listed:
             self._listed.append(f"{fields}SHA256: {hashlib.sha256(deb.read_bytes()).hexdigest()}\n")

@@ -41,7 +41,8 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What one package ships. archive_sha256: of the .deb, 32 bytes. files: absolute path to what is there."""
+    """What one package ships. archive_sha256: of the .deb, 32 bytes. files: absolute path to what is there. configures:
+    the script that runs when it was unpacked."""
 
     package: str
     version: str
@@ -49,6 +50,7 @@ class Manifest:
     archive_sha256: bytes
     files: Mapping[bytes, Shipped]
     conffiles: frozenset[bytes] = field(default_factory=frozenset)
+    configures: bytes = b""
 
 
 class _Hashing(io.RawIOBase):
@@ -117,7 +119,8 @@ def read_deb(stream: IO[bytes]) -> Manifest:
     package, version = fields.get("package", ""), fields.get("version", "")
     if not package or not version:
         raise NotADebError("its control names no package or no version")
-    return Manifest(package, version, fields.get("architecture", ""), hashing.rest(), files, conffiles)
+    script = control.get("postinst", b"")
+    return Manifest(package, version, fields.get("architecture", ""), hashing.rest(), files, conffiles, script)
 
 
 def stanza(text: str) -> dict[str, str]:
@@ -167,7 +170,7 @@ def _control(name: str, member: _Member) -> dict[str, bytes]:
     with _unpacked(name, member) as tar:
         for info in tar:
             plain = info.name.removeprefix("./")
-            if info.isreg() and plain in ("control", "conffiles"):
+            if info.isreg() and plain in ("control", "conffiles", "postinst"):
                 if info.size > _MOST_CONTROL:
                     raise NotADebError(f"{plain} is too long")
                 content = tar.extractfile(info)

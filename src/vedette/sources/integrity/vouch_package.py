@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from vedette.text.escape import decode, terminal
 PACKAGE = "package"
 ARCHIVES = Path("/var/cache/apt/archives")
 _SET_ID = 0o6000
+_CHMOD = re.compile(rb"\bchmod\s+(0?[0-7]{3,4})\s")
 _MOST_READ = 1 << 30
 _MOST_KEPT = 100_000
 """So many paths of manifests are kept in memory from one time to the next, some 300 bytes each."""
@@ -208,6 +210,8 @@ class _Judge:
                 return None
             detail = f"{name} ships it, and it is gone ({origin})"
             return _made(Verdict.CONTRADICTED, detail, manifest, shipped)
+        if now.type is not shipped.type and now.target == b"usr" + change.path:
+            return None  # of merged folders, packages may still ship what is a link today
         if now.type is not shipped.type:
             detail = f"{name} ships a {shipped.type.value} here, it is a {now.type.value}"
             return None if conffile else _made(Verdict.CONTRADICTED, detail, manifest, shipped)
@@ -227,7 +231,10 @@ class _Judge:
         """Of what has the right content: whether mode and owner are as shipped too, and nothing else was added."""
         name = f"{manifest.package} {manifest.version}"
         override = next((self._overrides[one] for one in spellings(change.path) if one in self._overrides), None)
-        mode = override[2] if override is not None else shipped.mode
+        modes = {override[2] if override is not None else shipped.mode}
+        own = manifest.configures
+        modes |= {int(one, 8) for one in _CHMOD.findall(own) if _names(own, rb"chmod[ \t]+" + one, change.path)}
+        mode = now.mode if now.mode in modes else min(modes)
         if now.type is not FileType.SYMLINK and now.mode & _SET_ID & ~mode:
             detail = (
                 f"the content is that of {name}, but it was made set-uid or set-gid ({now.mode:o}, shipped {mode:o})"
@@ -236,6 +243,7 @@ class _Judge:
         extra = {Attribute.XATTR, Attribute.ACL, Attribute.CAPABILITY} & set(change.attributes)
         added = change.kind is ChangeKind.ADDED and (now.capability or now.acl)
         owned = (now.uid, now.gid) == (shipped.uid, shipped.gid) or override is not None
+        owned = owned or _names(own, rb"ch(?:own|grp)[ \t]+\S+", change.path)
         if extra or added or not owned or (now.type is not FileType.SYMLINK and now.mode != mode):
             return None
         return _made(Verdict.VOUCHED, f"as {name} ships it ({origin})", manifest, shipped)
@@ -261,6 +269,14 @@ class _Judge:
             self.unsure = True
         detail = f"not what {name} ships, by this host's own list: MD5 {actual}, it should be {expected}"
         return Vouching(PACKAGE, Verdict.CONTRADICTED, detail, owner.package, owner.version)
+
+
+def _names(script: bytes, command: bytes, path: bytes) -> bool:
+    """Whether a line of the script gives the path to the command, as openssh-client makes ssh-agent set-gid."""
+    return any(
+        re.search(rb"\b" + command + rb"[ \t]+(?:[^\s]+[ \t]+)*" + re.escape(one) + rb"(?![\w./-])", script)
+        for one in spellings(path)
+    )
 
 
 def _made(verdict: Verdict, detail: str, manifest: Manifest, shipped: Shipped) -> Vouching:
