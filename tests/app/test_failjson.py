@@ -127,3 +127,32 @@ def test_fail2bans_own_samples_by_its_own_filters(corpus: Path) -> None:
         [log for log in logs if not log.name.startswith("zzz-")], [corpus / "fail2ban" / "config"], errors
     )
     assert report(results, errors) == ["860 passed, 0 failed"]
+
+
+def test_without_filters_our_own_rules_judge(tmp_path: Path) -> None:
+    (tmp_path / "dropbear").write_text(
+        """# failJSON: {"time": "2005-06-21T16:47:46", "match": true, "host": "192.0.2.1", "user": "root"}
+Jun 21 16:47:46 box dropbear[7]: Bad password attempt for 'root' from 192.0.2.1:4022
+# failJSON: {"match": false}
+Jun 21 16:47:46 box dropbear[7]: Password auth succeeded for 'root' from 192.0.2.1:4022
+# failJSON: {"match": true, "host": "192.0.2.2"}
+Jun 21 16:47:46 box dropbear[7]: something new from 192.0.2.2
+Jun 21 16:47:46 box dropbear[7]: Bad password attempt for 'root' from 192.0.2.3:4022
+"""
+    )
+    errors: list[RuleError] = []
+    lines = report(run_failjson([tmp_path / "dropbear"], [], errors), errors)
+    assert lines[-1] == "2 passed, 2 failed"
+    assert "dropbear:6" in lines[0]
+    assert "dropbear:7" in lines[1]
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("service", ["dropbear", "proftpd", "pure-ftpd"])
+def test_fail2bans_own_samples_by_our_rules(corpus: Path, service: str) -> None:
+    errors: list[RuleError] = []
+    results = run_failjson([corpus / "fail2ban" / "logs" / service], [], errors)
+    assert not errors
+    assert sum(result.passed for result in results) >= 0.9 * len(results)
+    wrong = [text for result in results for text in result.disagreements if "is taken for" in text]
+    assert not wrong
