@@ -194,9 +194,17 @@ def sweep() -> list[str]:
             swept.append(name)
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
         if _maker_is_gone(folder.name, rf"{FOLDER_PREFIX}([0-9a-f]+)-"):
+            for place in reversed(_mounted_in(folder)):
+                run(["umount", "--lazy", place])
             run(["rm", "-r", "--one-file-system", "--", str(folder)])
             swept.append(folder.name)
     return swept
+
+
+def _mounted_in(folder: Path) -> list[str]:
+    """Mount points below, in the order in which they were mounted (proc_pid_mountinfo(5))."""
+    places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return [place for place in places if place.startswith(f"{folder}/")]
 
 
 def _maker_is_gone(name: str, pattern: str) -> bool:
