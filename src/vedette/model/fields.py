@@ -41,7 +41,19 @@ _K, _T, _I, _L, _B, _D = (
     FieldType.DATE,
 )
 _ALL_AUTH = ("sshd", "sudo", "su", "pam", "shadow", "systemd-logind")
-_LOGINS = ("dropbear", "dovecot", "mysqld", "named", "openvpn", "postfix", "proftpd", "pure-ftpd", "vsftpd")
+_LOGINS = (
+    "dovecot",
+    "dropbear",
+    "exim",
+    "haproxy",
+    "mysqld",
+    "named",
+    "openvpn",
+    "postfix",
+    "proftpd",
+    "pure-ftpd",
+    "vsftpd",
+)
 _ALL = (*_ALL_AUTH, *_LOGINS, "rsyslogd", "systemd-journald", "auditd", "kernel")
 
 FIELDS: dict[str, Field] = {
@@ -76,7 +88,12 @@ FIELDS: dict[str, Field] = {
             "peer address, set only where the grammar admits one reading",
             given_by=("sshd", "pam", "auditd", "kernel", *_LOGINS),
         ),
-        Field("source.port", _L, "peer port", given_by=("sshd", "dropbear", "kernel", "named", "openvpn", "postfix")),
+        Field(
+            "source.port",
+            _L,
+            "peer port",
+            given_by=("sshd", "dropbear", "exim", "haproxy", "kernel", "named", "openvpn", "postfix"),
+        ),
         Field(
             "source.domain", _K, "peer name from a name service", attacker_text=True, given_by=("sshd", "pam", "mysqld")
         ),
