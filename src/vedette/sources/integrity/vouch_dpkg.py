@@ -146,18 +146,7 @@ class DpkgDatabase:
 
     def busy(self) -> bool:
         """Whether somebody holds dpkg's lock: a transaction is running. Where it may not be asked: no."""
-        for name in ("lock-frontend", "lock"):
-            with suppress(OSError, ValueError):
-                descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    # struct flock: type, whence, start, length, pid. F_GETLK says who would stand in the way.
-                    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-                    answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
-                    if struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK:
-                        return True
-                finally:
-                    os.close(descriptor)
-        return False
+        return any(held(self.folder / name) for name in ("lock-frontend", "lock"))
 
     def steps(self) -> list[Step]:
         """What dpkg did lately, oldest first, as its log says in this machine's time zone."""
@@ -193,6 +182,20 @@ class DpkgDatabase:
                 if name:
                     found[source] = (source, name)
         return found
+
+
+def held(path: Path) -> bool:
+    """Whether another process holds a lock on the file."""
+    with suppress(OSError, ValueError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # struct flock: type, whence, start, length, pid. F_GETLK says who would stand in the way.
+            asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
+            return bool(struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK)
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def original(path: bytes) -> bytes:

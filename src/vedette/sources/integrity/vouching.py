@@ -17,6 +17,7 @@ from vedette.sources.integrity.vouch_generated import GeneratedVoucher
 from vedette.sources.integrity.vouch_initramfs import InitramfsVoucher
 from vedette.sources.integrity.vouch_package import PackageVoucher
 from vedette.sources.integrity.vouch_reports import ReportVoucher
+from vedette.sources.integrity.vouch_rpm import RpmVoucher
 
 _HEARD = (Verdict.CONTRADICTED, Verdict.VOUCHED, Verdict.HINT)
 
@@ -69,7 +70,12 @@ def vouchers(settings: VouchingSettings | None = None, counter: Counter | None =
     settings = settings or VouchingSettings()
     database = DpkgDatabase(settings.root, settings.dpkg_log)
     packages = PackageVoucher(database, SignedArchive(settings.lists, settings.keyrings), settings.pools)
-    asked: list[Voucher] = [packages, GeneratedVoucher(database, packages), InitramfsVoucher(database)]
+    asked: list[Voucher] = [
+        packages,
+        RpmVoucher(settings.root),
+        GeneratedVoucher(database, packages),
+        InitramfsVoucher(database),
+    ]
     if settings.reports is not None:
         asked.append(ReportVoucher(settings.reports, frozenset({socket.gethostname(), socket.getfqdn()})))
     return Vouchers(asked, counter)
