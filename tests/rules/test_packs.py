@@ -59,6 +59,10 @@ def test_ids_are_slugs_of_their_pack_and_titles_differ(packs: LoadResult):
         "fleet",
         "operators",
         "integrity",
+        "service",
+        "firewall",
+        "web",
+        "rootkit",
     }
     assert max(Counter(rule.name for rule in packs.rules).values()) == 1
 
