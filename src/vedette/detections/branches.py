@@ -11,7 +11,6 @@ import numpy as np
 
 from vedette.detections.branch_state import BranchState, Seen
 from vedette.detections.entries import Entry, Fired
-from vedette.detections.report import keys_of
 from vedette.detections.stretch import Firing, Stretch, scalar
 from vedette.detections.tree import children_of
 from vedette.detections.trees import branch_roots
@@ -108,7 +107,7 @@ class Branches:
         if program is None:
             reached = {index for index in own if _has(hits[index], row)}
             steps = self._steps(self._roots, reached, {})
-            program = _Program(steps, self._stateless(steps))
+            program = _Program(steps, self._stateless(steps, set()))
             if len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.clear()
             self._programs[code] = program
@@ -129,15 +128,21 @@ class Branches:
             steps.append(_Step(index, branch.certain, branch.passes, known[index]))
         return tuple(steps)
 
-    def _stateless(self, steps: Sequence[_Step]) -> int:
-        """The winner, where nothing about it hangs on other records; -1 for none, -2 where something does."""
+    def _stateless(self, steps: Sequence[_Step], passed: set[int]) -> int:
+        """The winner, where nothing about it hangs on other records; -1 for none, -2 where something does.
+
+        passed: rules that are known to have none, however many ways lead to them.
+        """
         for step in steps:
+            if step.rule in passed:
+                continue
             if not step.certain:
                 return -2
-            below = self._stateless(step.below)
+            below = self._stateless(step.below, passed)
             if below != -1:
                 return below
             if step.passes:
+                passed.add(step.rule)
                 continue
             branch = self._rules[step.rule].branch
             assert branch is not None
@@ -283,14 +288,16 @@ class _Run:
         rule = self._rules[index]
         assert rule.branch is not None
         assert rule.branch.precedent is not None
-        key = keys_of(rule, self._matches, np.array([row], dtype=np.int32))[0]
+        key: dict[str, Scalar] = {}
         # Whom it names must be one for all that it rests on.
-        for name in [*key]:
-            shared = _SHARED.get(name, name) in rule.branch.precedent.same
+        for name, theirs in _SHARED.items():
+            value = self._value(row, name)
+            shared = theirs in rule.branch.precedent.same
             if name == _ADDRESS:
                 shared = shared and all(seen.address == last.address for seen in before)
-            if not shared:
-                del key[name]
+            if shared and value is not None:
+                key[name] = value
+                break
         entries = [*(seen.entry for seen in before), last.entry]
         fired = Fired(entries, sum(entry.repeat for entry in entries), min(entry.trust for entry in entries), 0, False)
         self.firings.append(Firing(row, index, key, fired, entry=None))

@@ -119,7 +119,7 @@ class Reporter:
         """A finding for each of these matched records. cards: theirs."""
         matches = stretch.matches
         target = _target(rule)
-        keys = keys_of(rule, matches, rows)
+        keys = _keys(rule, matches, rows)
         addresses = _values(matches, target, rows)
         levels = _values(matches, rule.level_from, rows) if rule.level_from else repeated(None)
         numbers = zip(
@@ -223,7 +223,7 @@ def _level(value: Value) -> Level | None:
     return next((level for level in Level if level.label == value), None)
 
 
-def keys_of(rule: Rule, matches: Matches, rows: Int32) -> list[dict[str, Scalar]]:
+def _keys(rule: Rule, matches: Matches, rows: Int32) -> list[dict[str, Scalar]]:
     """The keys of a rule's findings, a dictionary of its own each."""
     if rule.key:
         columns = [_values(matches, name, rows) for name in rule.key]
