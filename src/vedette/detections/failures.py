@@ -4,7 +4,7 @@ Counterpart: `lines` says what each line is, `gate` puts failures in the place o
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vedette.detections.lines import Groups, who_of
 
@@ -34,8 +34,8 @@ class Connection:
     pending: bool = False
     matches: int = 0
     held: int = 0
-    users: set[str] = field(default_factory=set)
-    said: Groups = field(default_factory=dict)
+    users: set[str] | None = None
+    said: Groups | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +66,21 @@ class Failures:
             return None if nofail or who is None else Failure(who, groups, frozenset(), 1)
         name = next((name for name in _RANKS if name in groups), "")
         known = self.connections.get(connection_id)
-        said = known.said if known is not None and now - known.seen <= LASTS else {}
+        said = (known.said if known is not None and now - known.seen <= LASTS else None) or {}
         one = self.line(
             connection_id,
             groups.get(name),
             _RANKS.get(name, NOBODY),
             groups.get("user", ""),
-            nofail=nofail,
-            gained=gained,
-            forgets=bool(groups.get("mlfforget")),
-            now=now,
+            nofail,
+            gained,
+            bool(groups.get("mlfforget")),
+            now,
         )
         said.update(groups)
         if (known := self.connections.get(connection_id)) is not None:
             known.said = said
-        return None if one is None else Failure(one.who, dict(said), frozenset(one.users), one.matches)
+        return None if one is None else Failure(one.who, dict(said), frozenset(one.users or ()), one.matches)
 
     def line(
         self,
@@ -88,7 +88,6 @@ class Failures:
         who: str | None,
         rank: int,
         user: str,
-        *,
         nofail: bool,
         gained: bool,
         forgets: bool,
@@ -108,13 +107,16 @@ class Failures:
             known = Connection(now, who, rank, quiet)
             if not forgets:
                 if user:
-                    known.users.add(user)
+                    known.users = {user}
                 connections[connection_id] = known
                 if len(connections) > MOST_CONNECTIONS:
                     connections.popitem(last=False)
         else:
             if user:
-                known.users.add(user)
+                if known.users is None:
+                    known.users = {user}
+                else:
+                    known.users.add(user)
             if gained:
                 known.pending = False
             if not known.quiet and not known.pending:
@@ -124,7 +126,7 @@ class Failures:
             known.quiet = quiet
             if forgets:
                 del connections[connection_id]
-        if known.pending or len(known.users) > 1:
+        if known.pending or (known.users is not None and len(known.users) > 1):
             # Somebody who failed before, or who tries several names, is not excused by a line that is no failure.
             known.pending = known.quiet = quiet = gained = False
         if not quiet:

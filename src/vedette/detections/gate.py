@@ -104,10 +104,10 @@ class Gate:
                     None if nobody else who,
                     NOBODY if nobody else 1 if first == ADDRESS else 2,
                     "" if user == ABSENT else user,
-                    nofail="n" in flags,
-                    gained="g" in flags,
-                    forgets="f" in flags,
-                    now=time,
+                    "n" in flags,
+                    "g" in flags,
+                    "f" in flags,
+                    time,
                 )
                 if one is None or one.who is None:
                     continue

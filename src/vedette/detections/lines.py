@@ -330,7 +330,7 @@ _ADDRESSES = re.compile(
 
 def several_addresses(text: str) -> bool:
     """Whether more than one part of a text may be an address."""
-    if text.count(".") < 6 and text.count(":") < 2:
+    if text.count(".") < 6 and "::" not in text and text.count(":") < 7:
         return False
     return len(_ADDRESSES.findall(text)) > 1
 
