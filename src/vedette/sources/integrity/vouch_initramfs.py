@@ -12,6 +12,7 @@ import lzma
 import os
 import re
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class InitramfsVoucher:
                     return None
                 stream.seek(0)
                 members = list(read_image(stream))
-        except (OSError, ValueError, EOFError, lzma.LZMAError, zstandard.ZstdError) as error:
+        except (OSError, ValueError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
             return Vouching(GENERATED, Verdict.HINT, f"it cannot be looked into: {error}")
         strange, same = self._strange(members)
         if strange:
