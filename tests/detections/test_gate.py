@@ -108,6 +108,15 @@ def test_text_of_the_attacker_blames_nobody(tmp_path: Path) -> None:
     assert addresses(run(made, [line(n, "loose x by 198.51.100.1", n) for n in range(5)])) == ["198.51.100.1"]
 
 
+def test_a_message_that_was_cut_blames_nobody(tmp_path: Path) -> None:
+    made = rules(tmp_path, FILTER.replace(r"demo\[\d+\]:", r"sshd\[\d+\]:"))
+    head, tail = "denied ", " from 203.0.113.5"
+    for length, blamed in ((499, ["203.0.113.5"]), (500, [])):
+        name = "x" * (length - len(head) - len(tail))
+        lines = [line(n, head + name + tail, n).replace(b"demo[", b"sshd[") for n in range(5)]
+        assert addresses(run(made, lines)) == blamed
+
+
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     lines = [
         line(n, "denied \udcff\u212a from 203.0.113.5".encode("utf-8", "surrogateescape").decode("latin-1"), n)

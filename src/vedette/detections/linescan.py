@@ -3,6 +3,7 @@ Counterpart: `lines` judges one line; `gate` reads the column this makes and say
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -213,11 +214,27 @@ def said_of(matcher: LineMatcher, hit: Hit, text: str) -> str:
     """What the column says of a hit in `text`."""
     groups = hit.groups
     kind, name = _kind_of(hit)
-    if kind[0] == ADDRESS and several_addresses(text) and matcher.is_ambiguous(hit, text):
-        kind = UNSURE
+    if kind[0] == ADDRESS:
+        several = several_addresses(text) and matcher.is_ambiguous(hit, text)
+        if several or _may_be_cut(text, hit.begins.get(name, 0)):
+            kind = UNSURE
     who = groups[name] if name else ""
     parts = (kind, who, groups.get("user", ABSENT), groups.get("mlfid", ABSENT))
     return SEPARATOR.join(part.replace(SEPARATOR, " ") for part in parts)
+
+
+# sshd gives syslog no more bytes of a message than these: what ends there may end in a name that reads as an address.
+_CUT = 500
+_SSHD = re.compile(r"\bsshd(?:-session|-auth)?(?:\[\d+\])?: ")
+_FRONT = 64
+"""Characters at the front of a message in which no name of a peer is long enough to push out what stands behind it."""
+
+
+def _may_be_cut(text: str, begin: int) -> bool:
+    """Whether the true address may have been cut off the end, so that the one at `begin` is the peer's text."""
+    if len(text) < _CUT // 4 or (tag := _SSHD.search(text)) is None:
+        return False
+    return len(text[tag.end() :].encode()) >= _CUT and begin - tag.end() > _FRONT
 
 
 def _kind_of(hit: Hit) -> tuple[str, str]:
