@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from vedette.text.addresses import parse
-
 Address = IPv4Address | IPv6Address
 
 
@@ -31,7 +29,7 @@ def _v4(text: str) -> Iterable[Address]:
     for line in text.splitlines():
         stripped = line.strip()
         if stripped.startswith("|-- "):
-            address = parse(stripped[4:])
+            address = IPv4Address(stripped[4:]) if "/" not in stripped else None
         elif address is not None and stripped.startswith("/32 ") and stripped.endswith(" LOCAL"):
             yield address
 
