@@ -16,6 +16,7 @@ from vedette.model.reasons import DropReason
 from vedette.parsers import audit_spans
 from vedette.parsers.audit import AuditParser
 from vedette.parsers.audit_spans import together
+from vedette.parsers.audit_values import command_line
 from vedette.text.audit_lines import arrange
 from vedette.text.escape import decode
 
@@ -211,3 +212,35 @@ def test_words_of_many_beginnings_are_found_all_the_same(monkeypatch: pytest.Mon
     expected = first(table_of(*EXECVE), "type", "CommandLine", "success", "nametype", "exe", "none")
     monkeypatch.setattr(audit_spans, "_BEGINNINGS", 1)
     assert first(table_of(*EXECVE), "type", "CommandLine", "success", "nametype", "exe", "none") == expected
+
+
+_WRITTEN = ['a0="ls"', 'a1="-l"', 'a2=""', "a3=666F6F", 'a4="x"y', 'a5="a"b"c"', "a6=bare", 'a7_len=4 a7[0]="ab"']
+_WRITTEN += ['a1234567="q"', 'msg=\'a8="in"', 'a9="unend', 'ab="x"', "a10=", 'a11="\udcff"', 'a12="ü"']
+_PLAIN = st.lists(st.sampled_from(_WRITTEN[:3]), max_size=5)
+_BEGINNINGS = ("type=EXECVE", "node=n type=EXECVE", "type=SYSCALL", "foo=type=EXECVE", "type=EXECVEX", "")
+_ARGUMENTS = st.tuples(
+    st.sampled_from(("type=EXECVE",) * 9 + _BEGINNINGS),
+    st.one_of(_PLAIN, _PLAIN, st.lists(st.sampled_from(_WRITTEN), max_size=5)),
+    st.sampled_from((" ",) * 9 + ("  ", "\x1d", "\r")),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(_ARGUMENTS, min_size=1, max_size=3), min_size=1, max_size=12))
+def test_command_lines_of_many_events_are_those_of_each(records: list[list[tuple[str, list[str], str]]]) -> None:
+    lines = [
+        "\n".join(
+            f"{head} msg=audit(1795132800.005:1):{between}{between.join(words)}" for head, words, between in record
+        )
+        for record in records
+    ]
+    raws = [line.encode(errors="surrogateescape") for line in lines]
+    ends = np.cumsum([len(raw) + 1 for raw in raws]) - 1
+    starts = ends - [len(raw) for raw in raws]
+    batch = Batch(Origin("host", "test"), 0, b"\n".join(raws), starts, ends, starts, 5, RecordFormat.AUDIT)
+    table = AuditParser().parse(batch)
+    told, kinds = table.column("CommandLine"), table.column("type")
+    for row, raw in enumerate(raws):
+        kind = kinds.value(row)
+        if "EXECVE" in (kind if isinstance(kind, tuple) else (kind,)):
+            assert told.value(row) == command_line(raw, 0, len(raw))

@@ -15,6 +15,7 @@ from vedette.model.events import Column, Kinds, RecordKind, Table, Texts, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
 from vedette.parsers import audit_values as meaning
+from vedette.parsers.audit_arguments import is_argument, plain_arguments
 from vedette.parsers.audit_spans import by_beginning, hidden_texts, joined, together, words_within
 from vedette.parsers.columns import Block, keep, word_of
 from vedette.parsers.frames import encoded, filled, moments_of, recoded
@@ -235,14 +236,27 @@ class Events:
 
     def _command_lines(self) -> Column | None:
         """The arguments of the program run, put together; where none was run the title of the process that acted."""
-        executed = np.flatnonzero(self._has("EXECVE"))
-        block, starts, ends = self._batch.block, self._batch.starts, self._batch.ends
-        spans = zip(executed.tolist(), starts[executed].tolist(), ends[executed].tolist(), strict=True)
-        texts = [meaning.command_line(block, start, end) for _, start, end in spans]
-        parts = [(executed, texts)] if texts else []
+        plain, texts = self._plain_arguments()
+        left = self._has("EXECVE")
+        left[plain] = False
+        others = np.flatnonzero(left)
+        block, starts, ends = self._batch.block, self._batch.starts[others].tolist(), self._batch.ends[others].tolist()
+        more = [meaning.command_line(block, start, end) for start, end in zip(starts, ends, strict=True)]
+        parts = [(rows, lines) for rows, lines in ((plain, texts), (others, more)) if lines]
         rows, begin, stop = self._spans("proctitle")
         rest = ~self._has("EXECVE")[rows]
         return filled(encoded(self._n, parts, int), self._column_of(rows[rest], begin[rest], stop[rest], meaning.title))
+
+    def _plain_arguments(self) -> tuple[Int64, list[str]]:
+        """Events whose arguments are all quoted words of one EXECVE line, and these with spaces between them."""
+        lines = self._type_codes == (self._type_names.index("EXECVE") if "EXECVE" in self._type_names else -1)
+        if self._ordered is None or not lines.any():
+            return np.empty(0, dtype=np.int64), []
+        order, bounds = self._ordered
+        found = [order[slice(*places)] for beginning, places in bounds.items() if is_argument(beginning)]
+        words = np.sort(np.concatenate([order[:0], *found]))
+        spans = self._starts[words], self._ends[words], self._rows[words]
+        return plain_arguments(self._block, *spans, self._type_starts[lines], self._type_rows[lines])
 
     def _calls(self) -> Column | None:
         """The name of the system call: as an enriched log says it, else by its number."""

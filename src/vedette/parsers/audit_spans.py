@@ -95,7 +95,7 @@ _NAME_LETTER = _letters(f"{ascii_letters}{digits}_")
 _NO_MARK = ~_letters("'\t\v\f")
 
 
-def _gathered(raw: UInt8, starts: Int64, ends: Int64) -> UInt8:
+def gathered(raw: UInt8, starts: Int64, ends: Int64) -> UInt8:
     """The bytes of some spans, one after the other."""
     lengths = ends - starts
     before = np.cumsum(lengths) - lengths
@@ -107,7 +107,7 @@ def _all_of(letters: Bool, raw: UInt8, starts: Int64, ends: Int64) -> Bool:
     if not len(starts):
         return np.empty(0, dtype=np.bool_)
     lengths = ends - starts
-    good: Bool = np.logical_and.reduceat(letters[_gathered(raw, starts, ends)], np.cumsum(lengths) - lengths)
+    good: Bool = np.logical_and.reduceat(letters[gathered(raw, starts, ends)], np.cumsum(lengths) - lengths)
     return good
 
 
@@ -141,7 +141,7 @@ def hidden_texts(batch: Batch, begun: Int64, ended: Int64, owners: Int64) -> Tex
     some = some[good & _all_of(_HEX_DIGIT, raw, signs[some] + 1, stops[some])]
     plain[:] = False
     plain[some] = True
-    halves = _HEX_VALUE[_gathered(raw, signs[some] + 1, stops[some])].reshape(-1, 2)
+    halves = _HEX_VALUE[gathered(raw, signs[some] + 1, stops[some])].reshape(-1, 2)
     found = halves[:, 0] << 4 | halves[:, 1]
     found[found == 0] = 0x20
     lengths = (stops[some] - signs[some] - 1) >> 1
