@@ -251,6 +251,8 @@ def _print_verdict(verdict: RuleVerdict, explained: _Explained) -> None:
         state += ", silent by itself"
     elif verdict.matched:
         state += f", {rule.level.label}, up to {rule.step.value}"
+    if verdict.matched and rule.branch is not None and rule.branch.precedent is not None:
+        state += f", if {rule.branch.precedent.count} records it counts came before"
     say(f"rule      {rule.id}: {state}   {rule.origin}")
     if verdict.parent_missing:
         say(f"            its condition holds, but none of its parents matched: {', '.join(rule.parents)}")

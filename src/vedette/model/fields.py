@@ -259,6 +259,18 @@ FIELDS: dict[str, Field] = {
         Field("vedette.attacks.command", _T, "the command as written, no value filled in", given_by=("attacks",)),
         Field("vedette.attacks.exit_code", _L, "how the program ended", given_by=("attacks",)),
         Field("vedette.attacks.notes", _T, "what to know though it decided nothing", given_by=("attacks",)),
+        # OSSEC's and Wazuh's decoders; what they find is `ossec.data.` and its name there
+        Field("ossec.log", _T, "the record as OSSEC cuts its header off", attacker_text=True, given_by=("ossec",)),
+        Field("ossec.program", _K, "program, as OSSEC reads the header", given_by=("ossec",)),
+        Field("ossec.host", _K, "host, as OSSEC reads the header", given_by=("ossec",)),
+        Field("ossec.decoder", _K, "decoder that knows the record", given_by=("ossec",)),
+        Field("ossec.category", _K, "its type: syslog, web-log, ids, firewall", given_by=("ossec",)),
+        Field("ossec.user", _K, "dstuser, else srcuser", attacker_text=True, given_by=("ossec",)),
+        Field("ossec.first", _K, "what `fts` of the decoder looks at", attacker_text=True, given_by=("ossec",)),
+        Field("ossec.location", _K, "source that was read", given_by=("ossec",)),
+        Field("ossec.size", _L, "characters of `ossec.log`", given_by=("ossec",)),
+        Field("ossec.minute", _L, "minute of the day, in the zone of the source", given_by=("ossec",)),
+        Field("ossec.weekday", _L, "day of the week, 0 = Monday", given_by=("ossec",)),
         # rootkit
         Field("vedette.rootkit.kind", _K, "what was found, one of docs/rootkit.md", given_by=("rootkit",)),
         Field("vedette.rootkit.subject", _K, "what it is about", attacker_text=True, given_by=("rootkit",)),
