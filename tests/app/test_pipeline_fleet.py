@@ -129,6 +129,20 @@ def test_what_an_agent_found_is_an_alert_on_the_hub_and_no_decision_there(shelf:
     assert [alert.finding_count for alert in hub.state.alerts()] == [1]
 
 
+def test_hosts_with_the_same_line_of_the_same_moment_are_two_findings_on_the_hub(shelf: FakeShelf):
+    batch = told_by_agent(shelf)
+    hub = Rig(hub=True)
+    for number, host_id in enumerate((AGENT, AGENT.replace("a9e7", "a9e8"))):
+        finding = orjson.loads(orjson.loads(batch.raw(0))["vedette.finding"])
+        finding["host_id"] = host_id
+        record = orjson.dumps({"vedette.finding": orjson.dumps(finding).decode()})
+        told = replace(
+            batch, origin=replace(batch.origin, host_id=host_id), block=record, ends=batch.starts + len(record)
+        )
+        hub.pipeline.take_stored(told, number + 1)
+    assert len(hub.state.recent_findings()) == 2
+
+
 def test_what_cannot_be_judged_is_passed_over_and_does_not_come_again(
     shelf: FakeShelf, monkeypatch: pytest.MonkeyPatch
 ):

@@ -4,7 +4,9 @@ Counterpart: `app.agent` puts them on the shelf before they are committed; `app.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
+from hashlib import blake2b
 
 import msgspec
 import numpy as np
@@ -99,8 +101,16 @@ def findings_of(batch: Batch, counter: Counter, rules: Mapping[str, Rule]) -> li
         if reason is not None:
             counter.add("findings_refused", reason)
             continue
-        found.append(finding)
+        found.append(replace(finding, id=told_id(finding)))
     return found
+
+
+def told_id(finding: Finding) -> str:
+    """What a finding of an agent is called at the hub: its id says which records made it, not on which host they lay.
+
+    So two hosts with the same line of the same moment are two findings here, and each keeps its own id there.
+    """
+    return blake2b(f"{finding.host_id} {finding.id}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _refusal(finding: Finding, host_id: str, rules: Mapping[str, Rule]) -> Refused | None:

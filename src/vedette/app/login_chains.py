@@ -130,7 +130,7 @@ class ChainWatch:
         made = self._me.finding(rule, dict(key), login.at, _words(chain))
         return replace(
             made,
-            id=finding_id(rule.id, made.key, login.at, login.record_id.encode(), 0, login.host_id),
+            id=finding_id(rule.id, made.key, login.at, login.record_id.encode(), 0),
             host_id=login.host_id,
             host_name=login.host_name,
             source_ip=login.address,

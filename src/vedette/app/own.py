@@ -146,7 +146,7 @@ class Self:
     def finding(self, rule: Rule, key: dict[str, Scalar], now: int, words: str) -> Finding:
         """A finding of one of `RULES`; `words` is its sample, what a person reads first."""
         return Finding(
-            id=finding_id(rule.id, key, now, words.encode(), 0, self.host_id),
+            id=finding_id(rule.id, key, now, words.encode(), 0),
             rule_id=rule.id,
             rule_name=rule.name,
             level=rule.level,

@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from vedette.model.batch import REPLAY_HOST_ID, Trust
+from vedette.model.batch import Trust
 from vedette.model.events import Scalar
 from vedette.model.levels import Level
 from vedette.model.reasons import BlameReason
@@ -56,8 +56,6 @@ class Finding:
     inexact: bool = False
     created: int = 0
     """`event.created` of the firing record."""
-    bundle: int = 0
-    """The number of the rules and policy it was found by; 0 = the host's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +69,12 @@ class Continuation:
     host_id: str = ""
 
 
-def finding_id(
-    rule_id: str, key: dict[str, Scalar], time: int, raw: bytes, ordinal: int, host_id: str = REPLAY_HOST_ID
-) -> str:
-    """The id of design section 2: BLAKE2b-128 over rule, key, `@timestamp`, raw record's hash, ordinal and host.
+def finding_id(rule_id: str, key: dict[str, Scalar], time: int, raw: bytes, ordinal: int) -> str:
+    """The id of design section 2: BLAKE2b-128 over rule, key, `@timestamp`, raw record's hash and ordinal.
 
-    ordinal: 0 for the first record with these bytes in its source, 1 for the second, and so on. host_id: of who read
-    the record; that of replays is no part of the id, so that a file gives the same ids on every machine.
+    ordinal: 0 for the first record with these bytes in its source, 1 for the second, and so on.
     """
-    return finding_id_by_hash(rule_id, key, time, raw_hash(raw), ordinal, host_id)
+    return finding_id_by_hash(rule_id, key, time, raw_hash(raw), ordinal)
 
 
 def raw_hash(raw: bytes) -> str:
@@ -87,14 +82,10 @@ def raw_hash(raw: bytes) -> str:
     return blake2b(raw, digest_size=16).hexdigest()
 
 
-def finding_id_by_hash(
-    rule_id: str, key: dict[str, Scalar], time: int, raw: str, ordinal: int, host_id: str = REPLAY_HOST_ID
-) -> str:
+def finding_id_by_hash(rule_id: str, key: dict[str, Scalar], time: int, raw: str, ordinal: int) -> str:
     """`finding_id` where only the hash of the record is at hand (`raw_hash`)."""
-    # Two machines may write the same line in the same moment: a cron job, a probe that goes round.
-    host = [] if host_id == REPLAY_HOST_ID else [host_id]
     digest = blake2b(digest_size=16)
-    digest.update(msgspec.json.encode([rule_id, sorted(key.items()), time, raw, ordinal, *host]))
+    digest.update(msgspec.json.encode([rule_id, sorted(key.items()), time, raw, ordinal]))
     return digest.hexdigest()
 
 
