@@ -137,6 +137,7 @@ def test_lists_are_found_by_base_name(tmp_path: Path):
         ('<rule id="100" level="3"><mtach>x</mtach></rule>', "unknown element"),
         ('<rule id="100" level="3" wrong="1"/>', "unknown attribute"),
         ('<rule id="100" level="3"><regex>(x</regex></rule>', "without"),
+        ('<rule id="100" level="3"><pcre2>a(b</pcre2></rule>', "missing"),
         ('<rule id="100" level="3" frequency="3"><match>x</match></rule>', "no if_matched_sid"),
         ('<rule id="100" level="3"/><rule id="100" level="4"/>', "there twice"),
         ('<rule id="100" level="3" overwrite="yes"/>', "not there before it"),

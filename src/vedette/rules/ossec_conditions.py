@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import pcre2
+
 from vedette.model.errors import Location, RuleError
 from vedette.model.rules import All, Any, Node, Not, Op, Test
 from vedette.rules.ossec_words import (
@@ -23,6 +25,7 @@ from vedette.rules.ossec_words import (
 from vedette.text.addresses import parse_network
 from vedette.text.osregex import Anchor, os_match, os_regex
 from vedette.text.ossec_xml import Element
+from vedette.text.regex import compile_re2
 
 _OPS = {
     Anchor.ANYWHERE: Op.CONTAINS,
@@ -110,12 +113,12 @@ class Conditions:
             if kind == "osmatch":
                 node = _literals(field, text)
             elif kind == "osregex":
-                node = Test(field, Op.REGEX, (os_regex(text),))
+                node = Test(field, Op.REGEX, (_checked(os_regex(text)),))
             elif kind == "pcre2":
-                node = Test(field, Op.REGEX, (text,))
+                node = Test(field, Op.REGEX, (_checked(text),))
             elif kind == "caseless":
                 # What OSSEC calls pcre2 does not heed case; Wazuh's type pcre2 does.
-                node = Test(field, Op.REGEX, (f"(?i){text}",))
+                node = Test(field, Op.REGEX, (_checked(f"(?i){text}"),))
             elif kind == "string":
                 node = Test(field, Op.EQUALS, (text,), cased=True)
             else:
@@ -242,6 +245,18 @@ _PROGRAMS: dict[str, Node] = {
         LOG, Op.STARTSWITH, ("66.249.", "72.14.", "209.85.", "65.55.", "207.46.", "74.6.", "72.30.", "67.195.")
     ),
 }
+
+
+def _checked(pattern: str) -> str:
+    """A pattern that one of the two libraries takes; ValueError with the words of the first where none does."""
+    try:
+        compile_re2(pattern)
+    except ValueError as refused:
+        try:
+            pcre2.compile(pattern)
+        except (pcre2.LibraryError, pcre2.error, ValueError):
+            raise refused from None
+    return pattern
 
 
 def _literals(field: str, pattern: str) -> Node:
