@@ -56,6 +56,8 @@ class Finding:
     inexact: bool = False
     created: int = 0
     """`event.created` of the firing record."""
+    bundle: int = 0
+    """The number of the rules and policy it was found by; 0 = the host's own."""
 
 
 @dataclass(frozen=True, slots=True)
