@@ -4,7 +4,7 @@ Counterpart: `app.hub` takes what is shipped; everything but the keeping is `app
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vedette import __version__
@@ -21,7 +21,8 @@ from vedette.fleet.transport import AgentTransport
 from vedette.model.batch import Batch
 from vedette.model.clock import Clock
 from vedette.model.errors import VedetteError
-from vedette.model.protocols import Counter, Source
+from vedette.model.protocols import Counter, Enforcer, Source
+from vedette.model.rules import Rule
 from vedette.model.shipping import SourceState
 from vedette.sources.news import NewsSource
 
@@ -87,6 +88,10 @@ class AgentKeeping:
     def bundle(self) -> int:
         """The number of the rules and policy in force."""
         return self._control.bundle
+
+    def enforcers(self, _state: State, _rules: Sequence[Rule]) -> list[Enforcer]:
+        """None of its own."""
+        return []
 
     def heard(self, batch: Batch) -> None:
         """Nobody ships here."""

@@ -188,6 +188,7 @@ class AgentControl:
             except LinkError as error:
                 self._counter.add("hub_unheard", error.reason)
             except (ValueError, NoteError, StateError) as error:
+                self._heard_at = self._clock.now()
                 self._counter.add("checkpoints_unread")
                 log.warning("the hub's head cannot be read", reason=str(error))
             self._miss_hub()

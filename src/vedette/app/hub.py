@@ -16,9 +16,12 @@ import structlog
 from vedette import __version__
 from vedette.app import own
 from vedette.app.arriving import Refused, known_reason, refusal, report_refusal
+from vedette.app.fleet_blocks import FleetEnforcer
 from vedette.app.fleet_operating import BROKER_FOLDER, authority_of
+from vedette.app.hub_control import HubControl, is_control
 from vedette.app.keeping import LakeKeeping
 from vedette.app.liveness import judge_of
+from vedette.fleet.authority import Authority
 from vedette.fleet.broker import Broker
 from vedette.fleet.completeness import Completeness
 from vedette.fleet.door import Door
@@ -26,15 +29,18 @@ from vedette.fleet.enrolment import Registrar
 from vedette.fleet.link import LinkError
 from vedette.fleet.membership import Admission
 from vedette.fleet.messages import Confirm, MessageError, pack_confirm, unpack_event, unpack_report
+from vedette.fleet.signing import HubSigner
 from vedette.fleet.transport import Arrival, HubTransport
 from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
 from vedette.model.errors import StateError, VedetteError
 from vedette.model.fleet import AgentState, Sighting
-from vedette.model.protocols import Counter, Source
+from vedette.model.protocols import Counter, Enforcer, Source
+from vedette.model.rules import Rule
 from vedette.model.shipping import BatchKey, Dropped, Report
 from vedette.sources.liveness import NAME as LIVENESS
 from vedette.sources.liveness import LivenessSource
+from vedette.sources.news import NewsSource
 from vedette.store.agents import Agents
 from vedette.store.lake.reader import Taken
 
@@ -69,6 +75,10 @@ class HubKeeping(LakeKeeping):
         self._room = asyncio.Event()
         self._seen: dict[str, Sighting] = {}
         self.judge: Completeness | None = None
+        self.missing: frozenset[str] = frozenset()
+        """Hosts of which something may still come, or never will."""
+        self._news_of = NewsSource(me.host_id, clock)
+        self._control: HubControl | None = None
         super().__init__(settings, me, clock=clock, counter=counter)
 
     is_hub = True
@@ -110,13 +120,50 @@ class HubKeeping(LakeKeeping):
             transport = HubTransport(
                 broker.hub_endpoint(), counter, on_report=self._on_report, on_ask=self._on_ask, on_renew=renewed
             )
+            control = self._control or self._controlling(state, authority)
             async with transport, asyncio.TaskGroup() as group:
+                group.create_task(control.run(transport))
                 group.create_task(self._let_in(registrar))
                 group.create_task(admission.keep(state.foreign_version))
                 group.create_task(self._take_arrivals(transport))
                 group.create_task(self._confirm(transport))
                 group.create_task(self._note_seen(roll))
                 group.create_task(super().run(state))
+
+    def _controlling(self, state: State, authority: Authority) -> HubControl:
+        """What tells agents by which rules to run and whom to block."""
+        return HubControl(
+            self.settings.hub,
+            state,
+            HubSigner.open(self.settings.data_folder(), authority),
+            self.ledger,
+            self.log_key,
+            self._news_of,
+            clock=self._clock,
+            counter=self._counter,
+        )
+
+    def enforcers(self, state: State, rules: Sequence[Rule]) -> list[Enforcer]:
+        """What has agents block whom rules of the fleet decide on."""
+        return [
+            FleetEnforcer(
+                state,
+                rules,
+                self.settings.hub.blocks,
+                clock=self._clock,
+                counter=self._counter,
+                nudge=self._nudge_control,
+            )
+        ]
+
+    def _nudge_control(self) -> None:
+        if self._control is not None:
+            self._control.nudge()
+
+    def heard(self, batch: Batch) -> None:
+        """What an agent said of itself, in the lake's order."""
+        if self._control is not None:
+            self._control.heard(batch)
 
     async def _let_in(self, registrar: Registrar) -> None:
         """Who joins comes by the door; while it cannot be opened those who are in ship on."""
@@ -229,6 +276,9 @@ class HubKeeping(LakeKeeping):
             self.judge.report(report, now)
 
     async def _on_ask(self, host_id: str, packed: bytes) -> bytes:
+        if is_control(packed):
+            assert self._control is not None
+            return await self._control.asked(host_id, packed)
         self._on_report(host_id, packed)
         streams = self.lake.streams_of(host_id)
         return self._confirmation(host_id, set(streams), streams)
@@ -246,6 +296,8 @@ class HubKeeping(LakeKeeping):
     def sources(self, state: State) -> list[Source]:
         """What tells who is absent, what is missing, and when that is over."""
         roll = Agents(state)
+        # Before anything of the lake is judged: what agents said of themselves must not be passed over.
+        self._control = self._controlling(state, authority_of(self.settings.data_folder()))
         judge = self.judge = judge_of(
             self.settings.sources.liveness, self._clock.now(), state.cursors().get(LIVENESS, "")
         )
@@ -278,10 +330,14 @@ class HubKeeping(LakeKeeping):
                 for agent in roll.agents():
                     judge.member(agent.host_id, agent.name, now, retired=agent.state is not AgentState.ACTIVE)
                 judge.stored(self.lake.stored(), self.lake.dropped(), now)
+                self.missing = frozenset(event.host_id for event in judge.standing(now))
             except (StateError, OSError) as error:
                 log.warning("who belongs to the fleet cannot be read", reason=str(error))
 
-        return [LivenessSource(judge, host_id=self.me.host_id, clock=self._clock, counter=self._counter, gather=gather)]
+        return [
+            self._news_of,
+            LivenessSource(judge, host_id=self.me.host_id, clock=self._clock, counter=self._counter, gather=gather),
+        ]
 
     # ------------------------------------------------------------------------------------------ what is in the lake
     async def follow(self, after: int) -> AsyncIterator[Taken]:

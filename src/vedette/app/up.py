@@ -38,6 +38,8 @@ from vedette.app.host import (
 )
 from vedette.app.hub_engine import HubEngine, parted
 from vedette.app.knowing import Knowing
+from vedette.app.login_chains import WATCHED as CHAINED
+from vedette.app.login_chains import ChainWatch
 from vedette.app.pager import on_pager_event
 from vedette.app.pipeline import LAKE, Pipeline
 from vedette.app.reading import (
@@ -55,6 +57,7 @@ from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
 from vedette.detections.matches import Matches
+from vedette.fleet.login_chains import LoginChains
 from vedette.fleet.spool import Spool
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
@@ -73,6 +76,7 @@ from vedette.respond.allowlist import Guard
 from vedette.respond.enforcers import make_enforcers, make_guard, tell_allowlist
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
+from vedette.sources.addresses import AddressesSource
 from vedette.sources.news import NAME as NEWS
 from vedette.sources.syslog_sockets import Listeners
 from vedette.store.saved_searches import SavedSearches
@@ -130,6 +134,10 @@ class Keeping(Protocol):
     @property
     def bundle(self) -> int:
         """The number of the rules and policy in force, 0 = the host's own."""
+        ...
+
+    def enforcers(self, state: State, rules: Sequence[Rule]) -> list[Enforcer]:
+        """What carries decisions out besides the enforcers of this host."""
         ...
 
     def heard(self, batch: Batch) -> None:
@@ -333,6 +341,8 @@ class Up:
         )
         if keeping is not None:
             reading.sources += keeping.sources(state)
+        if self._keep_by is not None:
+            reading.sources.append(AddressesSource(host_id=me.host_id, host_name=me.host_name, clock=clock))
         here, fleet = parted(rules) if self._keep_by is not None else (list(rules), [])
         matcher = matcher_of([*here, own.LOGIN, *upstream.RULES], counter=counters, skew_limit=SKEW_LIMIT)
         warm_up(matcher)
@@ -352,12 +362,14 @@ class Up:
 
         host_engine = Engine(matcher, correlator, counters, watch=watch_matches)
         judged: Engine | HubEngine = host_engine
+        chains: ChainWatch | None = None
         if keeping is not None and keeping.is_hub:
-            matcher = matcher_of(fleet, counter=counters, skew_limit=SKEW_LIMIT)
+            matcher = matcher_of([*fleet, *CHAINED], counter=counters, skew_limit=SKEW_LIMIT)
             correlator = Correlator(
                 matcher.rules, counter=counters, accept_forgeable=reading.accept_forgeable, track=True
             )
-            judged = HubEngine(host_engine, Engine(matcher, correlator, counters))
+            chains = self._chains(keeping, settings, state, matcher.rules, me)
+            judged = HubEngine(host_engine, Engine(matcher, correlator, counters, watch=chains.see))
         judged.correlator.restore(state.correlation())
         self_test = SelfTest([host_engine.matcher, matcher], counters)
         policy = Policy(settings.responding, rules, guard, me.host_id, known)
@@ -376,7 +388,7 @@ class Up:
             rules,
             router,
             policy,
-            held.enforcers,
+            [*held.enforcers, *(keeping.enforcers(state, rules) if keeping is not None else ())],
             clock=clock,
             counter=counters,
             me=me,
@@ -385,6 +397,7 @@ class Up:
             woken=outbox.wake,
             retention=settings.retention.ages(),
             known=known,
+            chains=chains,
             budget=budget_of(settings.rules.page_budget, receivers, state, me.host_id, clock.now()),
             shelf=keeping.shelf if keeping is not None else None,
             stream=keeping.stream if keeping is not None else None,
@@ -442,6 +455,17 @@ class Up:
                 await notifier.close()
         if self._failure is not None:
             raise self._failure
+
+    def _chains(
+        self, keeping: Keeping, settings: Settings, state: State, rules: Sequence[Rule], me: own.Self
+    ) -> ChainWatch:
+        """What joins logins with sessions; a hub alone hears both ends."""
+        from vedette.app.hub import HubKeeping
+
+        assert isinstance(keeping, HubKeeping)
+        chains = LoginChains(settings.rules.ssh.unattended)
+        chains.restore(state.correlation())
+        return ChainWatch(chains, rules, me, lambda: keeping.missing)
 
     def _drill(
         self, settings: DrillSettings, notifiers: Mapping[str, Notifier], pipeline: Pipeline, me: own.Self

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vedette.cli.block_fleet import add_block, check_options, list_fleet_blocks, remove_blocks
 from vedette.cli.config import yaml_lines
 from vedette.cli.options import Config, Data, Limit, Output, duration
 from vedette.cli.output import WRONG, Format, errors_said, note, say, table, write_json
@@ -34,12 +35,18 @@ app.add_typer(imports, name="import")
 def list_blocks(
     history: Annotated[bool, typer.Option("--history", help="every decision, those that have ended too")] = False,
     limit: Limit = 1000,
+    fleet: Annotated[
+        bool, typer.Option("--fleet", help="blocks of the fleet, and what each host made of them")
+    ] = False,
     config: Config = None,
     data: Data = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Who is blocked, until when, why and by whom."""
     with operator(config, data) as at:
+        if fleet:
+            list_fleet_blocks(at, output)
+            return
         now = at.now()
         found = at.state.decisions(limit=limit + 1) if history else at.state.active_decisions(now)[::-1]
         shown = found[:limit]
@@ -129,6 +136,12 @@ def add(
     length: Annotated[str, typer.Option("--for", help="how long")] = "1h",
     reason: Annotated[str, typer.Option("--reason", help="why; wanted with --override")] = "",
     override: Annotated[bool, typer.Option("--override", help="pass the allowlist, for a short time")] = False,
+    fleet: Annotated[bool, typer.Option("--fleet", help="on the agents of this hub; each of them may refuse")] = False,
+    group: Annotated[str, typer.Option("--group", help="with --fleet: on agents of this group alone")] = "",
+    canary: Annotated[int | None, typer.Option("--canary", min=0, help="with --fleet: on so many hosts first")] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="with --fleet: on all at once, also one that is held")
+    ] = False,
     config: Config = None,
     data: Data = None,
     output: Output = Format.TEXT,
@@ -138,6 +151,13 @@ def add(
         if override and not reason.strip():
             raise VedetteError("--override wants a --reason: it blocks somebody whom others allowed")
         words = reason.strip() or f"blocked by {at.operator}"
+        check_options(fleet, (group, canary is not None, everywhere))
+        if fleet:
+            if override:
+                raise VedetteError("--override does not go with --fleet: what a host protects stays protected")
+            lease = duration(length, "--for")
+            add_block(at, target, lease, words, group=group, canary=canary, everywhere=everywhere, output=output)
+            return
         decision, carried = at.block(target, duration(length, "--for"), words, override=override)
         if output is Format.JSON:
             write_json([decision_record(decision)])
@@ -150,6 +170,7 @@ def add(
 def remove(
     targets: Annotated[list[str] | None, typer.Argument(help="exactly what is blocked, as `block list` has it")] = None,
     everything: Annotated[bool, typer.Option("--all", help="every block there is")] = False,
+    fleet: Annotated[bool, typer.Option("--fleet", help="blocks of the fleet, on every agent")] = False,
     config: Config = None,
     data: Data = None,
 ) -> None:
@@ -157,6 +178,9 @@ def remove(
     with operator(config, data) as at:
         if bool(targets) is everything:
             raise VedetteError("name what is to be lifted, or say --all")
+        if fleet:
+            remove_blocks(at, targets or [])
+            return
         lifted, carried = at.unblock_all() if everything else at.unblock(targets or [])
         for target in lifted:
             say(f"lifted: {target}")

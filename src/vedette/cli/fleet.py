@@ -1,4 +1,4 @@
-"""`vedette fleet list|token|tokens|forget|retire|revoke|coverage`: who belongs to this hub's fleet, and who may join.
+"""`vedette fleet list|bundle|token|tokens|forget|retire|revoke|coverage|witnesses`: who belongs to the fleet.
 Counterpart: `app.fleet_operating` carries the verbs out on the state that a running hub shares."""
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vedette.cli.fleet_bundle import app as bundle
 from vedette.cli.fleet_coverage import coverage
 from vedette.cli.options import Config, Data, Output, duration
 from vedette.cli.output import Format, note, say, table, write_json
@@ -16,8 +17,11 @@ from vedette.model.fleet import Agent, AgentState, JoinToken
 from vedette.text.escape import terminal
 from vedette.text.times import duration_text, rfc3339
 
-app = typer.Typer(help="The fleet: list, token, tokens, forget, retire, revoke, coverage.", no_args_is_help=True)
+app = typer.Typer(
+    help="The fleet: list, bundle, token, tokens, forget, retire, revoke, coverage, witnesses.", no_args_is_help=True
+)
 app.command("coverage")(coverage)
+app.add_typer(bundle, name="bundle")
 
 Host = Annotated[str, typer.Argument(help="host name, host id, or the beginning of one that no other has")]
 Words = Annotated[str, typer.Option("--note", help="words to keep with it")]
@@ -132,6 +136,33 @@ def revoke(host: Host, words: Words = "", config: Config = None, data: Data = No
     with operator(config, data) as at:
         gone = FleetOperating(at).revoke(host, words)
         say(terminal(f"revoked: {gone.name} ({gone.host_id})"))
+
+
+@app.command("witnesses")
+def list_witnesses(config: Config = None, data: Data = None, output: Output = Format.TEXT) -> None:
+    """Hosts that cosign the ledger's heads: key, last head. The key is what `ledger verify --witness` takes."""
+    from vedette.store.agents import Agents
+    from vedette.store.witnesses import Witnesses
+
+    with operator(config, data) as at:
+        names = {agent.host_id: agent.name for agent in Agents(at.state).agents()}
+        found = sorted(Witnesses(at.state).all().items(), key=lambda one: (names.get(one[0], ""), one[0]))
+        if output is Format.JSON:
+            write_json(
+                {
+                    "host.id": host_id,
+                    "host.name": names.get(host_id),
+                    "key": seen.key,
+                    "size": seen.size,
+                    "at": rfc3339(seen.at),
+                }
+                for host_id, seen in found
+            )
+            return
+        rows = [
+            (names.get(host_id, host_id), seen.size, rfc3339(seen.at)[:19] + "Z", seen.key) for host_id, seen in found
+        ]
+        table(("HOST", "LEAVES", "COSIGNED", "KEY"), rows)
 
 
 def _state(text: str) -> AgentState | None:

@@ -101,7 +101,7 @@ async def _until_told(config: Path | None, data: Path | None, keep: Keep | None,
     settings = read()
     program = Up(clock=SystemClock(), say=note, priority=Priority(), keep=keep)
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, ended = asyncio.Event(), asyncio.Event()
     fresh: list[Settings] = []
 
     def on_reload() -> None:
@@ -117,12 +117,18 @@ async def _until_told(config: Path | None, data: Path | None, keep: Keep | None,
 
     if starting is not None:
         starting.reload = on_reload
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, stop.set)
+
+    def on_end() -> None:
+        # Also in the middle of a reload, which begins by clearing `stop`.
+        ended.set()
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, on_end)
+    loop.add_signal_handler(signal.SIGINT, on_end)
     loop.add_signal_handler(signal.SIGHUP, on_reload)
     try:
         await program.run(settings, stop)
-        while fresh:
+        while fresh and not ended.is_set():
             settings = fresh.pop()
             fresh.clear()
             stop.clear()

@@ -4,13 +4,18 @@ Counterpart: `config.settings` composes them; `broker` and `enrolment` are const
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from vedette.system.secrets import Secret
+from vedette.text.times import positive_duration
 
 _LISTEN = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]*):(?:-1|\d{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+Duration = Annotated[str, AfterValidator(positive_duration)]
 
 
 def _listen(text: str) -> str:
@@ -50,6 +55,28 @@ class BrokerSettings(BaseModel):
         return urls
 
 
+class BundleSettings(BaseModel):
+    """When a bundle of rules is taken back by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    noise_floor: int = Field(default=20, ge=1, description="findings an hour and host that are never too many")
+    noise_factor: float = Field(default=5.0, ge=1, description="how many times as many as with the bundle before are")
+    watch: Duration = Field(default="24h", description="how long after it was staged a bundle is watched")
+
+
+class FleetBlockSettings(BaseModel):
+    """Blocks that the hub has its agents carry out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    canary: int = Field(default=1, ge=0, description="hosts that get a block first; 0: all at once")
+    canary_for: Duration = Field(default="2m", description="how long those have it before the others")
+    gateways: str = Field(default="gateways", description="the group whose hosts' evidence is enough by itself")
+    active: int = Field(default=1000, ge=1, le=10_000, description="blocks of the fleet at one time")
+    per_minute: int = Field(default=20, ge=1, description="blocks that rules may put on the fleet in a minute")
+
+
 class HubSettings(BaseModel):
     """What the hub offers to agents."""
 
@@ -62,5 +89,7 @@ class HubSettings(BaseModel):
     most_connections: int = Field(default=64, ge=1, le=1024, description="enrolling at the same time")
     bad_tokens: int = Field(default=10, ge=1, description="wrong tokens an address may give in a minute")
     broker: BrokerSettings = BrokerSettings()
+    bundles: BundleSettings = BundleSettings()
+    blocks: FleetBlockSettings = FleetBlockSettings()
 
     _checked = field_validator("enrol")(_listen)

@@ -3,7 +3,7 @@ Counterpart: `app.hub_control` tells agents and notes their answers, `app.fleet_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -97,10 +97,11 @@ class FleetBlocks:
                 raise StateError(f"{len(found)} blocks of the fleet are active", hint="lift some, or raise the fuse")
             return _save(connection, block)
 
-    def lift(self, target: str, by: str, now: int) -> Sequence[FleetBlock]:
-        """End those on exactly this target; "" = all of them."""
+    def lift(self, target: str, by: str, now: int, owners: Set[str] = frozenset()) -> Sequence[FleetBlock]:
+        """End those on exactly this target ("" = all of them), of these owners (none = of any)."""
         with self._state.writing() as connection:
             found = [one for one in _in_force(connection, now) if target in ("", one.target)]
+            found = [one for one in found if not owners or one.owner in owners]
             return [
                 _save(connection, replace(one, state=FleetBlockState.LIFTED, ended_at=now, ended_by=by))
                 for one in found
