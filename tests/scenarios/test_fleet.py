@@ -103,6 +103,18 @@ def test_a_broker_is_killed_in_traffic(fleet: Fleet, web: FleetAgent):
     told(fleet, web, written, "broker killed")
 
 
+def test_hub_and_agent_are_upgraded_in_traffic(fleet: Fleet, web: FleetAgent):
+    """Each is ended in order and started again, as a package's upgrade does; the lines go on meanwhile."""
+    with web.traffic() as written:
+        assert fleet.hub.stop() == 0
+        time.sleep(0.2)
+        fleet.hub.start()
+        assert web.stop() == 0
+        time.sleep(0.2)
+        web.start()
+    told(fleet, web, written, "upgrade under load")
+
+
 def test_streams_are_gone_when_the_hub_starts(fleet: Fleet, web: FleetAgent):
     with web.traffic() as written:
         time.sleep(0.2)
