@@ -4,6 +4,7 @@ Counterpart: `ossec` reads the rules; what names rules that are not there, or it
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,8 @@ from vedette.text.osregex import Anchor, os_match
 DEEPEST = 60
 """Parents above each other; real rules have less than ten."""
 EDGES = 500_000
+PATTERNS = 2_000
+"""Different groups that rules may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,49 +51,104 @@ class Placed:
 
 def plant(placed: Sequence[Placed], problems: list[Problem]) -> list[Placed]:
     """The rules with their parents and what they count, in load order."""
-    standing = list(placed)
-    while True:
-        planted = _once(standing, problems)
-        if len(planted) == len(standing):
-            break
-        # A rule that fell may have been the only parent of others.
-        standing = [one for one in standing if one.rule.id in {kept.rule.id for kept in planted}]
-    return _without_loops(planted, problems)
-
-
-def _once(standing: Sequence[Placed], problems: list[Problem]) -> list[Placed]:
-    known = {one.rule.id: place for place, one in enumerate(standing)}
+    known = {one.rule.id: place for place, one in enumerate(placed)}
     roots: dict[str, str] = {}
-    for one in standing:
+    for one in placed:
         if one.root:
             roots.setdefault(one.category, one.rule.id)
+    named = _Named(placed)
     planted = []
     edges = 0
-    for place, one in enumerate(standing):
+    for place, one in enumerate(placed):
         try:
-            parents = _parents(one, place, standing, known, roots, problems)
-            counted = _counted(one, standing, known)
-            edges += len(parents) + len(counted)
             if edges > EDGES:
-                raise RuleError("the rules have too many parents", location=one.rule.origin)
+                raise RuleError("the rules before it have too many parents", location=one.rule.origin)
+            parents = _parents(one, place, named, known, roots, problems)
+            counted = _counted(one, named, known)
         except RuleError as error:
             problems.append(Problem.from_error(error, one.rule.id, ProblemKind.MISSING_REFERENCE))
             continue
+        edges += len(parents) + len(counted)
         branch = one.rule.branch
         assert branch is not None
         if branch.precedent is not None:
             branch = replace(branch, precedent=replace(branch.precedent, of=counted))
         planted.append(replace(one, rule=replace(one.rule, parents=parents, branch=branch)))
-    return planted
+    return _without_loops(_grounded(planted, problems), problems)
+
+
+def _grounded(planted: list[Placed], problems: list[Problem]) -> list[Placed]:
+    """The rules of which a parent stands, each with those that do."""
+    by_id = {one.rule.id: one for one in planted}
+    children: dict[str, list[str]] = {}
+    left: dict[str, int] = {}
+    for one in planted:
+        if one.rule.parents:
+            left[one.rule.id] = len(one.rule.parents)
+            for parent in one.rule.parents:
+                children.setdefault(parent, []).append(one.rule.id)
+    falling = [parent for parent in children if parent not in by_id]
+    fallen = set(falling)
+    while falling:
+        for child in children.get(falling.pop(), ()):
+            left[child] -= 1
+            if not left[child] and child not in fallen:
+                fallen.add(child)
+                falling.append(child)
+                words = f"rule {child} is off with all of its parents"
+                problems.append(Problem.from_error(RuleError(words, location=by_id[child].rule.origin), child))
+    standing = [one for one in planted if one.rule.id not in fallen]
+    if not fallen:
+        return standing
+    return [
+        replace(one, rule=replace(one.rule, parents=tuple(name for name in one.rule.parents if name not in fallen)))
+        for one in standing
+    ]
+
+
+class _Named:
+    """Which rules have a level or a group, each question answered once."""
+
+    def __init__(self, placed: Sequence[Placed]) -> None:
+        self._placed = placed
+        self._of_group: dict[str, list[int]] = {}
+        self._of_level: dict[int, list[int]] = {}
+
+    def group(self, pattern: str) -> list[int]:
+        """Places of the rules whose groups, as one text, have what the pattern says."""
+        if pattern not in self._of_group:
+            if len(self._of_group) >= PATTERNS:
+                raise ValueError(f"more than {PATTERNS} different groups are asked for")
+            search = group_search(pattern)
+            seen: dict[str, bool] = {}
+            found = []
+            for place, one in enumerate(self._placed):
+                if one.group not in seen:
+                    seen[one.group] = search(one.group)
+                if seen[one.group]:
+                    found.append(place)
+            self._of_group[pattern] = found
+        return self._of_group[pattern]
+
+    def level(self, least: int) -> list[int]:
+        """Places of the rules of that level or above."""
+        if least not in self._of_level:
+            self._of_level[least] = [place for place, one in enumerate(self._placed) if _weighs(one, least)]
+        return self._of_level[least]
+
+    def before(self, found: list[int], place: int) -> tuple[str, ...]:
+        """Of the rules found those before `place`; where there is none, those after it."""
+        cut = bisect_left(found, place)
+        some = found[:cut] or found[cut + (cut < len(found) and found[cut] == place) :]
+        return tuple(self._placed[at].rule.id for at in some)
+
+    def ids(self, found: list[int]) -> tuple[str, ...]:
+        """The rules found."""
+        return tuple(self._placed[at].rule.id for at in found)
 
 
 def _parents(
-    one: Placed,
-    place: int,
-    standing: Sequence[Placed],
-    known: dict[str, int],
-    roots: dict[str, str],
-    problems: list[Problem],
+    one: Placed, place: int, named: _Named, known: dict[str, int], roots: dict[str, str], problems: list[Problem]
 ) -> tuple[str, ...]:
     if one.root:
         return ()
@@ -115,17 +173,14 @@ def _parents(
                 words,
                 "it is passed over",
             )
-            if problem not in problems:
-                problems.append(problem)
+            problems.append(problem)
         return tuple(dict.fromkeys(found))
     if one.level:
         if not one.level.isascii() or not one.level.isdigit():
             raise RuleError(f"rule {one.rule.id}: if_level={one.level!r} is no level", location=one.rule.origin)
-        least = int(one.level)
-        return _some(one, place, standing, lambda other: other.rule.branch is not None and _weighs(other, least))
+        return _some(one, named.before(named.level(int(one.level)), place))
     if groups:
-        search = group_search(groups)
-        return _some(one, place, standing, lambda other: search(other.group))
+        return _some(one, named.before(_asked(one, named, groups), place))
     parents = [roots[category] for category in (one.category, "syslog")[: 1 + one.anywhere] if category in roots]
     return tuple(dict.fromkeys(parents))
 
@@ -136,16 +191,20 @@ def _weighs(other: Placed, least: int) -> bool:
     return other.rule.branch.weight >= least or not other.rule.branch.weight
 
 
-def _some(one: Placed, place: int, standing: Sequence[Placed], wanted: Callable[[Placed], bool]) -> tuple[str, ...]:
-    """Rules before this one that are wanted; where there is none, those after it."""
-    for others in (standing[:place], standing[place + 1 :]):
-        found = tuple(other.rule.id for other in others if wanted(other))
-        if found:
-            return found
-    raise RuleError(
-        f"rule {one.rule.id}: there is no rule of {'level ' + one.level if one.level else 'group ' + one.groups}",
-        location=one.rule.origin,
-    )
+def _asked(one: Placed, named: _Named, pattern: str) -> list[int]:
+    try:
+        return named.group(pattern)
+    except ValueError as error:
+        raise RuleError(f"rule {one.rule.id}: {error}", location=one.rule.origin) from None
+
+
+def _some(one: Placed, found: tuple[str, ...]) -> tuple[str, ...]:
+    if not found:
+        raise RuleError(
+            f"rule {one.rule.id}: there is no rule of {'level ' + one.level if one.level else 'group ' + one.groups}",
+            location=one.rule.origin,
+        )
+    return found
 
 
 def group_search(pattern: str) -> Callable[[str], bool]:
@@ -164,7 +223,7 @@ def _regex(anchor: Anchor, literal: str) -> str:
     return start + re.escape(literal) + end
 
 
-def _counted(one: Placed, standing: Sequence[Placed], known: dict[str, int]) -> tuple[str, ...]:
+def _counted(one: Placed, named: _Named, known: dict[str, int]) -> tuple[str, ...]:
     if not one.counts:
         return ()
     if one.matched_sids:
@@ -172,8 +231,7 @@ def _counted(one: Placed, standing: Sequence[Placed], known: dict[str, int]) -> 
         if not found:
             raise RuleError(f"rule {one.rule.id}: there is no rule {one.matched_sids[0]}", location=one.rule.origin)
         return found
-    search = group_search(one.matched_groups)
-    found = tuple(other.rule.id for other in standing if search(other.group))
+    found = named.ids(_asked(one, named, one.matched_groups))
     if not found:
         raise RuleError(f"rule {one.rule.id}: there is no group {one.matched_groups!r}", location=one.rule.origin)
     return found
