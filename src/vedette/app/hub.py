@@ -256,7 +256,7 @@ class HubKeeping(LakeKeeping):
             for stream, last in through.items()
             if (found := self.lake.stored_beyond(host_id, stream, last, BEYOND))
         }
-        return pack_confirm(Confirm(host_id, self._clock.now(), through, beyond, last=last))
+        return pack_confirm(Confirm(host_id, self._clock.now(), through, beyond, last=dict(last)))
 
     # ------------------------------------------------------------------------------------------ who says what
     def _on_report(self, host_id: str, packed: bytes) -> None:
