@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -89,6 +89,17 @@ def reason_of(error: BaseException) -> LinkReason:
     return LinkReason.FAILED
 
 
+@contextmanager
+def cancellable() -> Iterator[None]:
+    """What is done through nats-py stays cancellable: it takes a cancellation in its flush for the flush's end and goes
+    on, and whoever cancelled would wait for ever."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    yield
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+
+
 class Link:
     """Holds one connection as long as it is entered. ready: called with each new connection before it counts as one:
     subscribes; what it raises is a failed opening. Which errors there were is counted as `link_failed` by reason.
@@ -138,7 +149,8 @@ class Link:
             raise LinkError(LinkReason.CUT, "there is no connection to the hub")
         self._users[client] = self._users.get(client, 0) + 1
         try:
-            yield client
+            with cancellable():
+                yield client
         except LinkError as failed:
             self._counter.add("link_failed", failed.reason)
             raise

@@ -28,7 +28,7 @@ from nats.js.api import (
 )
 
 from vedette.fleet import subjects
-from vedette.fleet.link import Endpoint, Link, LinkError, reason_of
+from vedette.fleet.link import Endpoint, Link, LinkError, cancellable, reason_of
 from vedette.model.errors import VedetteError
 from vedette.model.fleet import LinkReason
 from vedette.model.protocols import Counter
@@ -200,7 +200,8 @@ class Arrival:
     async def ack(self) -> None:
         """It is stored. What cannot be said now is said when it comes again."""
         try:
-            await self._message.ack()
+            with cancellable():
+                await self._message.ack()
         except (nats.errors.Error, OSError):
             # It comes again, and is then a repeat.
             return
@@ -378,7 +379,8 @@ class HubTransport:
             for turn in range(2**62):
                 # A subject for each turn: what is left of one that was given up is not taken for the next.
                 reply = f"{inbox}.{turn}"
-                await client.publish(place, json.dumps(ask).encode(), reply=reply)
+                with cancellable():
+                    await client.publish(place, json.dumps(ask).encode(), reply=reply)
                 got = 0
                 while got < limits.fetch_messages:
                     try:
