@@ -123,6 +123,8 @@ def ship(count: int, say: Say) -> Shipped:
 
         wait_until("all of it in the hub's lake", there_now, _PATIENCE)
         seconds = time.monotonic() - began
+        if hub.broker != pids[2]:
+            raise LossError("the broker was started anew meanwhile, and its CPU time is not known")
         spent = [cpu_of(pid) - old for pid, old in zip(pids, before, strict=True)]
         sent = _sent(space, agent.process.pid) - wire
         check(found_in(lake, stream), count, "the hub's lake")
