@@ -38,10 +38,13 @@ async def test_a_cancellation_that_was_swallowed_ends_the_task():
 
 
 async def test_a_limit_of_time_stays_one():
-    with pytest.raises(TimeoutError):
+    async def work() -> None:
         async with asyncio.timeout(0.01):
             with cancellable():
                 await swallows(asyncio.Event())
+
+    with pytest.raises(TimeoutError):
+        await work()
 
 
 async def test_what_is_done_at_the_end_of_a_cancelled_task_goes_on():
