@@ -44,7 +44,11 @@ COMMANDS = {
         "vedette.cli.backup", "restore", "Make a data folder of an archive: verified first, all of it or nothing"
     ),
     "enrol": Entry("vedette.cli.enrol", "enrol", "Join the fleet of a hub by a join token."),
-    "fleet": Entry("vedette.cli.fleet", "app", "The fleet: list, token, tokens, forget, retire, revoke, coverage."),
+    "fleet": Entry(
+        "vedette.cli.fleet",
+        "app",
+        "The fleet: list, bundle, token, tokens, forget, retire, revoke, coverage, witnesses.",
+    ),
     "login": Entry("vedette.cli.login", "login", "Log in as an operator, with password and code"),
     "logout": Entry("vedette.cli.login", "logout", "End the session of this account."),
     "operators": Entry("vedette.cli.operators", "app", "Operators: add, list, role, reset, remove, token."),
