@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vedette.app.detection import load_rules
 from vedette.model.errors import RuleError
 from vedette.model.levels import Level
 from vedette.model.rules import Op, Rule, Test
@@ -196,3 +197,11 @@ def test_a_folder_is_not_looked_into_unless_it_is_an_installation(tmp_path: Path
 def test_files_named_twice_are_read_once(tmp_path: Path):
     read(tmp_path, '<rule id="100" level="3"><match>x</match></rule>')
     assert len(load([tmp_path, tmp_path / "a.xml"]).rules) == 2
+
+
+def test_what_is_kept_between_runs_heeds_the_lists(tmp_path: Path):
+    read(tmp_path, '<rule id="100" level="3"><list field="user">lists/keys</list></rule>', keys="a:\n")
+    for key in ("a", "b"):
+        (tmp_path / "keys").write_text(f"{key}:\n")
+        rules = load_rules([tmp_path], packs=False)
+        assert [test.values for test in wanted(next(rule for rule in rules if rule.id == "100"))] == [(key,)]

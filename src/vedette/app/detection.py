@@ -29,7 +29,8 @@ from vedette.parsers.parser import SyslogParser, wanted_of
 from vedette.parsers.routing import RoutingParser
 from vedette.parsers.syslog import span_of_file
 from vedette.rules import cache
-from vedette.rules.files import PACKS, iter_files, pipeline_files
+from vedette.rules.files import PACKS, TREE_SUFFIX, iter_files, pipeline_files
+from vedette.rules.ossec_lists import ListStore
 from vedette.system import kept
 from vedette.text.audit_lines import arrange
 
@@ -66,6 +67,8 @@ def _load(
     try:
         chain = [*(settings.pipelines if settings else ()), *pipelines]
         files = [*iter_files([*([PACKS] if packs else []), *paths]), *pipeline_files(chain)]
+        if any(file.suffix == TREE_SUFFIX for file in files):
+            files += ListStore(paths).files()
         key = cache.key_of(files, packs, settings, pipelines)
     except (OSError, RuleError):
         pass  # what cannot be read is told by `load`, with its place
