@@ -173,7 +173,7 @@ def searched_section(one: Large) -> list[str]:
     rows = [
         [
             each.what,
-            f"`{each.query}`",
+            "`" + each.query.replace("|", "\\|") + "`",
             f"{each.wall[0]:.2f}",
             f"{each.wall[1]:.2f}",
             f"{each.wall[1] / each.wall[0]:.1f}",
