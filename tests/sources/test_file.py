@@ -106,6 +106,27 @@ async def test_live_begins_at_the_end_but_a_half_line_is_read_whole(log: Log):
     assert got.ids[0].endswith(":4")
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("there", ["", "hal"])
+async def test_what_is_written_while_nobody_looked_to_a_file_that_was_empty_is_read(
+    log: Log, there: str, rotated: bool
+):
+    log.words["begin"] = "end"
+    log.write(there)
+    async with log.running() as got:
+        for _ in range(1000):
+            if got.batches:
+                break
+            await asyncio.sleep(0.01)
+    assert [len(batch) for batch in got.batches] == [0]
+    log.write("one\n")
+    if rotated:
+        log.rotate()
+    log.write("two\n")
+    async with log.running() as got:
+        assert await got.count(2) == [f"{there}one".encode(), b"two"]
+
+
 async def test_a_file_that_is_not_there_is_waited_for_and_named_once(log: Log):
     with capture_logs() as said:
         async with log.running() as got:

@@ -407,8 +407,8 @@ class Follower:
     # ------------------------------------------------------------------------------------------ giving out
 
     async def stand(self, emit: Emit) -> None:
-        """Give out a batch without records, for its cursor; an empty file has nothing to be known by later."""
-        if self.streams and self.streams[-1].lines.position:
+        """Give out a batch without records, for its cursor: what is written to an empty file is known as new by it."""
+        if self.streams:
             await self._emit(self.streams[-1], NOTHING, emit)
 
     async def _emit(self, stream: Stream, cut: Cut | None, emit: Emit) -> None:
