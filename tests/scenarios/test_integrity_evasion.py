@@ -217,7 +217,8 @@ def test_whatever_aide_reports_is_reported_here(tree: Tree, scratch: Path):
     (top / "p").chmod(0o644)
     told = subprocess.run(["aide", "--check", "-c", str(config)], capture_output=True, text=True, check=False).stdout
     theirs = {path for path in AIDE_ENTRY.findall(told) if path.startswith(str(top))}
-    assert len(theirs) >= 17, told
+    # It knows times to the second alone, so what only moved those may be missing there.
+    assert len(theirs) >= 16, told
     ours = {os.fsdecode(one.path) for one in tree.changes()[0]}
     # Of folders it tells that their times moved, which what is told of what is in them explains here.
     folders = {str(top), str(top / "d")}
