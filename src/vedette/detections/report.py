@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat as repeated
 
+import numpy as np
+
 from vedette.detections.entries import Card
 from vedette.detections.matches import Matches
 from vedette.detections.stretch import Firing, Stretch, card_of, scalar
@@ -74,15 +76,16 @@ class Reporter:
                 continue
             finding = self._correlated(stretch, firing, origins)
             ranked.append((firing.order, firing.rule, key_text(finding.key), finding))
-        cards: dict[int, Card] = {}
+        alone: dict[int, Int32] = {}
         for index, hits in stretch.matches.hits.items():
             rule = self._rules[index]
             if rule.silent or rule.correlate is not None:
                 continue
             gone = replaced.get(index)
-            if gone:
-                hits = hits[[at not in gone for at in hits.tolist()]]
-            singles = self._singles(stretch, rule, hits, trust[hits].tolist(), cards)
+            alone[index] = hits[[at not in gone for at in hits.tolist()]] if gone else hits
+        cards = _cards(stretch, alone.values())
+        for index, hits in alone.items():
+            singles = self._singles(stretch, self._rules[index], hits, trust[hits].tolist(), cards)
             for at, single in zip(hits.tolist(), singles, strict=True):
                 ranked.append(((2 * at + 1, 0), index, "", single))
         ranked.sort(key=lambda one: one[:3])
@@ -113,7 +116,7 @@ class Reporter:
     def _singles(
         self, stretch: Stretch, rule: Rule, rows: Int32, trust: Sequence[int], cards: dict[int, Card]
     ) -> Iterator[Finding]:
-        """A finding for each of these matched records. cards: of records that other rules matched, too."""
+        """A finding for each of these matched records. cards: theirs."""
         matches = stretch.matches
         target = _target(rule)
         keys = _keys(rule, matches, rows)
@@ -134,9 +137,6 @@ class Reporter:
         )
         for at, code, time, position, check, repeat, its_trust, key, address, level in numbers:
             origin = stretch.origins[code]
-            card = cards.get(at)
-            if card is None:
-                card = cards[at] = card_of(stretch, at)
             claim = _Claim(
                 key,
                 repeat,
@@ -147,7 +147,7 @@ class Reporter:
                 scalar(address),
                 level=None if level is None else _level(level),
             )
-            yield _finding(rule, origin.host_id, card, claim)
+            yield _finding(rule, origin.host_id, cards[at], claim)
 
     def _ordinal(self, rule: Rule, origin: Origin, time: int, check: int, *, before: int = 0) -> int:
         """How many equal records came before; `before`: those since the last one that was asked for."""
@@ -169,6 +169,14 @@ class Reporter:
         for row in ordinals:
             rule_id, host_id, source, generation, time, check, count = row
             self._equal[str(rule_id), str(host_id), str(source), str(generation), int(time), int(check)] = int(count)
+
+
+def _cards(stretch: Stretch, hits: Iterable[Int32]) -> dict[int, Card]:
+    """The cards of all these matched records, each made once, in the order in which the records lie in their file."""
+    wanted = np.zeros(len(stretch.matches.rows), dtype=np.bool_)
+    for found in hits:
+        wanted[found] = True
+    return {at: card_of(stretch, at) for at in np.flatnonzero(wanted).tolist()}
 
 
 def _finding(rule: Rule, host_id: str, card: Card, claim: _Claim) -> Finding:
