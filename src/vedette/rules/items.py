@@ -46,6 +46,7 @@ from vedette.model.errors import Location, RuleError
 from vedette.model.events import Scalar
 from vedette.model.rules import All, Any, DatePart, Node, Not, Op, Raw, Test
 from vedette.rules.documents import Document, Yaml
+from vedette.rules.likes import escape_like
 from vedette.rules.problems import did_you_mean
 from vedette.text.regex import compile_re2
 
@@ -496,8 +497,3 @@ def _string(value: SigmaString) -> _Leaf:
 def _like(parts: list[str | SpecialChars]) -> str:
     """The parts of a string in the escape rules of Op.LIKE."""
     return "".join(escape_like(part) if isinstance(part, str) else _WILDCARDS[part] for part in parts)
-
-
-def escape_like(text: str) -> str:
-    """Literal text in the escape rules of Op.LIKE."""
-    return text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")

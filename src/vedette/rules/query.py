@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from vedette.model.errors import Location, RuleError
 from vedette.model.fields import FIELDS, FieldType
 from vedette.model.rules import All, Any, Node, Not, Op, Raw, Test
-from vedette.rules.items import escape_like
+from vedette.rules.likes import escape_like
 from vedette.text.addresses import canonical, parse, parse_network
 from vedette.text.regex import compile_re2
 from vedette.text.times import parse_rfc3339
