@@ -4,6 +4,7 @@ Counterpart: src/vedette/app/arriving.py, src/vedette/app/hub.py."""
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from vedette.model.clock import LATEST, SystemClock
 from vedette.model.errors import VedetteError
 from vedette.model.reasons import DropReason
 from vedette.model.shipping import BatchKey, Dropped, Report, SourceState
+from vedette.store.lake.reader import Reader
 
 AGENT = "6f1c9f5e-0000-4000-8000-00000000a9e7"
 HUB = "6f1c9f5e-0000-4000-8000-00000000a9e8"
@@ -142,6 +144,18 @@ async def test_a_hostile_message_ends_nothing(tmp_path: Path):
     assert got.counters.value("batches_refused", Refused.TIMEZONE) == 1
     assert got.counters.value("batches_refused", Refused.TIME) == 1
     assert unpack_confirm(got.transport.confirmed[-1]).through == {SOURCE: 1}
+
+
+async def test_a_batch_that_is_refused_is_a_gap_and_its_stream_goes_on(tmp_path: Path):
+    good = pack(BatchKey(AGENT, SOURCE, 2), batch())
+    torn, newer = pack(BatchKey(AGENT, SOURCE, 1), batch())[:-1], bytearray(pack(BatchKey(AGENT, SOURCE, 3), batch()))
+    newer[7] += 1
+    got = await taken(tmp_path, torn, good, torn, bytes(newer), pack(BatchKey(HUB, SOURCE, 1), batch()))
+    with closing(Reader(tmp_path / "lake")) as reader:
+        (gap,) = reader.dropped()
+    assert (gap.first, gap.last, gap.records, gap.reason) == (1, 1, 1, DropReason.REFUSED)
+    assert unpack_confirm(got.transport.confirmed[-1]).through == {SOURCE: 2}
+    assert [one.acked for one in got.arrivals] == [1] * 5
 
 
 async def test_what_cannot_be_taken_in_is_counted_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

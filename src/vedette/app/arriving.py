@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from vedette.fleet.messages import MessageError, head_of
 from vedette.model.batch import Batch
 from vedette.model.clock import LATEST
 from vedette.model.reasons import DropReason
@@ -57,6 +58,20 @@ def refusal(event: tuple[BatchKey, Batch] | Dropped, host_id: str) -> Refused | 
         if not _can_be_kept({*batch.header.host, *batch.header.program}):
             return Refused.TEXT
     return None if _are_names(texts) and _can_be_kept((batch.cursor,)) else Refused.TEXT
+
+
+def gap_of(packed: bytes, host_id: str, now: int) -> Dropped | None:
+    """What is said in place of a batch of this host that is not taken, so that its stream goes on; None for others.
+
+    A newer version's is none of them: its agent keeps it until this hub is as new.
+    """
+    try:
+        head = head_of(packed)
+    except MessageError:
+        return None
+    if head.host_id != host_id or not _are_names((head.stream,)):
+        return None
+    return Dropped(host_id, head.stream, head.number, head.number, head.rows, DropReason.REFUSED, now)
 
 
 def known_reason(dropped: Dropped) -> str:

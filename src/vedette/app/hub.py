@@ -8,6 +8,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import structlog
 
 from vedette import __version__
 from vedette.app import own
-from vedette.app.arriving import Refused, known_reason, refusal, report_refusal
+from vedette.app.arriving import Refused, gap_of, known_reason, refusal, report_refusal
 from vedette.app.fleet_blocks import FleetEnforcer
 from vedette.app.fleet_operating import BROKER_FOLDER, authority_of
 from vedette.app.hub_control import HubControl, is_control
@@ -43,6 +44,7 @@ from vedette.sources.liveness import LivenessSource
 from vedette.sources.news import NewsSource
 from vedette.store.agents import Agents
 from vedette.store.lake.reader import Taken
+from vedette.text.escape import terminal
 
 if TYPE_CHECKING:
     from vedette.config.settings import Settings
@@ -188,17 +190,25 @@ class HubKeeping(LakeKeeping):
             try:
                 event = unpack_event(arrival.packed)
             except MessageError as error:
-                self._counter.add("batches_refused", error.reason)
-                await arrival.ack()
+                await self._note_refused(arrival, error.reason)
                 continue
             reason = refusal(event, arrival.host_id)
             if reason is not None:
-                self._counter.add("batches_refused", reason)
-                await arrival.ack()
+                await self._note_refused(arrival, reason)
             elif isinstance(event, Dropped):
                 await self._note_dropped(event, arrival)
             else:
                 await self._note_batch(*event, arrival)
+
+    async def _note_refused(self, arrival: Arrival, reason: StrEnum) -> None:
+        """Sent again it would be refused again: it is a gap that is named, and its agent lets it go."""
+        self._counter.add("batches_refused", reason)
+        gap = gap_of(arrival.packed, arrival.host_id, self._clock.now())
+        if gap is None:
+            await arrival.ack()
+            return
+        log.error("A BATCH WAS REFUSED", host_id=gap.host_id, stream=terminal(gap.stream), reason=reason.value)
+        await self._note_dropped(gap, arrival)
 
     async def _note_batch(self, key: BatchKey, batch: Batch, arrival: Arrival) -> None:
         if self.lake.has(key):
@@ -213,8 +223,11 @@ class HubKeeping(LakeKeeping):
             await asyncio.to_thread(self.take_in, key, batch)
         except Exception as error:  # noqa: BLE001 (one batch of one host must not end what is done for all)
             self._arrived.pop(key, None)
-            self._counter.add("batches_refused", Refused.DEFECT)
             log.error("A BATCH COULD NOT BE TAKEN IN", host_id=key.host_id, stream=key.stream, reason=repr(error))
+            if not isinstance(error, StateError | OSError | MemoryError):
+                await self._note_refused(arrival, Refused.DEFECT)
+                return
+            self._counter.add("batches_refused", Refused.DEFECT)
             # With the broker it would only be in the way; its agent keeps it.
             await arrival.ack()
 
