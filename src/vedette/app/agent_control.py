@@ -20,6 +20,7 @@ from vedette.fleet.link import LinkError
 from vedette.fleet.transport import AgentTransport
 from vedette.model.clock import SECOND, Clock
 from vedette.model.errors import StateError, VedetteError
+from vedette.model.fleet import LinkReason
 from vedette.model.protocols import Counter
 from vedette.sources.news import NewsSource
 from vedette.store.ledger.notes import Checkpoint, NoteError, VerifierKey
@@ -181,10 +182,18 @@ class AgentControl:
     async def _watch_hub(self, transport: AgentTransport) -> None:
         """Cosign its ledger's heads; miss it."""
         await asyncio.sleep(ASK_FIRST)
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        # A cancellation that meets an answer is lost in `wait_for` (Python 3.11); it is still counted.
+        while not task.cancelling():
             try:
                 await self._cosign(transport)
                 self._heard_at = self._clock.now()
+            except asyncio.CancelledError:
+                if task.cancelling():
+                    raise
+                # The library gave up what was asked over a connection that was cut.
+                self._counter.add("hub_unheard", LinkReason.CUT)
             except LinkError as error:
                 self._counter.add("hub_unheard", error.reason)
             except (ValueError, NoteError, StateError) as error:

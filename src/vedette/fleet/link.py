@@ -130,9 +130,10 @@ class Link:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._keeper is not None:
+        # Once is not enough: a cancellation that meets a connection just opened is lost in `wait_for` (Python 3.11).
+        while self._keeper is not None and not self._keeper.done():
             self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await asyncio.wait({self._keeper}, timeout=1)
         self._up.clear()
         for client in list(self._closed):
             await _shut(client)
