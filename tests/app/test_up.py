@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.scenarios.parts.processes import wait_until
 
+from vedette.app import holding
 from vedette.app import up as module
 from vedette.app.host import STATE_FILE, is_running
 from vedette.app.keeping import LakeKeeping
@@ -34,7 +35,7 @@ FAILURE = "Failed password for root from {address} port {port} ssh2"
 @pytest.fixture(autouse=True)
 def same_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own process does not become somebody else."""
-    monkeypatch.setattr(module, "drop_privileges", lambda folder, user: "running as who we are")
+    monkeypatch.setattr(holding, "drop_privileges", lambda folder, user: "running as who we are")
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ async def test_an_enforcer_that_cannot_start_is_lacking_and_the_rest_goes_on(
     def cannot(_: object) -> None:
         raise EnforcementError("no permission", hint="run as root")
 
-    monkeypatch.setattr(module, "make_enforcers", cannot)
+    monkeypatch.setattr(holding, "make_enforcers", cannot)
     settings = settings_for(log)
     await life.start(settings)
     assert any(line.startswith("lacks: enforcement") and "run as root" in line for line in life.said)

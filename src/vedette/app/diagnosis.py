@@ -24,7 +24,7 @@ from vedette.model.levels import Level
 from vedette.model.notifications import OutboxItem, OutboxState
 from vedette.model.reasons import RefusalReason
 from vedette.model.rules import Rule
-from vedette.notify.settings import EmailSettings, PagerDutySettings, Receiver, WebhookSettings, is_loopback
+from vedette.notify.settings import EmailSettings, PagerDutySettings, Receiver, WebhookSettings
 from vedette.respond.allowlist import Guard
 from vedette.respond.enforcers import refresh_floor
 from vedette.respond.ladder import rung_of
@@ -35,6 +35,7 @@ from vedette.system.exec import run
 from vedette.system.timekeeping import synchronised
 from vedette.text.addresses import parse
 from vedette.text.times import duration_text
+from vedette.text.urls import is_loopback
 
 if TYPE_CHECKING:
     from vedette.store.state import State

@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import queue
 import random
-import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -25,18 +22,14 @@ from vedette.app import own, upstream
 from vedette.app.budget import budget_of
 from vedette.app.counters import Counters
 from vedette.app.detection import load_rules, matcher_of, warm_up
-from vedette.app.findings_stream import FindingsStream
 from vedette.app.guarding import GuardWatch
+from vedette.app.holding import Held, hold
 from vedette.app.host import (
     ALLOWLIST_FILE,
     STATE_FILE,
-    Lock,
-    account_of,
-    drop_privileges,
-    host_id,
-    prepare_folder,
 )
 from vedette.app.hub_engine import HubEngine, parted
+from vedette.app.keep import Keep, Keeping, keep_in_lake
 from vedette.app.knowing import Knowing
 from vedette.app.login_chains import WATCHED as CHAINED
 from vedette.app.login_chains import ChainWatch
@@ -47,7 +40,6 @@ from vedette.app.reading import (
     check_attack_files,
     check_listening,
     check_port_policy,
-    open_listeners,
     plan_sources,
 )
 from vedette.app.receivers import receiver_kinds
@@ -58,14 +50,12 @@ from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
 from vedette.detections.matches import Matches
 from vedette.fleet.login_chains import LoginChains
-from vedette.fleet.spool import Spool
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
 from vedette.model.decisions import Rung
-from vedette.model.errors import EnforcementError, VedetteError
-from vedette.model.protocols import Enforcer, Notifier, Source
+from vedette.model.errors import VedetteError
+from vedette.model.protocols import Notifier, Source
 from vedette.model.rules import Rule
-from vedette.model.shipping import SourceState
 from vedette.notify.drill import Drill
 from vedette.notify.heartbeat import Heartbeat
 from vedette.notify.outbox import Outbox
@@ -73,12 +63,11 @@ from vedette.notify.pagerduty_webhook import PagerDutyListener
 from vedette.notify.receivers import build
 from vedette.notify.settings import DrillSettings
 from vedette.respond.allowlist import Guard
-from vedette.respond.enforcers import make_enforcers, make_guard, tell_allowlist
+from vedette.respond.enforcers import make_guard, tell_allowlist
 from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Policy
 from vedette.sources.addresses import AddressesSource
 from vedette.sources.news import NAME as NEWS
-from vedette.sources.syslog_sockets import Listeners
 from vedette.store.saved_searches import SavedSearches
 from vedette.store.state import State
 from vedette.system.priority import LOOK_EVERY, Priority
@@ -86,9 +75,7 @@ from vedette.text.escape import terminal
 from vedette.text.times import parse_duration
 
 if TYPE_CHECKING:
-    from vedette.app.inside_helper import InsideHelper
-    from vedette.app.rootkit_helper import RootkitHelper
-    from vedette.sources.integrity.fanotify import Fanotify
+    pass
 
 log = structlog.get_logger()
 
@@ -100,8 +87,6 @@ the usual 5 ms each time would add up."""
 KEPT_WITHIN = 10.0
 """Seconds a sender that wants to be told may wait until what it sent is kept."""
 
-NO_PRIORITY = "lacks: real-time priority (CAP_SYS_NICE), so a block may have to wait for its turn; docs/blocking.md"
-
 CARRY_AGAIN = (1.0, 30.0)
 """Seconds until what goes on beside the engine is tried again: at first, and at most."""
 
@@ -111,77 +96,6 @@ _Waiting = tuple[Batch, asyncio.Event, int]
 _Work = Callable[[], None]
 """What else is to be done in the engine's thread, between two batches."""
 DIRECT = -1
-
-
-class Keeping(Protocol):
-    """Where what is read stays. `run` until cancelled, `close` at the very end; words: said to a person."""
-
-    shelf: Spool
-    stream: FindingsStream | None
-    told: Callable[[Mapping[str, SourceState]], Mapping[str, SourceState]]
-    """Adds to how the streams stand what those who write the logs say they lost."""
-    trouble: str
-    """Why what is read cannot be kept, "" while it can."""
-    is_hub: bool
-    """Whether agents ship here, so that fleet rules are judged over the lake."""
-    nudge: Callable[[], None]
-    """Has the engine look at decisions that were made beside it; given by whoever runs it."""
-    enforces: bool
-    """Whether anything here carries decisions out; given likewise."""
-
-    @property
-    def words(self) -> str: ...
-    @property
-    def bundle(self) -> int:
-        """The number of the rules and policy in force, 0 = the host's own."""
-        ...
-
-    def enforcers(self, state: State, rules: Sequence[Rule]) -> list[Enforcer]:
-        """What carries decisions out besides the enforcers of this host."""
-        ...
-
-    def heard(self, batch: Batch) -> None:
-        """A hub's: what an agent said of itself, as it comes in the lake's order; may wait for the disk."""
-        ...
-
-    def sources(self, state: State) -> list[Source]:
-        """Sources of its own, to be read like the others."""
-        ...
-
-    async def run(self, state: State) -> None:
-        """Carry on until cancelled."""
-        ...
-
-    def close(self) -> None:
-        """Keep everything that was put."""
-        ...
-
-
-Keep = Callable[[Settings, own.Self, Clock, Counters], Keeping]
-
-
-def keep_in_lake(settings: Settings, me: own.Self, clock: Clock, counters: Counters) -> Keeping:
-    """As `up` does."""
-    from vedette.app.keeping import LakeKeeping
-
-    return LakeKeeping(settings, me, clock=clock, counter=counters)
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What outlives a reload: taken while privileges last, given back at the end."""
-
-    lock: Lock
-    me: own.Self
-    enforcers: list[Enforcer]
-    inside: InsideHelper | None
-    """Who looks at this host's own sockets, where the engine may not."""
-    listeners: Listeners
-    """Sockets that others send logs to; ports below 1024 can be had only at the start."""
-    watching: Fanotify | None = None
-    """What tells of changed files, which root alone can open."""
-    rootkit: RootkitHelper | None = None
-    """Who looks for rootkits, where the engine may not look."""
 
 
 def check(settings: Settings) -> None:
@@ -210,7 +124,7 @@ class Up:
         self._clock = clock
         self._say = say
         self._priority = priority
-        self._held: _Held | None = None
+        self._held: Held | None = None
         self._queue: queue.SimpleQueue[_Waiting | _Work | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._keep_by = keep
@@ -221,7 +135,7 @@ class Up:
         folder = settings.data_folder()
         rules = load_rules(settings.rules.paths, packs=settings.rules.packs, settings=settings.rules)
         guard = make_guard(settings.responding, [folder / ALLOWLIST_FILE])
-        held = self._held = self._held or self._hold(settings)
+        held = self._held = self._held or hold(settings, self._say, self._priority)
         self._announce_rungs(settings, rules)
         state = State(settings.state_url or folder / STATE_FILE)
         try:
@@ -236,71 +150,7 @@ class Up:
     def close(self) -> None:
         """Give back lock and enforcers; what is enforced stays enforced until its lease ends."""
         if self._held is not None:
-            for enforcer in self._held.enforcers:
-                enforcer.close()
-            if self._held.inside is not None:
-                self._held.inside.close()
-            self._held.listeners.close()
-            if self._held.watching is not None:
-                self._held.watching.close()
-            if self._held.rootkit is not None:
-                self._held.rootkit.close()
-            self._held.lock.close()
-
-    def _hold(self, settings: Settings) -> _Held:
-        folder = prepare_folder(settings.data_folder(), settings.user)
-        lock = Lock(folder)
-        lock.take()
-        listeners = Listeners()
-        try:
-            me = own.Self(host_id(folder), socket.gethostname())
-            if self._priority is not None and settings.priority == "real-time" and not self._priority.claim():
-                self._say(NO_PRIORITY)
-            # The kernel helper inherits the priority.
-            enforcers = self._start_enforcers(settings)
-            inside = self._start_inside(settings)
-            rootkit = self._start_rootkit(settings)
-            open_listeners(settings.sources, listeners)
-            watching = _open_watching(settings)
-            if self._priority is not None:
-                self._priority.rest()
-            self._say(drop_privileges(folder, settings.user))
-        except BaseException:
-            listeners.close()
-            lock.close()
-            raise
-        return _Held(lock, me, enforcers, inside, listeners, watching, rootkit)
-
-    def _start_enforcers(self, settings: Settings) -> list[Enforcer]:
-        try:
-            return make_enforcers(settings.responding)
-        except EnforcementError as error:
-            self._say(f"lacks: enforcement, so nothing is blocked; {error}")
-            return []
-
-    def _start_rootkit(self, settings: Settings) -> RootkitHelper | None:
-        """Where rootkits are looked for: a helper that sees every process and file, which root alone can start."""
-        if settings.sources.rootkit is None or os.geteuid() != 0:
-            return None
-        from vedette.app.rootkit_helper import RootkitHelper
-
-        try:
-            return RootkitHelper(*account_of(settings.user))
-        except OSError as error:
-            self._say(f"lacks: the helper that looks for rootkits: {error.strerror}")
-            return None
-
-    def _start_inside(self, settings: Settings) -> InsideHelper | None:
-        """Where ports are watched: a helper that sees all sockets, which root alone can start."""
-        if settings.sources.ports is None or os.geteuid() != 0:
-            return None
-        from vedette.app.inside_helper import InsideHelper
-
-        try:
-            return InsideHelper(*account_of(settings.user))
-        except OSError as error:
-            self._say(f"lacks: a view of this host's own sockets; {error}")
-            return None
+            self._held.close()
 
     def _announce_rungs(self, settings: Settings, rules: Sequence[Rule]) -> None:
         known = {rule.id for rule in rules}
@@ -319,7 +169,7 @@ class Up:
         state: State,
         rules: Sequence[Rule],
         guard: Guard,
-        held: _Held,
+        held: Held,
     ) -> None:
         clock, counters, me = self._clock, self.counters, held.me
         # A batch of a source that was cancelled may still lie there, and is read again after a reload.
@@ -611,15 +461,6 @@ class Up:
         self._say(f"judges: {len(rules)} rules")
         receivers = ", ".join(sorted(settings.notify.receivers)) or "nobody (no receiver is set; alerts are kept)"
         self._say(f"tells: {receivers}")
-
-
-def _open_watching(settings: Settings) -> Fanotify | None:
-    """Where files are watched: who changed them is told to root alone, and only to whoever asked before."""
-    if settings.sources.integrity is None:
-        return None
-    from vedette.app.integrity_watch import open_fanotify
-
-    return open_fanotify(settings.sources.integrity)
 
 
 def _words_of(error: BaseException) -> list[str]:

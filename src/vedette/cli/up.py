@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vedette.app import own
     from vedette.app.bundled import Starting
     from vedette.app.counters import Counters
-    from vedette.app.up import Keep
+    from vedette.app.keep import Keep
     from vedette.config.settings import Settings
     from vedette.model.clock import Clock
 

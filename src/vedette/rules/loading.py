@@ -116,7 +116,8 @@ def load(
 
 def _trees(files: Sequence[Path], paths: Sequence[Path], dialect: str, loading: _Loading) -> list[Rule]:
     """The rules of OSSEC and Wazuh in `files`, with the lists under `paths`."""
-    from vedette.rules.ossec import Dialect, read_ossec
+    from vedette.rules.ossec import read_ossec
+    from vedette.rules.ossec_words import Dialect
 
     found = read_ossec(files, paths, None if dialect == "auto" else Dialect(dialect))
     loading.problems.extend(found.problems)
