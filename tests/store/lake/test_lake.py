@@ -3,6 +3,8 @@ Counterpart: vedette.store.lake."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from vedette.app.counters import Counters
 from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat, Trust
@@ -18,6 +21,7 @@ from vedette.model.errors import StateError
 from vedette.model.events import Column
 from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped, Headers
+from vedette.store.lake import manifest as m
 from vedette.store.lake.lake import Lake
 from vedette.store.lake.reader import Literal, Reader, Scan
 from vedette.testing.clock import START, FakeClock
@@ -265,4 +269,56 @@ def test_a_lake_that_could_not_be_opened_can_be_opened_later(tmp_path: Path, mon
             lake_in(tmp_path)
     lake = lake_in(tmp_path)
     assert lake.put(BatchKey(HOST, "file", 1), batch_of([b"one"]), headers_of(1))
+    lake.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("looked", ["at once", "later"])
+def test_a_write_of_which_nobody_knows_whether_it_was_kept_is_stored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, looked: str
+) -> None:
+    counter = Counters()
+    lake = lake_in(tmp_path, counter=counter)
+    lake.drop(Dropped(HOST, "file", 1, 1, 1, "spool-full", START))
+    writing, reading = m.Manifest.writing, m.Manifest.reading
+    first = [BatchKey(HOST, "file", number) for number in (1, 2)]
+    for key in first:
+        assert lake.put(key, batch_of([b"%d" % key.number]), headers_of(1))
+    with monkeypatch.context() as patch:
+
+        @contextmanager
+        def in_doubt(manifest: m.Manifest) -> Iterator[Connection]:
+            if looked == "later":
+                patch.setattr(m.Manifest, "reading", unreadable)
+            with writing(manifest) as connection:
+                yield connection
+                if not kept:
+                    raise StateError("the disk does not answer")
+            raise StateError("the disk does not answer")
+
+        @contextmanager
+        def unreadable(manifest: m.Manifest) -> Iterator[Connection]:
+            raise StateError("the disk does not answer now either")
+            yield
+
+        patch.setattr(m.Manifest, "writing", in_doubt)
+        if kept and looked == "at once":
+            assert lake.flush() == first
+        else:
+            with pytest.raises(StateError, match=r"does not answer$"):
+                lake.flush()
+        if looked == "later":
+            with pytest.raises(StateError, match="now either"):
+                lake.flush()
+    assert m.Manifest.reading is reading
+    third = BatchKey(HOST, "file", 3)
+    assert lake.put(third, batch_of([b"3"]), headers_of(1))
+    safe = [*lake.flush(), *lake.flush()]
+    assert safe == ([third] if kept and looked == "at once" else [*first, third])
+    assert lake.waiting == 0
+    assert [(one.sequence, one.key.number) for one in lake.read(0, 9)] == [(1, 1), (2, 2), (3, 3)]
+    assert lake.dropped() == []
+    assert len(lake.files()) == len(list(tmp_path.rglob("*.parquet"))) == (2 if kept else 1)
+    assert counter.value("lake_dropped_came") == 1
+    assert not lake.put(first[0], batch_of([b"1"]), headers_of(1))
     lake.close()

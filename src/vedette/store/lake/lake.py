@@ -7,6 +7,8 @@ import fcntl
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +46,17 @@ class Ledger(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Doubt:
+    """A write whose end is not known. first: its sequence number; batches: the first of those that wait; path: its
+    file, "" where it has none; back: of how many of them it had been said that they were dropped."""
+
+    first: int
+    batches: int
+    path: str
+    back: int = 0
+
+
 class Lake(Reader):
     """A lake that is written. One in a folder at a time (StateError); `put` from any thread, `flush` from one."""
 
@@ -67,6 +80,7 @@ class Lake(Reader):
         self._writing = threading.Lock()
         self._rewriting = threading.Lock()
         self._pending: list[tuple[Rows, Any]] = []
+        self._doubt: _Doubt | None = None
         self._keys: set[BatchKey] = set()
         self._waiting = 0
         try:
@@ -115,32 +129,62 @@ class Lake(Reader):
         return True
 
     def flush(self) -> Sequence[BatchKey]:
-        """Put what waits on the disk; the keys that are safe now.
+        """Put what waits on the disk; the keys that are safe now, not always all that waited.
 
-        StateError or OSError when the disk refuses: then all of it waits on, and nothing of it is half there.
+        StateError or OSError when the disk refuses: then all of it waits on, and none of it is stored twice later.
         """
         with self._writing:
+            if safe := self._seen_after_all():
+                return safe
             with self._lock:
-                taken = self._pending
-                self._pending = []
+                taken = list(self._pending)
             if not taken:
                 return []
             try:
-                self._store([rows for rows, _ in taken], [leaf for _, leaf in taken])
+                back = self._store([rows for rows, _ in taken], [leaf for _, leaf in taken])
             except BaseException:
-                with self._lock:
-                    self._pending = taken + self._pending
+                with suppress(StateError, OSError):
+                    if safe := self._seen_after_all():
+                        return safe
                 raise
-            keys = [rows.key for rows, _ in taken]
-            with self._lock:
-                for key in keys:
-                    for known in (self._stored, self._known):
-                        known.setdefault((key.host_id, key.stream), Ranges()).add(key.number)
-                    self._keys.discard(key)
-                self._waiting -= sum(rows.weight for rows, _ in taken)
-            return keys
+            return self._safe(len(taken), back)
 
-    def _store(self, rows: Sequence[Rows], leaves: Sequence[Any]) -> None:
+    def _seen_after_all(self) -> list[BatchKey]:
+        """The keys of a write that failed and was kept all the same; none where it was not, or none failed.
+
+        StateError or OSError where that cannot be seen: until it can, nothing else is written.
+        """
+        doubt = self._doubt
+        if doubt is None:
+            return []
+        with self._manifest.reading() as connection:
+            kept = m.next_sequence(connection) != doubt.first
+        if kept:
+            self._doubt = None
+            return self._safe(doubt.batches, doubt.back)
+        # Only what nobody speaks of may go.
+        if doubt.path:
+            (self.folder / doubt.path).unlink(missing_ok=True)
+        self._doubt = None
+        return []
+
+    def _safe(self, batches: int, back: int) -> list[BatchKey]:
+        """The first so many of what waited are stored."""
+        with self._lock:
+            taken = self._pending[:batches]
+            del self._pending[:batches]
+            keys = [rows.key for rows, _ in taken]
+            for key in keys:
+                for known in (self._stored, self._known):
+                    known.setdefault((key.host_id, key.stream), Ranges()).add(key.number)
+                self._keys.discard(key)
+            self._waiting -= sum(rows.weight for rows, _ in taken)
+        if back:
+            self._counter.add("lake_dropped_came", n=back)
+        return keys
+
+    def _store(self, rows: Sequence[Rows], leaves: Sequence[Any]) -> int:
+        """Write them all; of how many it had been said that they were dropped."""
         now = self._clock.now()
         hour = now // HOUR
         with self._manifest.reading() as connection:
@@ -150,39 +194,31 @@ class Lake(Reader):
         path, size = files.path_of(hour, first, first + len(rows) - 1, "0"), 0
         if held.records.any():
             size = files.write(self.folder, path, files.slices(table_of(rows, now), held.groups), level=FLUSH_LEVEL)
-        back = 0
-        try:
-            with self._manifest.writing() as connection:
-                ids: dict[m.StreamName, int] = {}
-                added: dict[int, Ranges] = {}
-                for place, one in enumerate(rows):
-                    name = (one.key.host_id, one.key.stream)
-                    stream = ids.get(name) or ids.setdefault(name, m.stream_id(connection, name))
-                    held.stream[place] = stream
-                    added.setdefault(stream, Ranges()).add(one.key.number)
-                m.add_file(
-                    connection,
-                    {"path": path if size else f"empty/{first}", "hour": hour, "bytes": size, "tier": 0},
-                    held,
-                )
-                for stream, new in added.items():
-                    m.add_numbers(connection, stream, new)
-                for place in self._said_to_be_dropped(rows):
-                    # What was under way when its agent let it go: it came after all.
-                    found = int(held.stream[place]), rows[place].key.number, len(rows[place])
-                    back += m.take_back(connection, *found)
-                if self._ledger is not None:
-                    self._ledger.append(connection, leaves)
-        except Exception:
-            # A commit that failed may have been kept after all: only what nobody speaks of may go.
-            with self._manifest.reading() as connection:
-                kept = m.next_sequence(connection) != first
-            if size and not kept:
-                (self.folder / path).unlink(missing_ok=True)
-            if not kept:
-                raise
-        if back:
-            self._counter.add("lake_dropped_came", n=back)
+        # A commit that fails may have been kept after all.
+        doubt = self._doubt = _Doubt(first, len(rows), path if size else "")
+        with self._manifest.writing() as connection:
+            ids: dict[m.StreamName, int] = {}
+            added: dict[int, Ranges] = {}
+            for place, one in enumerate(rows):
+                name = (one.key.host_id, one.key.stream)
+                stream = ids.get(name) or ids.setdefault(name, m.stream_id(connection, name))
+                held.stream[place] = stream
+                added.setdefault(stream, Ranges()).add(one.key.number)
+            m.add_file(
+                connection,
+                {"path": path if size else f"empty/{first}", "hour": hour, "bytes": size, "tier": 0},
+                held,
+            )
+            for stream, new in added.items():
+                m.add_numbers(connection, stream, new)
+            for place in self._said_to_be_dropped(rows):
+                # What was under way when its agent let it go: it came after all.
+                found = int(held.stream[place]), rows[place].key.number, len(rows[place])
+                doubt.back += m.take_back(connection, *found)
+            if self._ledger is not None:
+                self._ledger.append(connection, leaves)
+        self._doubt = None
+        return doubt.back
 
     def _said_to_be_dropped(self, rows: Sequence[Rows]) -> list[int]:
         with self._lock:
