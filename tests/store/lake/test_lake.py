@@ -3,7 +3,10 @@ Counterpart: vedette.store.lake."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -321,4 +324,71 @@ def test_a_write_of_which_nobody_knows_whether_it_was_kept_is_stored_once(
     assert len(lake.files()) == len(list(tmp_path.rglob("*.parquet"))) == (2 if kept else 1)
     assert counter.value("lake_dropped_came") == 1
     assert not lake.put(first[0], batch_of([b"1"]), headers_of(1))
+    lake.close()
+
+
+class Slow(Refusing):
+    """A ledger in which a gap takes until it is let through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = True
+        self.inside, self.through = threading.Event(), threading.Event()
+
+    def dropped(self, connection: Any, dropped: Dropped) -> None:
+        self.inside.set()
+        assert self.through.wait(60)
+
+
+def test_closing_waits_for_whoever_writes_and_loses_nothing(tmp_path: Path) -> None:
+    ledger = Slow()
+    lake = lake_in(tmp_path, ledger=ledger)
+    gap = Dropped(HOST, "file", 2, 3, 7, "spool-full", START)
+    with ThreadPoolExecutor() as threads:
+        dropping = threads.submit(lake.drop, gap)
+        assert ledger.inside.wait(60)
+        closing = threads.submit(lake.close)
+        # Its end would let another program write beside it.
+        with pytest.raises(FutureTimeoutError):
+            closing.result(0.2)
+        with pytest.raises(StateError, match="another program"):
+            lake_in(tmp_path)
+        ledger.through.set()
+        dropping.result(60)
+        closing.result(60)
+    lake = lake_in(tmp_path)
+    assert lake.dropped() == [gap]
+    lake.close()
+
+
+def test_threads_that_go_on_while_the_lake_closes_hear_that_it_is_closed(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    lake.put(BatchKey(HOST, "file", 1), batch_of([b"one"]), headers_of(1))
+    lake.flush()
+    running = threading.Barrier(5)
+    noted: list[int] = []
+
+    def drop() -> None:
+        number = 2 + 2 * len(noted)
+        lake.drop(Dropped(HOST, "file", number, number, 1, "spool-full", START))
+        noted.append(number)
+
+    def until_closed(work: Callable[[], object]) -> str:
+        work()
+        running.wait(60)
+        while True:
+            try:
+                work()
+            except StateError as error:
+                return str(error)
+
+    work = [lambda: lake.read(0, 9), drop, lake.compact, lambda: lake.retain([])]
+    with ThreadPoolExecutor() as threads:
+        done = [threads.submit(until_closed, one) for one in work]
+        running.wait(60)
+        lake.close()
+        assert all("is closed" in one.result(60) for one in done)
+    lake = lake_in(tmp_path)
+    assert [gap.first for gap in lake.dropped()] == noted
+    assert len(lake.read(0, 9)) == 1
     lake.close()

@@ -79,6 +79,7 @@ class Lake(Reader):
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._rewriting = threading.Lock()
+        self._closing = threading.Event()
         self._pending: list[tuple[Rows, Any]] = []
         self._doubt: _Doubt | None = None
         self._keys: set[BatchKey] = set()
@@ -243,7 +244,7 @@ class Lake(Reader):
         StateError or OSError: what was not done yet waits for the next time.
         """
         with self._rewriting:
-            return compaction.compact(self.folder, self._manifest, self._clock.now(), stop=stop)
+            return compaction.compact(self.folder, self._manifest, self._clock.now(), stop=self._or_closing(stop))
 
     def retain(
         self,
@@ -256,7 +257,8 @@ class Lake(Reader):
         From a thread with time. StateError or OSError: what was not done yet waits for the next time.
         """
         with self._rewriting:
-            gone = retention.retain(self.folder, self._manifest, policies, self._clock.now(), erased=erased, stop=stop)
+            now, ended = self._clock.now(), self._or_closing(stop)
+            gone = retention.retain(self.folder, self._manifest, policies, now, erased=erased, stop=ended)
         for stone in gone:
             self._counter.add("lake_let_go_batches", stone.reason, stone.last - stone.first + 1)
         return gone
@@ -288,12 +290,18 @@ class Lake(Reader):
         with self._lock:
             return key.number in self._stored.get((key.host_id, key.stream), ())
 
+    def _or_closing(self, stop: Stop) -> Stop:
+        return lambda: self._closing.is_set() or stop()
+
     def close(self) -> None:
         """Let go of everything; what was not flushed is gone, and nobody was told it was safe.
 
-        Whatever thread flushes or compacts has ended before.
+        Whoever is writing or reading ends first, since another program may write as soon as this is over; whoever
+        comes later gets a StateError.
         """
-        self._manifest.close()
+        self._closing.set()
+        with self._rewriting, self._writing:
+            self._manifest.close()
         held, self._lock_file = self._lock_file, -1
         if held >= 0:
             os.close(held)

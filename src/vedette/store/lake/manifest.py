@@ -3,6 +3,7 @@ Counterpart: `lake` writes it, `reader` reads one frozen moment of it, also from
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -165,6 +166,9 @@ class Manifest:
         url = locate(self.path)
         self._writer = make_engine(url, write=True) if write else None
         self._reader = make_engine(url, write=False)
+        self._gate = threading.Condition()
+        self._inside = 0
+        self._closed = False
         try:
             self._open(write)
         except BaseException:
@@ -190,17 +194,33 @@ class Manifest:
     def writing(self) -> Iterator[Connection]:
         """A transaction; StateError when the disk refuses, and then nothing of it was kept."""
         assert self._writer is not None, "opened for reading"
-        with in_our_words(str(self.path)), self._writer.begin() as connection:
+        with self._open_still(), in_our_words(str(self.path)), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One frozen moment."""
-        with in_our_words(str(self.path)), self._reader.begin() as connection:
+        with self._open_still(), in_our_words(str(self.path)), self._reader.begin() as connection:
             yield connection
 
+    @contextmanager
+    def _open_still(self) -> Iterator[None]:
+        with self._gate:
+            if self._closed:
+                raise StateError(f"the lake in {self.path.parent} is closed", hint="open it again")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._inside -= 1
+                self._gate.notify_all()
+
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database, when whoever is in it has left; whoever comes later gets a StateError."""
+        with self._gate:
+            self._closed = True
+            self._gate.wait_for(lambda: not self._inside)
         for engine in (self._writer, self._reader):
             if engine is not None:
                 engine.dispose()
