@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.app.test_up import Life, settings_for
 
-from vedette.app import up as module
+from vedette.app import holding
 from vedette.app.host import AUDIT_FILE, STATE_FILE
 from vedette.app.operators import desk
 from vedette.model.clock import SystemClock
@@ -31,7 +31,7 @@ async def alerts(state: State, *wanted: str) -> list[str]:
 def test_a_new_admin_wrong_logins_and_an_emptied_audit_are_alerts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "drop_privileges", lambda folder, user: "running as who we are")
+    monkeypatch.setattr(holding, "drop_privileges", lambda folder, user: "running as who we are")
     log = tmp_path / "auth.log"
     log.write_text("")
     settings = settings_for(log, operators={"password_cost": 10})
