@@ -3,8 +3,10 @@ Counterpart: vedette.fleet.messages."""
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,7 +149,7 @@ def test_what_cannot_be_meant_is_refused(change: dict[str, object], reason: Mess
     packed = messages.pack(KEY, lines(5))
     size = int.from_bytes(packed[9:11], "little")
     front, rest = packed[: 11 + size], packed[11 + size :]
-    body = messages._body.decode(messages._decompressed(memoryview(rest)))
+    body = messages._body.decode(messages._decompressed(memoryview(rest), messages.RAW_LIMIT))
     wrong = {name: getattr(body, name) for name in body.__struct_fields__} | change
     again = front + messages._compressor().compress(messages._encode(list(wrong.values())))
     with pytest.raises(MessageError) as error:
@@ -165,6 +167,85 @@ def test_a_bomb_and_a_newer_version_and_what_is_too_large_are_refused() -> None:
         with pytest.raises(MessageError) as error:
             messages.unpack_report(data)
         assert error.value.reason is reason
+
+
+def packed_as(kind: bytes, raw: bytes) -> bytes:
+    return messages._ENVELOPE.pack(b"vedette", 1, kind[0], 0) + messages._compressor().compress(raw)
+
+
+def test_a_few_bytes_that_would_fill_the_memory_are_refused_before_there_is_room_made() -> None:
+    """Numbers of no width, and short things in great number, are small on the way."""
+    zeros = bytes(9)
+    many = messages.ROWS_LIMIT + 1
+    body = messages._Body(
+        source="s",
+        number=1,
+        block=b"",
+        first=0,
+        lengths=zeros,
+        gaps=zeros,
+        moving=True,
+        position=0,
+        positions=b"",
+        format="syslog",
+        trust=0,
+        header=None,
+        timezone="UTC",
+        year=2026,
+        spooled=False,
+        cursor="",
+        dropped={},
+        rows=many,
+    )
+    names = ((0, zeros), [b"ab"] * many, zeros, [b"ab"], zeros, zeros)
+    for rows, change in (
+        (many, {}),
+        (messages.RAW_LIMIT, {"rows": messages.RAW_LIMIT}),
+        (2, {"rows": 2, "header": names}),
+        (2, {"rows": 2, "dropped": {str(n): 1 for n in range(messages.DROPPED_LIMIT + 1)}}),
+    ):
+        head = messages._encode(messages.Head("h", "s", 1, rows, 0, 1, "", -1))
+        front = messages._ENVELOPE.pack(b"vedette", 1, ord("b"), len(head)) + head
+        wrong = messages._encode(msgspec.structs.replace(body, **change))
+        tracemalloc.start()
+        try:
+            with pytest.raises(MessageError) as error:
+                messages.unpack(front + messages._compressor().compress(wrong))
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20, change
+        finally:
+            tracemalloc.stop()
+        assert error.value.reason in (MessageReason.WRONG, MessageReason.DAMAGED)
+    with pytest.raises(MessageError) as error:
+        messages.pack(KEY, lines(many))
+    assert error.value.reason is MessageReason.TOO_LARGE
+    said = b"\x8c\xa7sources\xdf\x00\x10\x00\x00" + b"\xa1a\x80" * (messages.SAID_LIMIT // 3)
+    with pytest.raises(MessageError) as error:
+        messages.unpack_report(packed_as(b"r", said))
+    assert error.value.reason is MessageReason.TOO_LARGE
+
+
+_UNPACK = {b"r": messages.unpack_report, b"d": messages.unpack_dropped, b"c": messages.unpack_confirm}
+_SAID = (
+    messages.pack_report(Report("host", "web", "s", 1, 2, 3, "0.1", {"journal": SourceState(number=4)})),
+    messages.pack_dropped(Dropped("host", "journal", 2, 5, -1, "spool-full", 8)),
+    messages.pack_confirm(Confirm("host", 1, {"journal": 4}, {"journal": ((7, 9),)}, {})),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(_SAID), st.integers(0, 200), st.integers(0, 4), st.binary(max_size=8))
+def test_what_is_said_and_altered_inside_is_refused_or_read(packed: bytes, at: int, cut: int, new: bytes) -> None:
+    """The checksum holds: whoever alters it is an agent of the fleet."""
+    kind = packed[8:9]
+    raw = messages._decompressed(memoryview(packed)[11:], messages.SAID_LIMIT)
+    at = min(at, len(raw))
+    altered = packed_as(kind, raw[:at] + new + raw[at + cut :])
+    for one, read in _UNPACK.items():
+        try:
+            read(altered)
+        except MessageError:
+            continue
+        assert one == kind
 
 
 def test_reports_gaps_and_confirms_come_back() -> None:

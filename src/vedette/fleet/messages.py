@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,7 +24,11 @@ RAW_LIMIT = 32 * 1024 * 1024
 BLOCK_LIMIT = 4 * 1024 * 1024
 """Bytes of a block up to which a packed batch stays below `LIMIT` whatever is in it; `fleet.spool` cuts there."""
 ROWS_LIMIT = 100_000
-"""Records up to which the same holds for all that is kept beside the block."""
+"""Records of a batch; up to so many the same holds for all that is kept beside the block."""
+SAID_LIMIT = 2 * 1024 * 1024
+"""Bytes that a report, a gap or a confirm unpacks to: small things of a few bytes each cost far more in memory."""
+DROPPED_LIMIT = 1000
+"""Reasons a batch may name."""
 TEXT_LIMIT = 65_536
 """Bytes of a name, a cursor or any other text that is not a record."""
 _LEVEL = 3
@@ -104,6 +108,11 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     last: int
 
 
+# Checked before room is made for what is in them.
+_Names = Annotated[list[bytes], msgspec.Meta(max_length=ROWS_LIMIT)]
+_Counts = Annotated[dict[str, int], msgspec.Meta(max_length=DROPPED_LIMIT)]
+
+
 class _Body(msgspec.Struct, frozen=True, array_like=True):
     source: str
     number: int
@@ -116,12 +125,12 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     positions: bytes
     format: str
     trust: int | bytes
-    header: tuple[tuple[int, bytes], list[bytes], bytes, list[bytes], bytes, bytes] | None
+    header: tuple[tuple[int, bytes], _Names, bytes, _Names, bytes, bytes] | None
     timezone: str
     year: int
     spooled: bool
     cursor: str
-    dropped: dict[str, int]
+    dropped: _Counts
     rows: int = -1
     """The head is outside the checksum; -1 where a version before said nothing."""
 
@@ -222,8 +231,10 @@ def _untexts(distinct: list[bytes], data: bytes, n: int) -> list[str]:
 
 
 def pack(key: BatchKey, batch: Batch) -> bytes:
-    """A batch with its key. MessageError where it would be larger than `LIMIT`; cut it before."""
+    """A batch with its key. MessageError where it would be larger than the limits; cut it before."""
     n = len(batch)
+    if n > ROWS_LIMIT:
+        raise MessageError(MessageReason.TOO_LARGE, f"{n} records")
     lengths = batch.ends - batch.starts
     gaps = batch.starts[1:] - batch.ends[:-1]
     with np.errstate(over="ignore"):
@@ -271,7 +282,7 @@ def unpack(data: bytes) -> tuple[BatchKey, Batch]:
     kind, head, rest = _open(data)
     if kind is not Kind.BATCH:
         raise MessageError(MessageReason.WRONG, f"a {kind}")
-    raw = _decompressed(rest)
+    raw = _decompressed(rest, RAW_LIMIT)
     try:
         body = _body.decode(raw)
         return BatchKey(head.host_id, head.stream, head.number), _batch(head, body)
@@ -309,7 +320,7 @@ def _batch(head: Head, body: _Body) -> Batch:
         raise ValueError("a number that cannot be")
     if any(len(text) > TEXT_LIMIT for text in (body.source, body.timezone, body.cursor)):
         raise ValueError("a text that is too long")
-    if len(body.dropped) > 1000 or any(not 0 <= count < _INT64 for count in body.dropped.values()):
+    if any(not 0 <= count < _INT64 for count in body.dropped.values()):
         raise ValueError("a count that cannot be")
     lengths = _widen(body.lengths, n)
     gaps = _widen(body.gaps, max(n - 1, 0))
@@ -431,33 +442,36 @@ def _open(data: bytes) -> tuple[Kind, Head, memoryview]:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MessageError(MessageReason.DAMAGED, str(error)[:200]) from None
     texts = (head.host_id, head.stream, head.generation)
-    if not (1 <= head.number < _INT64 and 0 <= head.rows <= RAW_LIMIT and -_INT64 <= head.last < _INT64):
+    if not (1 <= head.number < _INT64 and 0 <= head.rows <= ROWS_LIMIT and -_INT64 <= head.last < _INT64):
         raise MessageError(MessageReason.WRONG, "a number that cannot be")
     if any(len(text) > TEXT_LIMIT for text in texts) or not all(texts[:2]):
         raise MessageError(MessageReason.WRONG, "a name that cannot be")
     return kind, head, memoryview(data)[end:]
 
 
-def _decompressed(data: memoryview) -> bytes:
+def _decompressed(data: memoryview, most: int) -> bytes:
     try:
         size = zstandard.get_frame_parameters(data).content_size
         # A frame that does not say its size has the largest number there is.
-        if size > RAW_LIMIT:
+        if size > most:
             raise MessageError(MessageReason.TOO_LARGE, "unpacked")
-        return _decompressor().decompress(data, max_output_size=RAW_LIMIT, allow_extra_data=False)
+        return _decompressor().decompress(data, max_output_size=most, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise MessageError(MessageReason.DAMAGED, str(error)[:200]) from None
 
 
 def _packed(kind: Kind, message: Dropped | Report | Confirm) -> bytes:
-    data = _compressor().compress(_encode(message))
+    raw = _encode(message)
+    if len(raw) > SAID_LIMIT:
+        raise MessageError(MessageReason.TOO_LARGE, f"{len(raw)} bytes")
+    data = _compressor().compress(raw)
     return _bounded(_ENVELOPE.pack(_NAME, _VERSION, ord(kind.value[0]), 0) + data)
 
 
 def _unpacked(kind: Kind, data: bytes, shape: type[_T]) -> _T:
     if kind_of(data) is not kind:
         raise MessageError(MessageReason.WRONG, f"no {kind}")
-    raw = _decompressed(memoryview(data)[_ENVELOPE.size :])
+    raw = _decompressed(memoryview(data)[_ENVELOPE.size :], SAID_LIMIT)
     try:
         message = _others[kind].decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
