@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vedette.fleet.authority import Authority
 from vedette.fleet.bundles import (
@@ -19,6 +21,7 @@ from vedette.fleet.bundles import (
     order_bytes,
     packed,
     rates_are_noisy,
+    read_order,
     unpacked,
 )
 from vedette.fleet.signing import HubSigner, SignedError, SignedKind, SignedReason, opened
@@ -162,6 +165,30 @@ def test_bytes_that_are_none_are_refused_by_reason(hub: Hub, cut: int):
     signed = hub.order(1, 7)
     with pytest.raises(SignedError):
         opened(signed[:cut], SignedKind.BUNDLE, hub.authority.certificate)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x81\xa6format\xa2\xff\xff", b"\x82\xa1x" + b"\x91" * 100_000], ids=["no-utf8", "deep"]
+)
+def test_what_cannot_be_decoded_is_refused_by_reason(hub: Hub, data: bytes):
+    """Before there is a signature to check, so that anybody in between could send it."""
+    with pytest.raises(BundleError) as error:
+        read_order(data, hub.authority.certificate)
+    assert error.value.reason is BundleReason.NOT_BELIEVED
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 2000), cut=st.integers(0, 4), new=st.binary(max_size=6))
+def test_an_order_that_was_altered_is_never_believed(hub: Hub, at: int, cut: int, new: bytes):
+    signed = hub.signer.sign(SignedKind.BUNDLE, order_bytes(Order(1, "all", 0)))
+    at %= len(signed)
+    altered = signed[:at] + new + signed[at + cut :]
+    try:
+        read = read_order(altered, hub.authority.certificate)
+    except BundleError:
+        return
+    # Bytes that change nothing, like those that were there.
+    assert read == Order(1, "all", 0)
 
 
 def test_what_is_signed_as_one_thing_is_not_taken_as_another(hub: Hub):

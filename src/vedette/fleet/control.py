@@ -55,13 +55,19 @@ def ask_bytes(asked: Asked) -> bytes:
 
 def read_ask(packed: bytes) -> Asked:
     """ValueError where it is none."""
-    asked: Asked = msgspec.json.decode(packed.removeprefix(PREFIX), type=Asked)
+    try:
+        asked: Asked = msgspec.json.decode(packed.removeprefix(PREFIX), type=Asked)
+    except RecursionError:
+        raise ValueError("too deep") from None
     return asked
 
 
 def read_answer(packed: bytes, kind: type[T]) -> T:
     """ValueError where it is none."""
-    return msgspec.msgpack.decode(packed, type=kind)
+    try:
+        return msgspec.msgpack.decode(packed, type=kind)
+    except RecursionError:
+        raise ValueError("too deep") from None
 
 
 def answer_bytes(answer: HeadTold | Noted) -> bytes:

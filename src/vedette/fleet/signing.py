@@ -111,7 +111,7 @@ def opened(signed: bytes, kind: SignedKind, authority: bytes) -> bytes:
         raise SignedError(SignedReason.TOO_LARGE)
     try:
         found = msgspec.msgpack.decode(signed, type=_Signed)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SignedError(SignedReason.UNREADABLE, str(error)) from None
     if found.format != _FORMAT:
         raise SignedError(SignedReason.UNREADABLE)
