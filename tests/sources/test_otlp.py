@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
@@ -183,6 +184,25 @@ def test_bodies_that_grow_are_bounded(monkeypatch: pytest.MonkeyPatch):
         Reader(65536, 1 << 20).protobuf(b"\x0a\x00" * 101)
     with pytest.raises(BodyTooLargeError):
         Reader(65536, 1 << 20).json(b"[" + b"[]," * 60 + b"[]]")
+
+
+def test_what_all_records_have_in_common_is_no_way_to_fill_the_memory():
+    # 4 MB of attributes of two bytes each, which gzip makes 4 KB of.
+    bomb = b"\x0a\x00" * 2_000_000
+    front = b"\x0a" + bytes([len(bomb) & 127 | 128, len(bomb) >> 7 & 127 | 128, len(bomb) >> 14 & 127 | 128, 1]) + bomb
+    scoped = protobuf().resource_logs[0].scope_logs[0].SerializeToString()
+    whole = front + b"\x12" + bytes([len(scoped) & 127 | 128, len(scoped) >> 7]) + scoped
+    size = len(whole)
+    body = b"\x0a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128, size >> 21]) + whole
+    tracemalloc.start()
+    try:
+        made = Reader(65536, 1 << 25).protobuf(body)
+        # A few copies of the body, and nothing for each attribute.
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
+    finally:
+        tracemalloc.stop()
+    assert not made.records
+    assert made.dropped == {DropReason.RECORD_TOO_LONG: 1}
 
 
 @asynccontextmanager

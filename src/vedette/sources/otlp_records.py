@@ -86,11 +86,12 @@ class Reader:
             # Taken apart by hand down to the records: one that is broken costs itself alone, and a body of a million
             # empty ones costs no memory.
             for logs in self._parts(body, 1):
-                resource = Resource.FromString(_last(self._parts(logs, 1)))
-                attributes = _attributes(resource.attributes)
+                resource = _last(self._parts(logs, 1))
                 for scoped in self._parts(logs, 2):
-                    scope = InstrumentationScope.FromString(_last(self._parts(scoped, 1)))
-                    context = _Context(attributes, scope.name, scope.version, _attributes(scope.attributes))
+                    scope = _last(self._parts(scoped, 1))
+                    # An event has all of it, so that none could be taken; a million attributes are not looked at.
+                    too_long = len(resource) + len(scope) > self._max_record
+                    context = None if too_long else _context(resource, scope)
                     for record in self._parts(scoped, 2):
                         self._protobuf_record(record, context)
         except (DecodeError, _RecordError):
@@ -124,8 +125,8 @@ class Reader:
             if number == wanted:
                 yield value
 
-    def _protobuf_record(self, raw: bytes, context: _Context) -> None:
-        if len(raw) > self._max_record:
+    def _protobuf_record(self, raw: bytes, context: _Context | None) -> None:
+        if context is None or len(raw) > self._max_record:
             self._made.drop(DropReason.RECORD_TOO_LONG)
             return
         try:
@@ -280,6 +281,12 @@ def _last(values: Iterator[bytes]) -> bytes:
     for value in values:
         found = value
     return found
+
+
+def _context(resource: bytes, scope: bytes) -> _Context:
+    named = InstrumentationScope.FromString(scope)
+    attributes = _attributes(Resource.FromString(resource).attributes)
+    return _Context(attributes, named.name, named.version, _attributes(named.attributes))
 
 
 def _attributes(pairs: Any) -> Pairs:
