@@ -57,6 +57,12 @@ class Reporter:
         self._rules = rules
         self._replaced = replaced
         self._evidence = evidence
+        correlations = {name for rule in rules if rule.correlate for name in (rule.id, *rule.groups)}
+        self._chained = {
+            index
+            for index, rule in enumerate(rules)
+            if rule.correlate is not None and not correlations.isdisjoint(rule.correlate.of)
+        }
         self._equal: dict[tuple[str, str, str, str, int, int], int] = {}
 
     def report(
@@ -105,8 +111,9 @@ class Reporter:
         else:
             origin, card, check = origins[firing.entry.origin], firing.card, firing.entry.check
         often = rule.correlate is not None and rule.correlate.firing is not CorrelationFiring.SIGMA
-        if often or rule.branch is not None:
-            # It may fire again at the same moment, and the window has forgotten the records that made it fire before.
+        if often or rule.branch is not None or firing.rule in self._chained:
+            # It may fire again at the same moment, and the window has forgotten the records that made it fire before;
+            # or a window that closed later speaks of a record that was counted itself.
             ordinal = self._ordinal(rule, origin, card.time, check, before=ordinal)
         # Only an address that the whole window shares answers for it, so it is looked for in the key alone.
         address = firing.key.get(target)
