@@ -35,7 +35,7 @@ from vedette.fleet.transport import Arrival, HubTransport
 from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
 from vedette.model.errors import StateError, VedetteError
-from vedette.model.fleet import AgentState, Sighting
+from vedette.model.fleet import Agent, AgentState, Sighting
 from vedette.model.protocols import Counter, Enforcer, Source
 from vedette.model.rules import Rule
 from vedette.model.shipping import BatchKey, Dropped, Report
@@ -317,8 +317,12 @@ class HubKeeping(LakeKeeping):
         looked_at = sequence = 0
         session, began = secrets.token_hex(8), self._clock.now()
 
-        def gather(now: int) -> None:
+        def kept() -> tuple[Sequence[Agent], Sequence[Dropped]]:
+            return roll.agents(), self.lake.dropped()
+
+        async def gather(now: int) -> None:
             nonlocal looked_at, sequence
+            judge.storage(self.waiting_since)
             if 0 <= now - looked_at < ROLL_EVERY:
                 return
             looked_at = now
@@ -340,9 +344,10 @@ class HubKeeping(LakeKeeping):
                 now,
             )
             try:
-                for agent in roll.agents():
+                agents, dropped = await asyncio.to_thread(kept)
+                for agent in agents:
                     judge.member(agent.host_id, agent.name, now, retired=agent.state is not AgentState.ACTIVE)
-                judge.stored(self.lake.stored(), self.lake.dropped(), now)
+                judge.stored(self.lake.stored(), dropped, now)
                 self.missing = frozenset(event.host_id for event in judge.standing(now))
             except (StateError, OSError) as error:
                 log.warning("who belongs to the fleet cannot be read", reason=str(error))

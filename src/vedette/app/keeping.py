@@ -150,6 +150,8 @@ class LakeKeeping:
         self._end = threading.Event()
         self.trouble = ""
         self._flush_at = 0
+        self.waiting_since = 0
+        """When the oldest of what is not yet in the lake was taken in; 0 = nothing waits."""
         self._putting = threading.Lock()
         self.shelf.listen(self._new.set)
         self._thread = threading.Thread(target=self._run, name="lake")
@@ -233,6 +235,9 @@ class LakeKeeping:
                     self._places[lane] = entry.place
         if self.lake.waiting and (everything or not self._due()):
             self._flush()
+        with self._putting:
+            if not self.lake.waiting:
+                self.waiting_since = 0
 
     def _more(self, lane: Lane) -> Sequence[Entry]:
         # First, so that nothing more is taken into memory while the disk refuses what is there.
@@ -265,13 +270,18 @@ class LakeKeeping:
             # A parser is not for two threads at once.
             headers = headers_of(batch, self._parser)
             if not self.lake.waiting:
-                self._flush_at = self._clock.now() + FLUSH_AFTER
+                now = self._clock.now()
+                self._flush_at = now + FLUSH_AFTER
+                self.waiting_since = self.waiting_since or now
             new = self.lake.put(key, batch, headers)
         self._new.set()
         return new
 
     def _flush(self) -> None:
+        began = self._clock.now()
         keys = self.lake.flush()
+        # Under steady load something always waits: what came since.
+        self.waiting_since = began
         streams = {key.stream for key in keys if key.host_id == self.me.host_id}
         if self.trouble:
             self.trouble = ""
@@ -285,6 +295,7 @@ class LakeKeeping:
 
     def _on_refused(self, error: Exception) -> None:
         self._counter.add("lake_refused")
+        self.waiting_since = self.waiting_since or self._clock.now()
         before, self.trouble = self.trouble, f"the lake in {self.lake.folder} cannot be written: {error}"
         if not before:
             log.error("THE LAKE CANNOT BE WRITTEN: what is read waits on the shelf", reason=str(error))

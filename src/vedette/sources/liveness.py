@@ -4,7 +4,7 @@ Counterpart: `fleet.completeness` judges, handed in by `app`; `rules/packs/liven
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from vedette.model.clock import HOUR, MINUTE, SECOND, Clock
 from vedette.model.liveness import OVER, STANDS, Fault, Judge, LivenessEvent
@@ -22,7 +22,7 @@ RESTATED = HOUR
 class LivenessSource:
     """Emits a record a fault that begins or is over; what stands is in its cursor, so a restart says nothing twice.
 
-    gather: called before each look, in this thread: hands the judge what is known (reports, what is stored).
+    gather: awaited before each look: hands the judge what is known (reports, what is stored), in this thread.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class LivenessSource:
         host_id: str,
         clock: Clock,
         counter: Counter,
-        gather: Callable[[int], None] = lambda _: None,
+        gather: Callable[[int], Awaitable[None]] | None = None,
         every: float = 1.0,
     ) -> None:
         """every: seconds between two looks."""
@@ -52,8 +52,9 @@ class LivenessSource:
         """Look and emit until cancelled."""
         self.begun.set()
         while True:
+            if self._gather is not None:
+                await self._gather(self._clock.now())
             now = self._clock.now()
-            self._gather(now)
             events = self._judge.look(now)
             for event in events:
                 self._counter.add("liveness_events", event.fault.value + (OVER if event.over else ""))
