@@ -7,6 +7,8 @@ import base64
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,16 +73,38 @@ def test_what_could_not_be_done_is_2(tree: Path, tmp_path: Path):
     assert vedette("integrity", "init", "--tree", "/none", "--baseline", str(tmp_path / "x")).code == 2
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_what_cannot_be_read_is_never_a_pass(tree: Path):
-    (tree / "a").chmod(0)
-    (tree / "a").chmod(0o644)
-    tree.chmod(0)
-    try:
-        ran = check(tree)
-    finally:
-        tree.chmod(0o755)
+@pytest.fixture
+def by_anybody() -> Iterator[None]:
+    """Root reads everything, so root is somebody else meanwhile."""
+    who = os.geteuid()
+    if who == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(who)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that anybody may pass through."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def test_what_cannot_be_read_is_never_a_pass(place: Path, by_anybody: None):
+    closed = place / "tree"
+    who, _ = os.geteuid(), os.seteuid(os.getuid())
+    closed.mkdir()
+    (closed / "a").write_text("a")
+    assert vedette("integrity", "init", "--tree", str(closed), "--baseline", str(place / "file")).code == 0
+    (place / "file").chmod(0o644)
+    closed.chmod(0)
+    os.seteuid(who)
+    ran = check(closed)
+    os.seteuid(os.getuid())
+    closed.chmod(0o755)
     assert ran.code != 0
+    assert f"{closed}/a" not in ran.out
     assert "not looked at" in ran.err
 
 
