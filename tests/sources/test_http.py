@@ -173,6 +173,18 @@ async def test_what_is_too_large_or_no_body_is_refused_and_the_next_is_taken():
         assert sent.ended("too-large") == 2
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["TRACE / ", "BREW / ", "PUT /v1/events ", "CONNECT x:1 ", "POST * ", "POST http://[/ ", "POST /v1/events/ "],
+)
+async def test_whatever_else_is_asked_is_counted(asked: str):
+    async with listening(settings()) as sent:
+        head = f"{asked}HTTP/1.1\r\nHost: [\r\nContent-Length: 2\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        assert (await sent.raw(head.encode() + b"{}")).startswith(b"HTTP/1.1 404 ")
+        assert sent.ended("no-such-path") == 1
+        assert not sent.got.batches
+
+
 async def test_who_goes_before_its_end_is_counted_and_leaves_nothing():
     async with listening(settings()) as sent:
         _, writer = await asyncio.open_connection("127.0.0.1", sent.port)

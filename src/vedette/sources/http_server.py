@@ -34,7 +34,6 @@ _silent = logging.getLogger("vedette.sources.http_server.uvicorn")
 _silent.setLevel(logging.CRITICAL + 1)
 _silent.propagate = False
 
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 Handle = Callable[[Asked], Awaitable[Answer]]
 
 
@@ -119,9 +118,16 @@ class HttpServer:
         self._limits = limits
         self._state = ServerState()
         routes = [Route(path, self._endpoint(handle), methods=["POST"]) for path, handle in paths.items()]
-        routes.append(Route("/{path:path}", self._endpoint(other), methods=_METHODS))
+        elsewhere = self._endpoint(other)
+
+        async def nowhere(request: Request, _error: Exception) -> Response:
+            return await elsewhere(request)
+
+        # Any other path, target or method, also one nobody ever heard of.
+        app = Starlette(routes=routes, exception_handlers={404: nowhere, 405: nowhere})
+        app.router.redirect_slashes = False
         self._config = Config(
-            Starlette(routes=routes),
+            app,
             http=_Connection,
             ws="none",
             lifespan="off",
