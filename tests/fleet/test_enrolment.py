@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import socket
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from vedette.app.counters import Counters
+from vedette.fleet import door
 from vedette.fleet.authority import HUB_NAME, Authority, certified_host, new_key, request
 from vedette.fleet.door import Door, Patience
 from vedette.fleet.enrolment import MOST_BODY, EnrolRequest, Membership, Registrar, Told, enrol, new_token
@@ -221,6 +223,82 @@ def test_bad_bodies_are_refused_by_name(tmp_path: Path, state: State):
                 assert (await there.post("/v1/enrol", content=sent)).json() == {"refused": "bad-request"}
             assert (await there.get("/v1/../ca.pem")).status_code == 404
             assert "certificate" in (await there.post("/v1/enrol", json=body(hub, token, host_id))).json()
+
+    asyncio.run(scenario())
+
+
+async def connected(hub: Hub) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=hub.authority.certificate.decode())
+    context.check_hostname = False
+    return await asyncio.open_connection("127.0.0.1", hub.door.port, ssl=context)
+
+
+async def raw(hub: Hub, data: bytes) -> bytes:
+    """What comes back for bytes that no library would send."""
+    reader, writer = await connected(hub)
+    try:
+        writer.write(data)
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.transport.abort()
+
+
+def posted(sent: bytes, line: str = "POST /v1/enrol", host: str = "x") -> bytes:
+    return f"{line} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(sent)}\r\n\r\n".encode() + sent
+
+
+def test_whatever_a_stranger_sends_is_answered_and_counted_once(tmp_path: Path, state: State):
+    async def scenario() -> None:
+        async with opened(tmp_path, state, bad_tokens=100) as hub:
+            good = body(hub, hub.token(), str(uuid.uuid4()))
+            wanted = [
+                (b"\x00\xff no http\r\n\r\n", EnrolReason.BAD_REQUEST),
+                (b"POST /v1/enrol HTTP/1.1\r\nX: " + b"a" * 70_000, EnrolReason.BAD_REQUEST),
+                (b"POST /v1/enrol HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", EnrolReason.BAD_REQUEST),
+                (posted(b"{}", "PUT /v1/enrol"), EnrolReason.NOT_FOUND),
+                (posted(b"{}", "BREW /"), EnrolReason.NOT_FOUND),
+                (posted(b"{}", "POST http://[/"), EnrolReason.NOT_FOUND),
+                (posted(b"{}", "POST /v1/../../etc/passwd"), EnrolReason.NOT_FOUND),
+                (posted(json.dumps({**good, "secret": "\ud800"}).encode()), EnrolReason.BAD_REQUEST),
+                (posted(json.dumps({**good, "csr": "\0" * 99}).encode()), EnrolReason.BAD_CSR),
+                (posted(json.dumps({**good, "host_id": "../ca"}).encode()), EnrolReason.BAD_HOST_ID),
+                (posted(json.dumps(good).encode(), host="a]:x["), EnrolReason.ENROLLED),
+            ]
+            for sent, reason in wanted:
+                before = {one: hub.count(one) for one in EnrolReason}
+                assert (await raw(hub, sent)).startswith(b"HTTP/1.1 "), sent[:60]
+                counted = {one: hub.count(one) - before[one] for one in EnrolReason if hub.count(one) != before[one]}
+                assert counted == {reason: 1}, sent[:60]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("at_once", [0, len(posted(b" " * 1000)) - 1000], ids=["header", "body"])
+def test_who_sends_a_byte_now_and_then_is_cut_off_and_counted_once(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch, at_once: int
+):
+    monkeypatch.setattr(door, "_CONNECTION_SECONDS", 0.3)
+
+    async def scenario() -> None:
+        async with opened(tmp_path, state) as hub:
+            sent = posted(b" " * 1000)
+            reader, writer = await connected(hub)
+            writer.write(sent[:at_once])
+            reading = asyncio.create_task(reader.read())
+            with contextlib.suppress(OSError):
+                for byte in sent[at_once:]:
+                    if reading.done():
+                        break
+                    writer.write(bytes([byte]))
+                    await asyncio.sleep(0.02)
+            writer.transport.abort()
+            await asyncio.gather(reading, return_exceptions=True)
+            async with asyncio.timeout(20):
+                while hub.door._open or not hub.count(EnrolReason.TOO_SLOW):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
+            assert hub.count(EnrolReason.TOO_SLOW) == 1
 
     asyncio.run(scenario())
 

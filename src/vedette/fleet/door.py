@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 import ssl
 from collections import OrderedDict
@@ -19,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from vedette.fleet.authority import SERVER_LIFE
@@ -84,12 +85,32 @@ def _network_of(address: str) -> str:
     return str(parsed)
 
 
-class _Connection(H11Protocol):
-    """uvicorn's protocol that says when it is over."""
+_silent = logging.getLogger("vedette.fleet.door.uvicorn")
+# It says a line at every bad request, which any stranger can make.
+_silent.setLevel(logging.CRITICAL + 1)
+_silent.propagate = False
 
-    def __init__(self, config: Config, state: ServerState) -> None:
+
+class _Connection(H11Protocol):
+    """uvicorn's protocol that says when it is over, and counts what is no HTTP."""
+
+    def __init__(self, config: Config, state: ServerState, counter: Counter) -> None:
         super().__init__(config, state, {})
+        self.logger = _silent
         self.over = asyncio.Event()
+        self._counter = counter
+
+    @property
+    def asking(self) -> bool:
+        """Whether there is a request that is not answered; who answers counts it."""
+        # None until the first, whatever it is declared as.
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.asking:
+            self._counter.add("enrolments", EnrolReason.BAD_REQUEST)
+        super().send_400_response(msg)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -131,8 +152,10 @@ class Door:
             Route("/v1/authority", self._authority, methods=["GET"]),
             Route("/v1/enrol", self._enrol, methods=["POST"]),
         ]
+        app = Starlette(routes=routes, exception_handlers={404: self._nowhere, 405: self._nowhere})
+        app.router.redirect_slashes = False
         config = Config(
-            Starlette(routes=routes),
+            app,
             http=_Connection,
             ws="none",
             lifespan="off",
@@ -181,9 +204,10 @@ class Door:
 
     async def _serve(self, accepted: socket.socket, config: Config, state: ServerState) -> None:
         transport: asyncio.BaseTransport | None = None
+        connection: _Connection | None = None
         try:
             transport, connection = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: _Connection(config, state),
+                lambda: _Connection(config, state, self._counter),
                 accepted,
                 ssl=self._tls(),
                 ssl_handshake_timeout=_HANDSHAKE_SECONDS,
@@ -191,7 +215,8 @@ class Door:
             )
             await asyncio.wait_for(connection.over.wait(), _CONNECTION_SECONDS)
         except TimeoutError:
-            self._counter.add("enrolments", EnrolReason.TOO_SLOW)
+            if connection is None or not connection.asking:
+                self._counter.add("enrolments", EnrolReason.TOO_SLOW)
         except OSError:
             # Not TLS, or gone in the middle of it.
             self._counter.add("enrolments", EnrolReason.BAD_REQUEST)
@@ -210,6 +235,11 @@ class Door:
     # ---------------------------------------------------------------- requests
     async def _authority(self, _request: Request) -> Response:
         return Response(self._registrar.authority.certificate, media_type="application/x-pem-file")
+
+    async def _nowhere(self, _request: Request, _error: Exception) -> Response:
+        self._counter.add("enrolments", EnrolReason.NOT_FOUND)
+        body = msgspec.json.encode(Refused(EnrolReason.NOT_FOUND.value))
+        return Response(body, 404, {"Connection": "close"}, media_type="application/json")
 
     async def _enrol(self, request: Request) -> Response:
         address = request.client.host if request.client is not None else ""
