@@ -1,4 +1,4 @@
-"""What a hub tells its judge: how long something waits to be stored, and who belongs to the fleet.
+"""What a hub tells its judge: how long something waits to be stored, who belongs to the fleet; where its rules begin.
 Counterpart: src/vedette/app/hub.py; what agents send is in test_arriving, the whole in tests/scenarios."""
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from vedette.app import own
 from vedette.app.counters import Counters
 from vedette.app.detection import batch_of_lines, load_rules, matcher_of
 from vedette.app.hub import HubKeeping
+from vedette.app.pipeline import LAKE
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
@@ -117,3 +118,17 @@ async def test_who_belongs_to_the_fleet_is_read_beside_the_loop(hub: Hub, monkey
     assert await hub.told()
     assert read_in
     assert threading.get_ident() not in read_in
+
+
+async def test_a_first_start_judges_nothing_that_the_lake_held_before(hub: Hub):
+    for number in (1, 2):
+        hub.put(number)
+    await asyncio.to_thread(hub.keeping._flush)
+    for _ in range(2):  # the second time as after a kill before anything was judged
+        hub.keeping.sources(hub.state)
+        assert hub.state.cursors()[LAKE] == "2"
+        hub.put(3)
+        await asyncio.to_thread(hub.keeping._flush)
+    behind = hub.keeping.follow(int(hub.state.cursors()[LAKE]))
+    assert (await anext(behind)).key.number == 3
+    await behind.aclose()

@@ -22,6 +22,7 @@ from vedette.app.fleet_operating import BROKER_FOLDER, authority_of
 from vedette.app.hub_control import HubControl, is_control
 from vedette.app.keeping import LakeKeeping
 from vedette.app.liveness import judge_of
+from vedette.app.pipeline import LAKE as LAKE_CURSOR
 from vedette.fleet.authority import Authority
 from vedette.fleet.broker import Broker
 from vedette.fleet.completeness import Completeness
@@ -308,6 +309,7 @@ class HubKeeping(LakeKeeping):
 
     def sources(self, state: State) -> list[Source]:
         """What tells who is absent, what is missing, and when that is over."""
+        self._begin(state)
         roll = Agents(state)
         # Before anything of the lake is judged: what agents said of themselves must not be passed over.
         self._control = self._controlling(state, authority_of(self.settings.data_folder()))
@@ -358,6 +360,19 @@ class HubKeeping(LakeKeeping):
         ]
 
     # ------------------------------------------------------------------------------------------ what is in the lake
+    def _begin(self, state: State) -> None:
+        """At a hub's first start what the lake held before is history: it is not judged as if it came now.
+
+        Kept at once: what agents ship from now on is behind it, over whatever kill.
+        """
+        if LAKE_CURSOR in state.cursors():
+            return
+        last = self.lake.last()
+        with state.transaction() as tx:
+            tx.save_cursor(LAKE_CURSOR, str(last))
+        if last:
+            log.warning("rules of the fleet begin behind what this lake held before", batches=last)
+
     async def follow(self, after: int) -> AsyncIterator[Taken]:
         """Everything in the lake behind this sequence, in the order it was taken in, for ever."""
         failing = False

@@ -154,6 +154,11 @@ class Reader:
         with self._manifest.reading() as connection:
             return [self.folder / file.path for file in m.live_files(connection) if file.bytes]
 
+    def last(self) -> int:
+        """The highest sequence number that was ever given; 0 = none."""
+        with self._manifest.reading() as connection:
+            return m.next_sequence(connection) - 1
+
     def read(self, after: int, limit: int) -> list[Taken]:
         """At most `limit` batches behind sequence number `after`, in ingest order."""
         try:
