@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -326,6 +327,18 @@ def test_new_keys_of_users(tmp_path: Path) -> None:
     again = Look()
     authorised_keys(again, known, tmp_path)
     assert again.traces == []
+
+
+def test_a_user_s_pipe_in_place_of_keys_holds_nobody_up(tmp_path: Path) -> None:
+    put(tmp_path, "etc/passwd", "alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n")
+    keys = put(tmp_path, "home/alice/.ssh/authorized_keys")
+    keys.unlink()
+    os.mkfifo(keys)
+    put(tmp_path, "home/bob/.ssh/authorized_keys", f"ssh-ed25519 {BLOB}\n")
+    known, look = Known(learned=True), Look()
+    authorised_keys(look, known, tmp_path)
+    assert [one.fields["user.name"] for one in look.traces] == ["bob"]
+    assert look.blind == {(Check.KEYS, Blind.UNREADABLE): 1}
 
 
 def test_fingerprints_are_those_of_ssh_keygen() -> None:

@@ -185,8 +185,7 @@ def authorised_keys(look: Look, known: Known, root: Path = Path("/")) -> None:
             path = root / home.lstrip("/") / name
             shown = terminal(f"{home.rstrip('/')}/{name}")
             try:
-                with path.open("rb") as stream:
-                    text = stream.read(_MOST_READ)
+                text = _read_regular(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError:
@@ -203,6 +202,15 @@ def authorised_keys(look: Look, known: Known, root: Path = Path("/")) -> None:
                         vedette__ssh__key_type=kind,
                     )  # fmt: skip
     known.keys = now
+
+
+def _read_regular(path: Path) -> bytes:
+    """The beginning of a file that its user put there; OSError where it is something to wait at, as a FIFO."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return stream.read(_MOST_READ)
 
 
 def keys_in(text: bytes) -> Iterator[tuple[str, str, str]]:
