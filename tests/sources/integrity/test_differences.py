@@ -97,6 +97,24 @@ def test_what_looks_like_a_secret_is_masked(line: str, masked: str | None) -> No
     assert mask(line) == (line if masked is None else masked)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0 1 * * * root mysqldump -u root -p{} db",
+        "0 1 * * * curl -u admin:{} https://x/",
+        "0 1 * * * tool --password {} --all",
+        "0 1 * * * tool --password '{} and more'",
+        "0 1 * * * sshpass -p {} ssh host",
+        "bindpw {}",
+        'key "x" {{ algorithm hmac-sha256; secret "{}"; }};',
+        "define('DB_PASSWORD', '{}');",
+        "<password>{}</password>",
+    ],
+)
+def test_secrets_within_a_line_are_masked_too(line: str) -> None:
+    assert "hunter2" not in mask(line.format("hunter2"))
+
+
 def test_the_lines_of_pam_are_no_secrets() -> None:
     line = "password required pam_unix.so sha512"
     assert mask(line, spaced=False) == line

@@ -19,7 +19,7 @@ from pathlib import Path
 from vedette.model.integrity import Attribute, Change, ChangeKind
 from vedette.text.escape import decode, shorten, terminal
 
-_HEADER = b"vedette-copy 1\n"
+_HEADER = b"vedette-copy 2\n"
 _LONGEST, _MOST_READ_LINES, _MOST_LINES, _WIDEST, _MOST_FILES = 256 << 10, 5_000, 60, 300, 20_000
 _LONGEST_LINE = 1_000
 _CONFIGURATION = (
@@ -40,12 +40,25 @@ _NEVER = (
 _READ_BY_ROOT = ("/etc/sudoers", "/etc/sudoers.d/*", "/var/spool/cron/*", "/boot/grub/*.cfg")
 """Closed to others, but not for what stands in them."""
 _WORDS = (
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|api[_-]?key|credentials?|private[_-]?key|access[_-]?key|psk|"
-    r"community|requirepass|masterauth|bearer|authorization|cookie)"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|pw(?![a-z])|secret|token|api[_-]?key|credentials?|private[_-]?key|"
+    r"access[_-]?key|psk|community|requirepass|masterauth|bearer|authorization|cookie)"
 )
-_ASSIGNED = re.compile(rf"(?i)([\w.\-\"']*{_WORDS}[\w.\-]*[\"']?\s*(?:=>|[:=])\s*)(\S.*)")
+# Each begins where a word does and goes on for so long: whoever may write a crontab may not keep us busy with it.
+_ASSIGNED = re.compile(
+    rf"(?i)(?<![\w.\-\"'])([\w.\-\"']*{_WORDS}[\w.\-]{{0,64}}(?:[\"']?\s*(?:=>|[:=])|[\"']\s*,)\s*)(\S.*)"
+)
 _SPACED = re.compile(rf"(?i)(^\s*(?:set\s+)?[\w.\-]*{_WORDS}\s+)([^\s=:].*)")
-_IN_URL = re.compile(r"(\w+://[^\s/:@]*:)([^\s/@]+)(@)")
+_VALUES = (
+    # --password x; secret "x" within a line; <password>x</password>
+    re.compile(rf"(?i)(?<!\S)(--?[\w\-]{{0,40}}{_WORDS}[\w\-]{{0,40}}[ \t]+)(\"[^\"]*\"?|'[^']*'?|\S+)"),
+    re.compile(rf"(?i)(?<![\w.\-])({_WORDS}[ \t]+\")([^\"]+)"),
+    re.compile(rf"(?i)(<[\w:.\-]{{0,40}}{_WORDS}[\w:.\-]{{0,40}}\s*>)([^<]+)"),
+    # curl -u user:x, mysqldump -px, sshpass -p x
+    re.compile(r"(?<!\S)((?:-u|--user|--proxy-user)[ \t=]*[\"']?[^\s:\"']{1,200}:)(\S+)"),
+    re.compile(r"((?<!\w)(?:mysql|mariadb)[\w\-]{0,40}[ \t](?:[^|;&]*[ \t])?-p)([^\s\-]\S*)"),
+    re.compile(r"((?<!\w)sshpass[ \t]+-p[ \t]*)(\S+)"),
+)
+_IN_URL = re.compile(r"((?<!\w)\w+://[^\s/:@]*:)([^\s/@]+)(@)")
 _HASHED = re.compile(r"\$[0-9a-z]{1,4}\$[^\s:]{8,}|\{SSHA?\}\S+")
 _LONG = re.compile(r"(?<![\w/.+-])(?=[\w+/=]*\d)(?=[\w+/=]*[A-Za-z])[A-Za-z0-9+/_]{32,}={0,2}(?![\w/.-])")
 _MASK = "[masked]"
@@ -199,6 +212,8 @@ def _masked_lines(path: bytes) -> list[str] | NoDifference:
 def mask(line: str, *, spaced: bool = True) -> str:
     """A line of a configuration without what looks like a secret. spaced: in `password x` x is one, too."""
     line = _IN_URL.sub(rf"\1{_MASK}\3", line)
+    for pattern in _VALUES:
+        line = pattern.sub(rf"\1{_MASK}", line)
     line = _ASSIGNED.sub(_masked, line)
     if spaced:
         line = _SPACED.sub(_masked, line)
