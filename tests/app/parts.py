@@ -13,7 +13,7 @@ from tests.detections.parts import PairParser, batch_of
 from vedette.alerts.routes import ReceiverKind
 from vedette.alerts.routing import Router
 from vedette.alerts.settings import AlertsSettings
-from vedette.app import own
+from vedette.app import own, upstream
 from vedette.app.budget import budget_of
 from vedette.app.counters import Counters
 from vedette.app.hub_engine import HubEngine
@@ -197,6 +197,8 @@ class Rig:
         known = KnownLogins(self._responding.known_logins, self._rules)
         known.restore(self.state.correlation(), self.clock.now())
         knowing = Knowing(known, self._rules, LOGIN.id, lambda _source: False)
+        self.loggers = upstream.Upstream(upstream.RULES)
+        self.loggers.restore(self.state.correlation())
         receivers = {"mail": ReceiverKind.MAIL, "pager": ReceiverKind.PAGE}
         self.router = Router(self._alerts, receivers, self.counters)
         engine: Any = Engine(matcher, correlator, self.counters, watch=knowing.see)
@@ -217,6 +219,7 @@ class Rig:
             woken=self._wake,
             retention=self._retention,
             known=known,
+            loggers=self.loggers,
             budget=budget_of(self._page_budget, receivers, self.state, HOST, self.clock.now()),
             shelf=self._shelf,
             stream=self._stream,

@@ -6,16 +6,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.app.parts import Rig
 
 from vedette.app import upstream
 from vedette.app.counters import Counters
 from vedette.app.detection import batch_of_lines, load_rules, matcher_of
+from vedette.app.pipeline import COMMIT_AFTER
 from vedette.app.upstream import Upstream
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
 from vedette.detections.match import Matcher
 from vedette.model.batch import Origin, Trust
 from vedette.model.clock import HOUR
+from vedette.model.errors import StateError
+from vedette.model.findings import key_text
 from vedette.model.shipping import SourceState
 from vedette.testing.clock import START
 
@@ -103,6 +107,36 @@ def test_what_anybody_writes_stays_bounded(matcher: Matcher) -> None:
     said(matcher, watched, "kernel: x: 99999999999999 callbacks suppressed")
     assert len(watched.stopped(FILE)) == 100
     assert watched.lost(FILE)["kernel"] == 1 << 31
+
+
+def test_a_logger_that_ended_does_not_look_well_after_a_restart(matcher: Matcher) -> None:
+    rig = Rig()
+
+    def restart(*messages: str) -> None:
+        said(matcher, rig.loggers, *messages)
+        rig.take(rig.line("accepted"))
+        rig.wait(COMMIT_AFTER)
+        rig.start()
+
+    restart(STOP, "kernel: audit: audit_lost=12 audit_rate_limit=0 audit_backlog_limit=64")
+    assert rig.loggers.stopped(FILE) == {"rsyslogd": START - 14 * HOUR}
+    # Of a session, but the kernel's total was told before.
+    assert rig.loggers.lost(FILE) == {}
+    restart("kernel: audit: audit_lost=15 audit_rate_limit=0 audit_backlog_limit=64")
+    said(matcher, rig.loggers, "kernel: audit: audit_lost=19 audit_rate_limit=0 audit_backlog_limit=64")
+    assert rig.loggers.lost(FILE) == {"kernel": 4}
+    said(matcher, rig.loggers, START_AGAIN, trust=Trust.NETWORK)
+    assert list(rig.loggers.stopped(FILE)) == ["rsyslogd"]
+    restart(START_AGAIN)
+    assert rig.loggers.stopped(FILE) == {}
+
+
+def test_what_is_damaged_or_of_a_newer_version_is_refused(matcher: Matcher) -> None:
+    key = key_text({"source": FILE})
+    newer = b'{"name": "vedette-upstream", "version": 9, "stopped": {}, "total": {}}'
+    for data in (b"{}", b"\xff", newer):
+        with pytest.raises(StateError, match="loggers"):
+            Upstream(matcher.rules).restore([("other", "x", b"x"), (upstream.OWNER, key, data)])
 
 
 def test_beside_our_packs_it_sees_the_same_and_says_nothing() -> None:

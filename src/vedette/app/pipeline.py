@@ -22,6 +22,7 @@ from vedette.app.hub_engine import HubEngine
 from vedette.app.login_chains import RULES as CHAIN_RULES
 from vedette.app.login_chains import ChainWatch
 from vedette.app.standing import Standing
+from vedette.app.upstream import Upstream
 from vedette.detections.engine import Engine
 from vedette.detections.stretch import Outcome
 from vedette.model.batch import Batch
@@ -75,7 +76,7 @@ class Pipeline:
     after a commit that put something into the outbox. shelf: where every batch is put that `take` gets; no cursor
     passes what is not kept there. stream: as what findings go there too, where somebody else makes alerts of them.
     trouble: why what is read cannot be kept, "" while it can. bundle: the number of the rules and policy in force.
-    chains: who logged in from where in the fleet.
+    chains: who logged in from where in the fleet. loggers: which of those who write the logs ended.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Pipeline:
         retention: Mapping[Kept, int] | None = None,
         known: KnownLogins | None = None,
         chains: ChainWatch | None = None,
+        loggers: Upstream | None = None,
         budget: PageBudget | None = None,
         shelf: Shelf | None = None,
         stream: FindingsStream | None = None,
@@ -119,6 +121,7 @@ class Pipeline:
         self._woken = woken
         self._known = known
         self._chains = chains
+        self._loggers = loggers
         self._budget = budget
         self._shelf = shelf
         self._cursors: dict[str, str] = {}
@@ -299,6 +302,8 @@ class Pipeline:
             self._to_lift |= self._guard_changed(now)
         # `changes` forgets what it gives, so it is kept here until it is committed.
         self._correlation.update(self._engine.correlator.changes())
+        if self._loggers is not None:
+            self._correlation.update(self._loggers.changes())
         resting = self._ship(now)
         continuations = self._continuations if resting else []
         try:

@@ -203,6 +203,7 @@ class Up:
         known.restore(state.correlation(), clock.now())
         knowing = Knowing(known, matcher.rules, own.LOGIN.id, reading.accept_forgeable)
         loggers = upstream.Upstream(matcher.rules)
+        loggers.restore(state.correlation())
         if keeping is not None:
             keeping.told = loggers.told
 
@@ -248,6 +249,7 @@ class Up:
             retention=settings.retention.ages(),
             known=known,
             chains=chains,
+            loggers=loggers,
             budget=budget_of(settings.rules.page_budget, receivers, state, me.host_id, clock.now()),
             shelf=keeping.shelf if keeping is not None else None,
             stream=keeping.stream if keeping is not None else None,

@@ -4,12 +4,16 @@ Counterpart: `detections.Engine` hands in every batch's matches; `fleet.complete
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from vedette.detections.matches import Matches
 from vedette.model.batch import Batch, Trust
+from vedette.model.errors import StateError
 from vedette.model.events import Column, Value
+from vedette.model.findings import key_text
 from vedette.model.levels import Level
 from vedette.model.rules import LogSource, Op, Rule, Test
 from vedette.model.shipping import SourceState
@@ -34,11 +38,24 @@ _TOTAL = b"audit_lost="
 """The kernel says here how many it lost since it began."""
 _MOST, _MOST_STREAMS, _MOST_LOST = 100, 1_000, 1 << 31
 """Whoever can write a log must not fill our memory, nor make a number of a report too large."""
+_KEY = "source"
+
+
+OWNER, VERSION = "vedette-upstream", 1
+"""Under this name, which no rule has, its rows stand among the state of correlations; one row a stream."""
+
+
+class _Stored(msgspec.Struct):
+    name: str
+    version: int
+    stopped: dict[str, tuple[int, int]]
+    total: dict[str, int]
 
 
 @dataclass(slots=True)
 class _Stream:
-    """lost: by logger; stopped: logger -> (when, how sure); total: as the kernel counts, by host."""
+    """lost: by logger; stopped: logger -> (when, how sure); total: as the kernel counts, by host. The last two are
+    kept over a restart: a logger that ended does not run because we began anew."""
 
     lost: dict[str, int] = field(default_factory=dict)
     stopped: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -46,7 +63,7 @@ class _Stream:
 
 
 class Upstream:
-    """Counts from its beginning on. `see` in the engine's thread, the others in any.
+    """Counts from its beginning on. `see` and `changes` in the engine's thread, the others in any.
 
     rules: as the matcher has them, `RULES` among them. What is lost and that a logger ended is believed of anybody;
     that it runs again only of those who are at least as sure as who said that it ended.
@@ -55,6 +72,7 @@ class Upstream:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = {index for index, rule in enumerate(rules) if rule.id.startswith(_ID)}
         self._streams: dict[str, _Stream] = {}
+        self._changed: set[str] = set()
         self._lock = threading.Lock()
 
     def see(self, batch: Batch, matches: Matches) -> None:
@@ -68,6 +86,7 @@ class Upstream:
             if batch.origin.source not in self._streams and len(self._streams) >= _MOST_STREAMS:
                 return
             stream = self._streams.setdefault(batch.origin.source, _Stream())
+            self._changed.add(batch.origin.source)
             for row in rows:
                 action, service, lost = (_value(column, row) for column in columns)
                 trust = int(matches.trust[row])
@@ -93,6 +112,32 @@ class Upstream:
         if logger in stream.total or len(stream.total) < _MOST:
             stream.total[logger] = total
         return total - before if total >= before else total
+
+    def changes(self) -> dict[tuple[str, str], bytes | None]:
+        """Rows to be committed with the cursors since the last call, None = gone."""
+        changed: dict[tuple[str, str], bytes | None] = {}
+        with self._lock:
+            for source in self._changed:
+                stream = self._streams[source]
+                stored = _Stored(OWNER, VERSION, stream.stopped, stream.total)
+                is_empty = not (stream.stopped or stream.total)
+                changed[OWNER, key_text({_KEY: source})] = None if is_empty else msgspec.json.encode(stored)
+            self._changed.clear()
+        return changed
+
+    def restore(self, rows: Iterable[tuple[str, str, bytes]]) -> None:
+        """Take up the rows that `changes` gave; StateError for damaged ones."""
+        try:
+            for owner, key, data in rows:
+                if owner != OWNER:
+                    continue
+                stored = msgspec.json.decode(data, type=_Stored)
+                if stored.name != OWNER or stored.version > VERSION:
+                    raise ValueError(f"{stored.name} version {stored.version} is newer than {VERSION}")
+                source = str(dict(msgspec.json.decode(key))[_KEY])
+                self._streams[source] = _Stream(stopped=stored.stopped, total=stored.total)
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"what loggers said of themselves is damaged: {error}") from None
 
     def lost(self, source: str) -> Mapping[str, int]:
         """Records lost so far in this session, by logger, as `SourceState.upstream`."""
