@@ -45,6 +45,7 @@ from vedette.app.reading import (
 from vedette.app.receivers import receiver_kinds
 from vedette.app.saved_searches import rules_of
 from vedette.app.self_test import SelfTest, cases_of
+from vedette.app.settling import Settling
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
@@ -83,9 +84,6 @@ SKEW_LIMIT = 5 * MINUTE
 SWITCH = 0.0005
 """Seconds a thread may keep the interpreter while another wants it: the engine gives it back at every statement, and
 the usual 5 ms each time would add up."""
-
-KEPT_WITHIN = 10.0
-"""Seconds a sender that wants to be told may wait until what it sent is kept."""
 
 CARRY_AGAIN = (1.0, 30.0)
 """Seconds until what goes on beside the engine is tried again: at first, and at most."""
@@ -129,6 +127,7 @@ class Up:
         self._failure: BaseException | None = None
         self._keep_by = keep
         self._keeping: Keeping | None = None
+        self._settling: Settling | None = None
 
     async def run(self, settings: Settings, stop: asyncio.Event) -> None:
         """Start everything in order, run, end it in reverse order; raises what could not be mended."""
@@ -175,6 +174,8 @@ class Up:
         # A batch of a source that was cancelled may still lie there, and is read again after a reload.
         self._queue = queue.SimpleQueue()
         keeping = self._keeping = self._keep(settings, me)
+        leave = self._priority.leave if self._priority is not None else None
+        self._settling = Settling(keeping.shelf, leave) if keeping is not None else None
         held.listeners.only(settings.sources.places)
         reading = plan_sources(
             settings.sources,
@@ -302,6 +303,8 @@ class Up:
             # Everything already read is judged and committed; the sources have stopped.
             self._queue.put(None)
             await asyncio.to_thread(engine.join)
+            if self._settling is not None:
+                await self._settling.close()
             await self._end_keeping()
             for notifier in notifiers.values():
                 await notifier.close()
@@ -392,12 +395,8 @@ class Up:
 
     async def _kept(self) -> None:
         """Until everything emitted so far is on the disk; OSError where it is not, so that senders send it again."""
-        if self._keeping is None:
-            return
-        shelf = self._keeping.shelf
-        lost = shelf.lost
-        if not await asyncio.to_thread(shelf.settled, KEPT_WITHIN) or shelf.lost > lost:
-            raise OSError("what was received could not be kept")
+        if self._settling is not None:
+            await self._settling.kept()
 
     async def _look_at_priority(self) -> None:
         """The engine looks too; a thread that is stuck could not."""
