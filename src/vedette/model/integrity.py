@@ -60,6 +60,8 @@ class Unread(StrEnum):
     """It was gone before it could be read."""
     FAILED = "failed"
     """The disk or file system said no."""
+    SPARSE = "sparse"
+    """It claims to be far longer than the disk it takes: reading it would keep whoever watches from the others."""
     NOT_ASKED = "not-asked"
     """Digests of this tree are not kept."""
 

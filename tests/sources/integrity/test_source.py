@@ -331,3 +331,19 @@ async def test_a_baseline_that_somebody_else_wrote_is_said(place: Place):
             await told.until(lambda: bool(told.actions(place.top)))
             assert sum(one["event"]["action"] == module.ALTERED for one in told.records) == expected
         watching.close()
+
+
+async def test_a_baseline_that_was_taken_away_is_said(place: Place):
+    first = Silent()
+    async with place.running(first) as told:
+        await told.until(lambda: began(told))
+    first.close()
+    place.cursor = told.batches[-1].cursor
+    (place.folder / BASELINE).unlink()
+    (place.top / "a").write_text("hidden")
+    second = Silent()
+    async with place.running(second) as told:
+        await told.until(lambda: began(told))
+        actions = [one["event"]["action"] for one in told.records]
+    second.close()
+    assert actions[:2] == [module.ALTERED, module.BEGAN]

@@ -7,8 +7,10 @@ import hashlib
 import os
 import struct
 import tempfile
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -183,12 +185,31 @@ class Baseline:
         except (OSError, ValueError, struct.error, msgspec.DecodeError, zstandard.ZstdError) as error:
             self._file.close()
             raise self._broken(str(error)) from None
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._closed = False
         self._firsts: list[tuple[bytes, bytes]] = []
         self._found: dict[int, dict[tuple[bytes, bytes], Read]] = {}
 
     def close(self) -> None:
-        """Give back the file."""
-        self._file.close()
+        """Give back the file, when nobody holds it any more."""
+        with self._lock:
+            self._closed = True
+            if not self._holders:
+                self._file.close()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Whoever reads rows holds it meanwhile: another thread may put a new one in its place."""
+        with self._lock:
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                if self._closed and not self._holders:
+                    self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from vedette.model.clock import Clock
-from vedette.model.integrity import Attribute, Change, ChangeKind, Entry, FileType, Unread
+from vedette.model.integrity import Attribute, Change, ChangeKind, Entry, FileType
 from vedette.sources.integrity.baseline import Row
-from vedette.sources.integrity.digest import Read, Reader, entry
+from vedette.sources.integrity.digest import Read, Reader, entry, gap_of
 from vedette.sources.integrity.walk import (
     CTIME,
     FOLDER,
@@ -173,9 +173,8 @@ class Comparison:
                 if row is not None:
                     yield from self._was_there(row)
                 continue
-            if row is not None and row.read.sha256 and read.beside.unread not in ("", Unread.NOT_ASKED):
-                denied = read.beside.unread == Unread.DENIED
-                self.could_not_tell.append(Gap(path, GapReason.DENIED if denied else GapReason.CHANGING))
+            if row is not None and row.read.sha256 and (gap := gap_of(path, read)) is not None:
+                self.could_not_tell.append(gap)
             change = changed(path, row.read if row is not None else None, read, self._clock.now())
             if change is not None:
                 yield change

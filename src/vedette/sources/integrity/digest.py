@@ -14,13 +14,29 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vedette.model.integrity import Entry, FileType, Unread
-from vedette.sources.integrity.walk import CTIME, DEVICE, GID, INODE, LINKS, MODE, MTIME, SIZE, UID, Numbers, numbers_of
+from vedette.sources.integrity.walk import (
+    CTIME,
+    DEVICE,
+    GID,
+    INODE,
+    LINKS,
+    MODE,
+    MTIME,
+    SIZE,
+    UID,
+    Gap,
+    GapReason,
+    Numbers,
+    numbers_of,
+)
 
 _ACCESS, _DEFAULT, _CAPABILITY = b"system.posix_acl_access", b"system.posix_acl_default", b"security.capability"
 _TRIES = 3
 _BLOCK = 1 << 20
 _WORTH_THREADS = 1 << 20
 """Bytes above which threads gain more than handing over costs."""
+_LARGE, _STRETCHED = 256 << 20, 16
+"""A file so long that takes less than so maniest a part of it on the disk may be named sparse."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -33,6 +49,14 @@ _TYPES = {
     stat.S_IFSOCK: FileType.SOCKET,
     stat.S_IFBLK: FileType.BLOCK,
     stat.S_IFCHR: FileType.CHARACTER,
+}
+
+
+_GAPS = {
+    Unread.DENIED.value: GapReason.DENIED,
+    Unread.CHANGING.value: GapReason.CHANGING,
+    Unread.VANISHED.value: GapReason.CHANGING,
+    Unread.SPARSE.value: GapReason.SPARSE,
 }
 
 
@@ -109,13 +133,22 @@ class Reader:
     """Reads files of folders that are held open. Give it back with `close`.
 
     threads: how many read beside each other; SHA-256 runs outside the interpreter's lock. digests: False = nothing is
-    opened. stopped: asked between blocks; what is under way is then left unread.
+    opened. sparse: False = long files that are mostly holes are not read: anybody can make one that takes years.
+    stopped: asked between blocks; what is under way is then left unread.
     """
 
-    def __init__(self, threads: int = 0, *, digests: bool = True, stopped: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        threads: int = 0,
+        *,
+        digests: bool = True,
+        sparse: bool = True,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads, "integrity") if self._threads > 1 else None
         self._digests = digests
+        self._sparse = sparse
         self._stopped = stopped
         # Reading would otherwise write a time to every file; only root may ask so of files of others.
         self._flags = _OPEN | (os.O_NOATIME if os.geteuid() == 0 else 0)
@@ -161,6 +194,8 @@ class Reader:
                     after = numbers
                 else:
                     try:
+                        if not self._sparse and _is_sparse(file):
+                            return Read(numbers, b"", _beside_of(file, b"", Unread.SPARSE))
                         digest = self._digest(file, numbers[SIZE])
                         beside = _beside_of(file, b"", "" if digest else Unread.CHANGING)
                         after = numbers_of(os.fstat(file))
@@ -237,6 +272,18 @@ def _beside_of(file: int | bytes, target: bytes, unread: str) -> Beside:
     if not (target or xattrs or acl or capability or unread):
         return NOTHING_BESIDE
     return Beside(target, tuple(sorted(xattrs)), acl, capability, str(unread))
+
+
+def _is_sparse(file: int) -> bool:
+    status = os.fstat(file)
+    return status.st_size > _LARGE and status.st_blocks * 512 * _STRETCHED < status.st_size
+
+
+def gap_of(path: bytes, read: Read) -> Gap | None:
+    """That the content of a file was to be read and was not; None where it was, or nobody asked."""
+    if read.beside.unread in ("", Unread.NOT_ASKED):
+        return None
+    return Gap(path, _GAPS.get(read.beside.unread, GapReason.FAILED))
 
 
 def _listed(fd: int, name: bytes) -> Numbers | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,16 @@ class Known:
 
     def rows(self, within: bytes | None = None) -> Iterator[Row]:
         """Every path as it is known now, in the order of a walk. within: only what lies in this folder."""
-        with self._lock:
-            told = dict(self._told)
-            baseline = self.baseline
-        if baseline is None:
-            return
+        with ExitStack() as stack:
+            with self._lock:
+                told = dict(self._told)
+                baseline = self.baseline
+                if baseline is None:
+                    return
+                stack.enter_context(baseline.held())
+            yield from self._rows(baseline, told, within)
+
+    def _rows(self, baseline: Baseline, told: Mapping[bytes, Told], within: bytes | None) -> Iterator[Row]:
         places = [(self.placed(path), one) for path, one in told.items()]
         over = sorted(
             ((order(folder), name, folder, one) for (folder, name), one in places if one.numbers is not None),
@@ -205,8 +211,11 @@ class Known:
             self._changed = True
             raise StateError(f"{self.folder / TOLD} cannot be written: {error.strerror}") from None
 
-    def advance(self, ended: int, trees: Sequence[bytes]) -> int:
-        """Write a new baseline with what is settled in it; how many. ended: nanoseconds. trees: of which it is now."""
+    def advance(self, ended: int, trees: Sequence[bytes], began: int = 0) -> int:
+        """Write a new baseline with what is settled in it; how many. ended: nanoseconds. trees: of which it is now.
+
+        began: nanoseconds, of the last look that found everything as it is known to be.
+        """
         with self._lock:
             settled = [one for one in self._told.values() if one.settled]
             if not settled or self.baseline is None:
@@ -217,7 +226,9 @@ class Known:
             # What waits stays in the baseline as it was accepted.
             path = self.folder / BASELINE
             try:
-                header = msgspec.structs.replace(baseline.header, trees=list(trees))
+                header = msgspec.structs.replace(
+                    baseline.header, trees=list(trees), began=max(began, baseline.header.began)
+                )
                 writer = BaselineWriter(path, header, self.sign)
             except OSError as error:
                 raise StateError(f"{path} cannot be written: {error.strerror}") from None

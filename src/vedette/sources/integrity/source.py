@@ -17,7 +17,7 @@ from vedette.model.integrity import Change, Voucher, Who
 from vedette.model.protocols import Counter, Emit
 from vedette.sources.integrity.differences import Differences
 from vedette.sources.integrity.fanotify import Noticed
-from vedette.sources.integrity.known import NAME, Known
+from vedette.sources.integrity.known import BASELINE, NAME, Known
 from vedette.sources.integrity.look import Look, Seen
 from vedette.sources.integrity.records import change_record, record
 from vedette.sources.integrity.settings import IntegritySettings
@@ -182,6 +182,7 @@ class IntegritySource:
             if taken:
                 seen = await loop.run_in_executor(self._threads, self._look.at, taken)
                 await self._tell(emit, seen)
+                await self._say_gaps(emit, seen.gaps)
 
     # ---------------------------------------------------------------------------------------------- scanning
 
@@ -201,6 +202,12 @@ class IntegritySource:
                 await self._say(emit, [record(words, ALTERED, self._clock.now(), other)])
             self._scan_now.set()
             return
+        if self._cursor:
+            # Whoever takes it away has all that is there now taken for good.
+            self._counter.add("integrity_baseline_altered")
+            words = "integrity: the baseline that was written here is gone: what changed until now is not known"
+            gone = {"file.path": str(self._known.folder / BASELINE)}
+            await self._say(emit, [record(words, ALTERED, self._clock.now(), gone)])
         rows, gaps = await loop.run_in_executor(self._threads, self._look.first)
         words = f"integrity: {rows} paths taken down; watched by {watching.name}"
         about = {

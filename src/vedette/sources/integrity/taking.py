@@ -10,8 +10,8 @@ from pathlib import Path
 from vedette.model.clock import Clock
 from vedette.model.errors import StateError
 from vedette.sources.integrity.baseline import BaselineWriter, Footer, Header, Sign
-from vedette.sources.integrity.digest import Reader
-from vedette.sources.integrity.walk import Gap, Walk
+from vedette.sources.integrity.digest import Reader, gap_of
+from vedette.sources.integrity.walk import Gap, Walk, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,14 @@ class Taken:
     gaps: Sequence[Gap]
 
 
-def write_baseline(path: Path, header: Header, walk: Walk, clock: Clock, sign: Sign | None = None) -> Taken:
+def write_baseline(
+    path: Path, header: Header, walk: Walk, clock: Clock, sign: Sign | None = None, *, sparse: bool = True
+) -> Taken:
     """Read what `walk` lists and write it down; what `path` held before is replaced when all is read.
 
-    StateError where it cannot be written, or was stopped.
+    sparse: as `Reader` says. StateError where it cannot be written, or was stopped.
     """
-    reader = Reader(digests=header.digests, stopped=walk.stopped)
+    reader = Reader(digests=header.digests, sparse=sparse, stopped=walk.stopped)
     try:
         writer = BaselineWriter(path, header, sign)
         try:
@@ -37,6 +39,8 @@ def write_baseline(path: Path, header: Header, walk: Walk, clock: Clock, sign: S
                 for name, read in zip(listed.names, reader.read(listed.fd, wanted), strict=True):
                     if read is not None:
                         writer.add(listed.folder, name, read)
+                        if (gap := gap_of(joined(listed.folder, name), read)) is not None:
+                            walk.gaps.append(gap)
             if walk.stopped():
                 raise StateError("stopped before all of it was read")
             gaps = [(gap.path, gap.reason.value) for gap in walk.gaps]

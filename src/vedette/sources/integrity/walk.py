@@ -37,6 +37,7 @@ class GapReason(StrEnum):
     DENIED = "denied"
     FAILED = "failed"
     CHANGING = "changing"
+    SPARSE = "sparse"
     OTHER_DEVICE = "other-device"
     TOO_DEEP = "too-deep"
 
@@ -221,13 +222,16 @@ class Walk:
         return self._left_out is not None and self._left_out.match(path) is not None
 
     def _gap(self, path: bytes, error: OSError) -> None:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            reason = GapReason.DENIED
-        elif error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENOENT):
-            reason = GapReason.CHANGING
-        else:
-            reason = GapReason.FAILED
-        self.gaps.append(Gap(path or b"/", reason))
+        self.gaps.append(Gap(path or b"/", reason_of(error)))
+
+
+def reason_of(error: OSError) -> GapReason:
+    """Why something was not looked at."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return GapReason.DENIED
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENOENT):
+        return GapReason.CHANGING
+    return GapReason.FAILED
 
 
 def mount_points(trees: Sequence[bytes]) -> list[bytes]:

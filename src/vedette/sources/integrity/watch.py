@@ -98,7 +98,8 @@ class InotifyWatch:
 
     def _add(self, path: bytes) -> None:
         """Watch a folder and all below it, or a file."""
-        if not Path(os.fsdecode(path)).is_dir():
+        named = Path(os.fsdecode(path))
+        if named.is_symlink() or not named.is_dir():
             self._watch(path, _ALONE)
             return
         waiting = [path]
