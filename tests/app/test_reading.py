@@ -172,9 +172,9 @@ def test_who_posts_is_listened_to_by_token(monkeypatch: pytest.MonkeyPatch):
     ("port", "error", "said"),
     [
         (514, errno.EACCES, "CAP_NET_BIND_SERVICE"),
-        (5514, errno.EACCES, "sources.syslog.listen"),
+        (5514, errno.EACCES, "sources.relp.listen"),
         (514, errno.EADDRNOTAVAIL, "no such address"),
     ],
 )
 def test_how_to_mend_that_there_is_no_listening(port: int, error: int, said: str):
-    assert said in hint_of(Listen(Transport.UDP, "192.0.2.1", port), OSError(error, "words"))
+    assert said in hint_of(Listen(Transport.UDP, "192.0.2.1", port), OSError(error, "words"), "relp")

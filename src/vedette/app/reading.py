@@ -122,7 +122,8 @@ def _plan_listening(
             reading.lines.append(f"listens: {listeners.bound(listen)} ({source.name})")
         except OSError as error:
             where = f"{listen.transport.value} {listen.host} port {listen.port}"
-            reading.lines.append(f"lacks: {source.name} by {where}: {error.strerror}; {hint_of(listen, error)}")
+            hint = hint_of(listen, error, source.name)
+            reading.lines.append(f"lacks: {source.name} by {where}: {error.strerror}; {hint}")
     if settings.accept_forgeable:
         reading.accepted.append(f"{source.name}:{'token' if isinstance(settings, HttpSettings) else 'tls'}/*")
 

@@ -24,7 +24,7 @@ from vedette.model.protocols import Counter, Emit
 from vedette.model.reasons import DropReason
 from vedette.sources.settings import Listen, ListeningSettings, Transport, seconds, zone_name
 from vedette.sources.syslog_frames import Frames, datagram
-from vedette.sources.syslog_sockets import Listeners, hint_of
+from vedette.sources.syslog_sockets import Listeners, files_allowed, hint_of
 from vedette.text.addresses import canonical
 from vedette.text.escape import terminal
 
@@ -42,6 +42,8 @@ ROUND = 256
 """Datagrams read before others have their turn."""
 AGAIN = 1.0
 """Seconds until what failed is tried again, and between two looks at what the kernel dropped."""
+OWN_FILES = 256
+"""Files that are open for anything else."""
 LAST = 2.0
 """Seconds the engine has at the end to take what was read."""
 _RECORD = 100
@@ -149,6 +151,14 @@ class SyslogSource:
 
     async def run(self, emit: Emit) -> None:
         """Listen until cancelled; what was read by then is emitted."""
+        if (allowed := files_allowed()) < self._settings.max_connections + OWN_FILES:
+            # Without a file left nobody can connect, and no log be opened.
+            log.warning(
+                "fewer files may be open than max_connections needs",
+                source=self.name,
+                allowed=allowed,
+                hint="LimitNOFILE= in the unit, or a smaller max_connections",
+            )
         try:
             async with asyncio.TaskGroup() as group:
                 for listen in self._settings.places:
@@ -179,7 +189,8 @@ class SyslogSource:
                     said = True
                     self._count_opened()
                     where = f"{listen.transport.value} {listen.host} port {listen.port}"
-                    log.warning("cannot listen", where=where, error=str(error), hint=hint_of(listen, error))
+                    hint = hint_of(listen, error, self.name)
+                    log.warning("cannot listen", where=where, error=str(error), hint=hint)
             else:
                 if not said:
                     self._count_opened()

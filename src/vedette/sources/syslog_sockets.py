@@ -4,6 +4,7 @@ Counterpart: syslog.py reads them; `app.up` opens them first, as ports below 102
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 import struct
 from collections.abc import Iterable
@@ -13,22 +14,25 @@ from vedette.sources.settings import Listen, Transport
 
 RECEIVE_BUFFER = 8 << 20
 """Bytes asked of the kernel for datagrams that wait to be read; without CAP_NET_ADMIN net.core.rmem_max bounds it."""
-BACKLOG = 512
+BACKLOG = 1024
+"""Connections that may wait to be accepted; beyond that the kernel makes them ask again a second later."""
+MOST_FILES = 65_536
+"""Open files asked for; each connection is one."""
 # Linux: include/uapi/asm-generic/socket.h, and SK_MEMINFO_DROPS in linux/sock_diag.h.
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("=9I")
 
 
-def hint_of(listen: Listen, error: OSError) -> str:
-    """How to mend that a socket could not be opened."""
+def hint_of(listen: Listen, error: OSError, source: str) -> str:
+    """How to mend that a socket of this source could not be opened."""
     if error.errno in (errno.EACCES, errno.EPERM) and listen.port < 1024:
         return "a port above 1023, or AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit"
     if error.errno == errno.EADDRINUSE:
         return "another program listens there: stop it, or name another port"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this host has no such address (yet)"
-    return "sources.syslog.listen"
+    return f"sources.{source}.listen"
 
 
 class Listeners:
@@ -69,6 +73,16 @@ class Listeners:
     def close(self) -> None:
         """Give everything back."""
         self.only(())
+
+
+def files_allowed() -> int:
+    """How many files this process may have open, once it is as many as it may ask for, up to `MOST_FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
 
 
 def _bound(listen: Listen) -> socket.socket:
