@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from structlog.testing import capture_logs
 from tests.sources.collecting import Collected, Counts, running
 
 from vedette.model.batch import Batch, Trust
@@ -22,7 +24,7 @@ from vedette.model.reasons import DropReason
 from vedette.sources import syslog
 from vedette.sources.settings import SyslogSettings
 from vedette.sources.syslog import ConnectionEnd, SyslogSource, peer_name
-from vedette.sources.syslog_sockets import Listeners
+from vedette.sources.syslog_sockets import MOST_FILES, Listeners
 from vedette.testing.clock import FakeClock
 
 
@@ -312,6 +314,24 @@ async def test_connections_are_bounded_and_idle_ones_end():
             one.close()
         await served.send(b"<13>after\n")
         assert (await got.count(2))[-1] == b"<13>after"
+
+
+async def test_there_may_be_as_many_files_as_connections_and_less_is_said():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with capture_logs() as said:
+            async with serving(TCP) as (served, got):
+                await served.send(b"<13>one\n")
+                await got.count(1)
+                raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+                assert raised == min(hard if hard != resource.RLIM_INFINITY else MOST_FILES, MOST_FILES)
+            async with serving(TCP, max_connections=MOST_FILES):
+                pass
+        words = [one["event"] for one in said]
+        assert words.count("fewer files may be open than max_connections needs") == 1 + (raised < 500 + 256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_connection_that_breaks_ends_alone(monkeypatch: pytest.MonkeyPatch):
