@@ -193,6 +193,22 @@ def test_an_archive_of_another_key_counts_for_nothing_and_armour_is_read(debian:
     assert without.lacks == {ArchiveLack.NO_KEYRING: 1}
 
 
+def test_a_key_that_root_put_into_the_keyring_counts_for_nothing(debian: Debian, scratch: Path) -> None:
+    deb = debian.build("tool", "1.0", OLD)
+    archive = SignedArchive(debian.lists, (debian.keyring,))
+    other = Debian(scratch / "other")
+    forged = other.build("tool", "1.0", NEW)
+    other.close()
+    good, bad = (hashlib.sha256(one.read_bytes()).digest() for one in (deb, forged))
+    debian.keyring.write_bytes(other.keyring.read_bytes())
+    for one in other.lists.iterdir():
+        (debian.lists / f"forged_{one.name}").write_bytes(one.read_bytes())
+    assert set(archive.find([good, bad])) == {good}
+    assert archive.lacks[ArchiveLack.KEYRING_CHANGED]
+    # What it would have come to.
+    assert set(SignedArchive(debian.lists, (debian.keyring,)).find([good, bad])) == {bad}
+
+
 def test_set_uid_that_the_package_does_not_ship_is_loud(debian: Debian) -> None:
     debian.install(debian.build("tool", "1.0", OLD))
     before = tree(debian.root)

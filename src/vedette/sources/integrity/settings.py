@@ -31,6 +31,8 @@ TREES = (
     "/usr/local/sbin",
     "/usr/local/lib",
     "/opt",
+    # whose signature counts
+    "/usr/share/keyrings",
     # how the machine starts, with kernel modules under /usr/lib
     "/boot",
     # configuration: PAM, ssh, sudoers, cron, units, ld.so, accounts

@@ -38,6 +38,8 @@ class ArchiveLack(StrEnum):
     NO_VERIFIER = "no-verifier"
     """The program gpgv is not installed."""
     NO_KEYRING = "no-keyring"
+    KEYRING_CHANGED = "keyring-changed"
+    """A keyring is not the one that was there at the start, which still is what counts: start anew where it may."""
     NO_LISTS = "no-lists"
     """apt has not fetched any list of packages."""
     BAD_SIGNATURE = "bad-signature"
@@ -58,11 +60,14 @@ class Listing:
 
 
 class SignedArchive:
-    """Knows packages by the SHA-256 of their .deb. lists: of apt. lacks: what could not be used, and how often."""
+    """Knows packages by the SHA-256 of their .deb. lists: of apt. lacks: what could not be used, and how often.
+
+    Keyrings count as they were when this began: whoever is root could else put a key of their own there.
+    """
 
     def __init__(self, lists: Path = Path("/var/lib/apt/lists"), keyrings: Sequence[Path] = KEYRINGS) -> None:
         self._lists = lists
-        self._keyrings = keyrings
+        self._keyrings = {keyring: _content_of(keyring) for keyring in keyrings}
         self._known: dict[bytes, Listing | None] = {}
         self._as_of: tuple[tuple[str, int, int], ...] = ()
         self.lacks: dict[ArchiveLack, int] = {}
@@ -126,9 +131,11 @@ class SignedArchive:
         """What was signed of a release file: what gpgv gives out, not what else may stand in the file."""
         with ExitStack() as stack:
             keyrings: list[str] = []
-            for keyring in self._keyrings:
-                if (usable := _usable(keyring, stack)) is not None:
+            for keyring, content in self._keyrings.items():
+                if content is not None and (usable := _usable(content, stack)) is not None:
                     keyrings += ["--keyring", usable]
+                if content != _content_of(keyring):
+                    self._lack(ArchiveLack.KEYRING_CHANGED)
             if not keyrings:
                 self._lack(ArchiveLack.NO_KEYRING)
                 return None
@@ -210,24 +217,27 @@ def _stanzas(content: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]
     yield kept
 
 
-def _usable(keyring: Path, stack: ExitStack) -> str | None:
-    """The keyring as gpgv takes it, which reads no armour; None where there is none."""
+def _content_of(keyring: Path) -> bytes | None:
     try:
-        raw = keyring.read_bytes()
+        return keyring.read_bytes()
     except OSError:
         return None
-    if not raw.lstrip().startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
-        return str(keyring)
-    _, _, body = raw.partition(b"\n\n")
-    lines = []
-    for line in body.replace(b"\r", b"").splitlines():
-        if line.startswith((b"=", b"-----END")):
-            break
-        lines.append(line)
-    try:
-        packets = base64.b64decode(b"".join(lines), validate=True)
-    except binascii.Error:
-        return None
+
+
+def _usable(raw: bytes, stack: ExitStack) -> str | None:
+    """A file with the keyring as gpgv takes it, which reads no armour; None where there is none."""
+    packets = raw
+    if raw.lstrip().startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
+        _, _, body = raw.partition(b"\n\n")
+        lines = []
+        for line in body.replace(b"\r", b"").splitlines():
+            if line.startswith((b"=", b"-----END")):
+                break
+            lines.append(line)
+        try:
+            packets = base64.b64decode(b"".join(lines), validate=True)
+        except binascii.Error:
+            return None
     file = tempfile.NamedTemporaryFile(suffix=".gpg")  # noqa: SIM115 (the stack closes it)
     stack.enter_context(file)
     file.write(packets)

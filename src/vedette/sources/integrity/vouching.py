@@ -3,9 +3,11 @@ Counterpart: `watch` and `check` ask here before a change is told; `model.integr
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from enum import StrEnum
 
 from vedette.model.integrity import Change, Verdict, Voucher, Vouching
@@ -31,10 +33,13 @@ class Unasked(StrEnum):
 
 class Vouchers:
     """Several vouchers as one, from any thread. A contradiction wins; then whoever vouches; then a hint. None = nobody
-    knows of it."""
+    knows of it. believed: paths that vouching rests upon, which nothing that rests upon them can vouch for."""
 
-    def __init__(self, vouchers: Sequence[Voucher], counter: Counter | None = None) -> None:
+    def __init__(
+        self, vouchers: Sequence[Voucher], counter: Counter | None = None, believed: Collection[bytes] = ()
+    ) -> None:
         self._vouchers = vouchers
+        self._believed = frozenset(believed)
         self._counter = counter
         self._lock = threading.Lock()
 
@@ -56,6 +61,10 @@ class Vouchers:
                 other = heard[at]
                 if answer is not None and (other is None or _HEARD.index(answer.verdict) < _HEARD.index(other.verdict)):
                     heard[at] = answer
+        for at, change in enumerate(changes):
+            answer = heard[at]
+            if answer is not None and answer.lowers and change.path in self._believed:
+                heard[at] = replace(answer, verdict=Verdict.HINT)
         if self._counter is not None:
             for one in heard:
                 self._counter.add("vouched", one.verdict if one is not None else "nobody")
@@ -78,4 +87,4 @@ def vouchers(settings: VouchingSettings | None = None, counter: Counter | None =
     ]
     if settings.reports is not None:
         asked.append(ReportVoucher(settings.reports, frozenset({socket.gethostname(), socket.getfqdn()})))
-    return Vouchers(asked, counter)
+    return Vouchers(asked, counter, {os.fsencode(one) for one in settings.keyrings})

@@ -1,0 +1,36 @@
+"""Who is heard of several who vouch, and that what vouching rests upon is vouched for by none of them.
+Counterpart: vedette.sources.integrity.vouching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vedette.app.counters import Counters
+from vedette.model.integrity import Change, ChangeKind, Verdict, Vouching
+from vedette.sources.integrity.settings import IntegritySettings, VouchingSettings
+from vedette.sources.integrity.vouching import Vouchers
+
+
+class Says:
+    """The same of everything."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+
+    def vouch(self, changes: Sequence[Change]) -> Sequence[Vouching | None]:
+        return [Vouching("package", self._verdict, "as shipped") for _ in changes]
+
+
+def test_a_keyring_is_vouched_for_by_nothing_that_rests_upon_it() -> None:
+    changes = [Change(ChangeKind.CHANGED, path) for path in (b"/usr/bin/tool", b"/usr/share/keyrings/a.gpg")]
+    believed = {b"/usr/share/keyrings/a.gpg"}
+    vouched = Vouchers([Says(Verdict.VOUCHED)], Counters(), believed).vouch(changes)
+    assert [one.verdict for one in vouched if one is not None] == [Verdict.VOUCHED, Verdict.HINT]
+    against = Vouchers([Says(Verdict.CONTRADICTED)], None, believed).vouch(changes)
+    assert [one.verdict for one in against if one is not None] == [Verdict.CONTRADICTED, Verdict.CONTRADICTED]
+
+
+def test_whose_signature_counts_is_watched() -> None:
+    trees = IntegritySettings().trees
+    for keyring in VouchingSettings().keyrings:
+        assert any(keyring.is_relative_to(tree) for tree in trees)
