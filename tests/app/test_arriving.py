@@ -177,6 +177,23 @@ async def test_a_batch_behind_a_gap_that_comes_again_is_acknowledged_and_named(t
     assert (confirm.through, confirm.beyond) == ({SOURCE: 0}, {SOURCE: ((2, 2),)})
 
 
+async def test_a_host_gets_so_many_streams_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vedette.app.hub.MOST_STREAMS", 2)
+
+    def of(stream: str, number: int = 1) -> bytes:
+        return pack(BatchKey(AGENT, stream, number), batch(origin=Origin(AGENT, stream)))
+
+    gap = pack_dropped(replace(GAP, stream="e"))
+    got = await taken(tmp_path, of("a"), of("b"), of("c", 7), of("d")[:-1], gap, of("a", 2))
+    assert got.keeping.lake.streams_of(AGENT) == {"a": 2, "b": 1}
+    assert got.counters.value("batches_refused", Refused.TOO_MANY_STREAMS) == 3
+    # What is not kept must not hold up what is.
+    through = [unpack_confirm(one).through for one in got.transport.confirmed]
+    assert {"c": 7} in through
+    assert through[-1] == {"a": 2}
+    assert [one.acked for one in got.arrivals] == [1] * 6
+
+
 async def test_a_door_that_cannot_be_opened_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     opened = asyncio.Event()
     tried: list[int] = []

@@ -30,6 +30,8 @@ class Refused(StrEnum):
     TEXT = "text"
     """Too long, or no text that can be kept."""
     NUMBER = "number"
+    TOO_MANY_STREAMS = "too-many-streams"
+    """A host has a stream a source and sender, not one a message."""
     DEFECT = "defect"
     """It could not be taken in, for whatever reason."""
 

@@ -22,7 +22,7 @@ from vedette.respond.enforcers import make_guard
 from vedette.respond.policy import OPERATOR_HINTS, BlockRefusedError
 from vedette.store.agents import Agents
 from vedette.store.fleet_blocks import FleetBlock, FleetBlocks, FleetBlockState, HostAnswer
-from vedette.text.addresses import parse_network
+from vedette.text.addresses import parse, parse_network
 from vedette.text.times import parse_duration
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ class FleetBlocking:
 class FleetEnforcer:
     """Carries decisions of fleet rules out on the agents; of the others nothing. One thread.
 
-    nudge: has agents told at once.
+    addresses: what each host says its own addresses are, by host id; no rule has one of those blocked, since what a
+    rule rests on comes from hosts, and one of them may be somebody else's. nudge: has agents told at once.
     """
 
     name = "fleet"
@@ -137,11 +138,13 @@ class FleetEnforcer:
         clock: Clock,
         counter: Counter,
         nudge: Callable[[], None],
+        addresses: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
         self._clock = clock
         self._state, self._blocks = state, FleetBlocks(state)
         self._rules = {f"rule:{rule.id}" for rule in rules if rule.scope is Scope.FLEET}
         self._settings, self._counter, self._nudge = settings, counter, nudge
+        self._addresses = addresses
         self._judged: dict[str, int] = {}
         """Decision -> until when it was told, microseconds; 0 = it was refused."""
         self._recent: list[int] = []
@@ -159,6 +162,8 @@ class FleetEnforcer:
                 hosts = {record_id.partition("/")[0] for record_id in one.evidence}
                 if len(hosts) < ENOUGH_HOSTS and not hosts & gateways:
                     self._refuse(one, "too-few-hosts")
+                elif self._holds_one_of_us(one.target.value, agents):
+                    self._refuse(one, "of-the-fleet")
                 elif self._is_too_fast(now):
                     self._refuse(one, "fuse-blown")
                 else:
@@ -169,6 +174,15 @@ class FleetEnforcer:
         except StateError as error:
             raise EnforcementError(str(error)) from None
         self._nudge()
+
+    def _holds_one_of_us(self, target: str, agents: Sequence[Agent]) -> bool:
+        network, active = parse_network(target), {agent.host_id for agent in agents}
+        return any(
+            (address := parse(text)) is not None and address in network
+            for host_id, texts in self._addresses().items()
+            if host_id in active
+            for text in texts
+        )
 
     def _is_too_fast(self, now: int) -> bool:
         self._recent = [at for at in self._recent if now - MINUTE < at <= now]

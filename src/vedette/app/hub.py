@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -55,6 +55,8 @@ log = structlog.get_logger()
 
 MOST_WAITING = 64 << 20
 """Bytes in memory on their way to the disk; then nothing more is fetched, and the broker keeps it."""
+MOST_STREAMS = 20_000
+"""Of one host, that the lake keeps: more than its sources make, and a bound for whoever owns it."""
 READ_BATCHES = 16
 """Read at once for the fleet's rules; each may be some megabytes."""
 BEYOND = 1000
@@ -80,6 +82,10 @@ class HubKeeping(LakeKeeping):
         self.judge: Completeness | None = None
         self.missing: frozenset[str] = frozenset()
         """Hosts of which something may still come, or never will."""
+        self.addresses: Callable[[], Mapping[str, Sequence[str]]] = dict
+        """What each host says its own addresses are, by host id; for the engine's thread."""
+        self._streams: dict[str, set[str]] = {}
+        self._overfull: set[str] = set()
         self._news_of = NewsSource(me.host_id, clock)
         self._control: HubControl | None = None
         super().__init__(settings, me, clock=clock, counter=counter)
@@ -156,6 +162,7 @@ class HubKeeping(LakeKeeping):
                 clock=self._clock,
                 counter=self._counter,
                 nudge=self._nudge_control,
+                addresses=lambda: self.addresses(),
             )
         ]
 
@@ -194,8 +201,11 @@ class HubKeeping(LakeKeeping):
                 await self._note_refused(arrival, error.reason)
                 continue
             reason = refusal(event, arrival.host_id)
+            key = BatchKey(event.host_id, event.stream, event.last) if isinstance(event, Dropped) else event[0]
             if reason is not None:
                 await self._note_refused(arrival, reason)
+            elif not self._has_room(key):
+                await self._note_one_too_many(key, arrival, transport)
             elif isinstance(event, Dropped):
                 await self._note_dropped(event, arrival)
             else:
@@ -208,8 +218,36 @@ class HubKeeping(LakeKeeping):
         if gap is None:
             await arrival.ack()
             return
+        if not self._has_room(BatchKey(gap.host_id, gap.stream, gap.last)):
+            self._counter.add("batches_refused", Refused.TOO_MANY_STREAMS)
+            await arrival.ack()
+            return
         log.error("A BATCH WAS REFUSED", host_id=gap.host_id, stream=terminal(gap.stream), reason=reason.value)
         await self._note_dropped(gap, arrival)
+
+    def _has_room(self, key: BatchKey) -> bool:
+        """Whether a host may have this stream: each costs memory, and a row that is kept for ever."""
+        known = self._streams.get(key.host_id)
+        if known is None:
+            known = self._streams[key.host_id] = set(self.lake.streams_of(key.host_id))
+        if key.stream not in known and len(known) >= MOST_STREAMS:
+            return False
+        known.add(key.stream)
+        return True
+
+    async def _note_one_too_many(self, key: BatchKey, arrival: Arrival, transport: HubTransport) -> None:
+        """Not kept, not as a gap either, and its agent lets it go: what it has besides must not wait behind it."""
+        self._counter.add("batches_refused", Refused.TOO_MANY_STREAMS)
+        if key.host_id not in self._overfull:
+            self._overfull.add(key.host_id)
+            log.error("A HOST HAS TOO MANY STREAMS: new ones are not kept", host_id=key.host_id, most=MOST_STREAMS)
+        await arrival.ack()
+        try:
+            confirm = Confirm(key.host_id, self._clock.now(), {key.stream: key.number}, {}, last={})
+            await transport.confirm(key.host_id, pack_confirm(confirm))
+        except (LinkError, MessageError) as error:
+            # It comes again.
+            self._counter.add("confirms_unsent", error.reason)
 
     async def _note_batch(self, key: BatchKey, batch: Batch, arrival: Arrival) -> None:
         if self.lake.has(key):

@@ -320,6 +320,7 @@ class Up:
         assert isinstance(keeping, HubKeeping)
         chains = LoginChains(settings.rules.ssh.unattended)
         chains.restore(state.correlation())
+        keeping.addresses = chains.addresses
         return ChainWatch(chains, rules, me, lambda: keeping.missing)
 
     def _drill(

@@ -105,6 +105,10 @@ class LoginChains:
         self._changed.add(host_id)
         self._index()
 
+    def addresses(self) -> dict[str, list[str]]:
+        """What each host says its own addresses are, by host id."""
+        return {host_id: host.addresses for host_id, host in self._hosts.items()}
+
     def opened(self, host_id: str, name: str, session: str, user: str, at: int) -> None:
         """Somebody's session began."""
         host = self._host(host_id, name, at)
