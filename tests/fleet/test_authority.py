@@ -137,3 +137,27 @@ def _csr(names, extension=None, key=None) -> bytes:
         builder = builder.add_extension(extension, critical=True)
     key = key or ec.generate_private_key(ec.SECP256R1())
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
+    return bytes([tag]) + length + content
+
+
+def test_a_request_with_one_extension_twice_is_refused_and_no_crash():
+    """No library makes one, and whoever has a key can."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    asked = x509.CertificateSigningRequestBuilder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)]))
+    for last in (4, 5):
+        oid = x509.ObjectIdentifier(f"1.2.3.{last}")
+        asked = asked.add_extension(x509.UnrecognizedExtension(oid, b"\x05\x00"), critical=False)
+    made = asked.sign(key, hashes.SHA256())
+    inner = made.tbs_certrequest_bytes.replace(b"\x06\x03\x2a\x03\x05", b"\x06\x03\x2a\x03\x04")
+    assert inner != made.tbs_certrequest_bytes
+    algorithm = _der(0x30, bytes.fromhex("06082a8648ce3d040302"))
+    signature = _der(0x03, b"\0" + key.sign(inner, ec.ECDSA(hashes.SHA256())))
+    hostile = x509.load_der_x509_csr(_der(0x30, inner + algorithm + signature))
+    assert hostile.is_signature_valid
+    with pytest.raises(RequestError, match="cannot be read"):
+        check_request(hostile.public_bytes(serialization.Encoding.PEM), HOST)

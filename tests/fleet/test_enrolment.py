@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from vedette.app.counters import Counters
 from vedette.fleet import door
@@ -272,6 +273,25 @@ def test_whatever_a_stranger_sends_is_answered_and_counted_once(tmp_path: Path, 
                 assert counted == {reason: 1}, sent[:60]
 
     asyncio.run(scenario())
+
+
+def test_a_defect_that_a_stranger_finds_is_answered_and_counted(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise LookupError("nobody thought of \x1b[31m this")
+
+    async def scenario() -> None:
+        async with opened(tmp_path, state) as hub, client(hub) as there:
+            monkeypatch.setattr(hub.registrar, "join", broken)
+            said = await there.post("/v1/enrol", json=body(hub, hub.token(), str(uuid.uuid4())))
+            assert (said.status_code, said.json()) == (503, {"refused": "unavailable"})
+            assert hub.count(EnrolReason.UNAVAILABLE) == 1
+
+    with capture_logs() as logged:
+        asyncio.run(scenario())
+    assert [one["event"] for one in logged] == ["REQUEST TO JOIN FAILED"]
+    assert "\x1b" not in logged[0]["error"]
 
 
 @pytest.mark.parametrize("at_once", [0, len(posted(b" " * 1000)) - 1000], ids=["header", "body"])

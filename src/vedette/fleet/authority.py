@@ -34,6 +34,15 @@ _EARLY = HOUR
 MOST_REQUEST = 4096
 """Bytes of a request (CSR); ours have about 500."""
 
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidSignature,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
 
 class RequestError(VedetteError):
     """A certificate request that is not granted."""
@@ -143,7 +152,7 @@ def check_request(pem: bytes, host_id: str) -> tuple[ec.EllipticCurvePublicKey, 
         if len(asked.extensions):
             raise RequestError("the request asks for extensions")
         names = [(name.oid, name.value) for name in asked.subject]
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except _UNREADABLE as error:
         raise RequestError(f"the request cannot be read: {error}") from None
     if names != [(NameOID.COMMON_NAME, host_id)]:
         raise RequestError("the request is for another name")

@@ -30,6 +30,7 @@ from vedette.model.clock import MINUTE, Clock
 from vedette.model.errors import StateError, VedetteError
 from vedette.model.fleet import EnrolReason
 from vedette.model.protocols import Counter
+from vedette.text.escape import terminal
 
 _log = structlog.get_logger(__name__)
 
@@ -249,6 +250,9 @@ class Door:
             reason, answer = EnrolReason.TOO_SLOW, None
         except StateError as error:
             _log.error("nobody can join", error=str(error))
+            reason, answer = EnrolReason.UNAVAILABLE, None
+        except Exception as error:  # noqa: BLE001 (a defect that a stranger finds is counted as all else is)
+            _log.error("REQUEST TO JOIN FAILED", error=terminal(f"{type(error).__name__}: {error}"))
             reason, answer = EnrolReason.UNAVAILABLE, None
         self._counter.add("enrolments", reason)
         if reason in _GUESSES:
