@@ -53,7 +53,7 @@ def read_wanted(signed: bytes, authority: bytes) -> Wanted:
     body = opened(signed, SignedKind.DECISIONS, authority)
     try:
         wanted = msgspec.json.decode(body, type=Wanted)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SignedError(SignedReason.UNREADABLE, str(error)) from None
     if wanted.format != _FORMAT:
         raise SignedError(SignedReason.UNREADABLE, "another format")

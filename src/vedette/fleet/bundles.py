@@ -114,7 +114,7 @@ def unpacked(data: bytes) -> Content:
     """BundleError where it is none, or of a newer version."""
     try:
         content = msgspec.json.decode(data, type=Content)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(BundleReason.UNREADABLE, str(error)) from None
     _check(content, _CONTENT)
     return content
@@ -134,11 +134,17 @@ def read_order(signed: bytes, authority: bytes) -> Order:
     """What the hub ordered; BundleError where it is not believed, or cannot be understood."""
     try:
         body = opened(signed, SignedKind.BUNDLE, authority)
-        order = msgspec.json.decode(body, type=Order)
     except SignedError as error:
         newer = error.reason is SignedReason.NEWER
         raise BundleError(BundleReason.NEWER if newer else BundleReason.NOT_BELIEVED, str(error)) from None
-    except msgspec.MsgspecError as error:
+    return understood(body)
+
+
+def understood(body: bytes) -> Order:
+    """The order in a body that is believed; BundleError where there is none."""
+    try:
+        order = msgspec.json.decode(body, type=Order)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(BundleReason.UNREADABLE, str(error)) from None
     _check(order, _ORDER)
     if order.content is not None:
