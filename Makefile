@@ -38,7 +38,8 @@ bench: $(STAMP)-dev $(STAMP)-project ## run the benchmarks in bench/ (minutes; t
 	@$(BIN)/python -m compileall -q src
 	$(BIN)/python -m bench
 
-FUZZ_TARGETS := syslog json audit access multiline addresses sigma policy attacks config
+FUZZ_TARGETS := syslog json audit access multiline addresses sigma policy attacks config \
+    frames relp http bodies otlp message orders enrolment
 SECONDS ?= 20
 fuzz: $(STAMP)-fuzz $(STAMP)-project ## hostile bytes against every reader, SECONDS=20 each; what is found lands in fuzz/found
 	@failed=; for target in $(FUZZ_TARGETS); do $(BIN)/python -m fuzz $$target $(SECONDS) || failed="$$failed $$target"; done; \

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fuzz import listeners
 from vedette.app.counters import Counters
 from vedette.app.detection import matcher_of
 from vedette.app.formats import audit_in, format_of, objects_in
@@ -378,4 +379,12 @@ TARGETS: dict[str, Target] = {
     "config": Target(
         config, lambda: _fenced("configuration.md", "alerts.md", "blocking.md", "paging.md", "sources.md")
     ),
+    "frames": Target(listeners.frames, listeners.frame_seeds, 1024),
+    "relp": Target(listeners.relp, listeners.relp_seeds, 1024),
+    "http": Target(listeners.http, listeners.http_seeds, 2048),
+    "bodies": Target(listeners.bodies, listeners.body_seeds, 2048),
+    "otlp": Target(listeners.otlp, listeners.otlp_seeds, 2048),
+    "message": Target(listeners.message, listeners.message_seeds, 2048),
+    "orders": Target(listeners.orders, listeners.order_seeds, 2048),
+    "enrolment": Target(listeners.enrolment, listeners.enrolment_seeds, 2048),
 }
