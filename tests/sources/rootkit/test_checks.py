@@ -329,6 +329,44 @@ def test_new_keys_of_users(tmp_path: Path) -> None:
     assert again.traces == []
 
 
+def test_of_any_number_of_keys_some_are_told_and_the_rest_is_said(tmp_path: Path) -> None:
+    put(tmp_path, "etc/passwd", "alice:x:1000:1000::/home/alice:/bin/sh\nroot:x:0:0::/root:/bin/sh\n")
+    many = [base64.b64encode(b"%04d" % number).decode() for number in range(1_500)]
+    put(tmp_path, "home/alice/.ssh/authorized_keys", "".join(f"ssh-ed25519 {one}\n" for one in many))
+    put(tmp_path, "root/.ssh/authorized_keys", f"ssh-ed25519 {BLOB}\n")
+    known, look = Known(learned=True), Look()
+    authorised_keys(look, known, tmp_path)
+    users = [one.fields["user.name"] for one in look.traces]
+    assert (users.count("alice"), users.count("root")) == (100, 1)
+    assert look.blind == {(Check.KEYS, Blind.TOO_MUCH): 1_400}
+    again = Look()
+    authorised_keys(again, known, tmp_path)
+    assert len(again.traces) == 100, "what was not told is not learned"
+
+
+def test_any_number_of_set_uid_files_hides_none_where_only_root_writes(tmp_path: Path) -> None:
+    for number in range(1_005):
+        put(tmp_path, f"home/alice/{number}", mode=0o4755)
+    put(tmp_path, "usr/bin/door", mode=0o4755)
+    known, look = Known(learned=True), Look()
+    walk_files(look, known, Walk(tmp_path, ("/home", "/usr")))
+    assert len(look.traces) == 1_000
+    assert "/usr/bin/door" in {one.subject for one in look.traces}
+    assert look.blind[Check.FILES, Blind.TOO_MUCH] == 6
+    assert len(known.set_id) == 1_000
+
+
+def test_any_number_of_preloaded_names_is_cut_and_said(tmp_path: Path) -> None:
+    names = ":".join(f"/tmp/{number}.so" for number in range(50))
+    put(tmp_path, "proc/7/environ", f"LD_PRELOAD={names}\0")
+    put(tmp_path, "proc/8/environ", f"LD_PRELOAD=/tmp/{'x' * 9_000}.so\0")
+    look = Look()
+    preloaded_libraries(look, root=tmp_path)
+    assert len(look.traces) == 21
+    assert all(len(one.subject) <= 4096 for one in look.traces)
+    assert look.blind[Check.PRELOADING, Blind.TOO_MUCH] == 30
+
+
 def test_a_user_s_pipe_in_place_of_keys_holds_nobody_up(tmp_path: Path) -> None:
     put(tmp_path, "etc/passwd", "alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n")
     keys = put(tmp_path, "home/alice/.ssh/authorized_keys")

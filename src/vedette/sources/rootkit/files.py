@@ -49,6 +49,8 @@ _PAM_OPEN = re.compile(
     r"^\s*-?auth\s+(?:\[[^\]]*success=done[^\]]*\]|sufficient)\s+(?:\S*/)?pam_permit\.so", re.MULTILINE
 )
 _MOST_READ = 4 << 20
+_MOST_KEYS, _MOST_NEW_KEYS, _MOST_SET_ID = 1_000, 100, 1_000
+"""Of one file, and told of one look: anybody may make any number of keys and of set-uid files of their own."""
 _MOST_STATUS = 256 << 20
 
 
@@ -146,6 +148,12 @@ def walk_files(
                 detail = f"it is {flags}: upgrades fail on it, and whoever set that did not want it mended"
                 look.found(TraceKind.IMMUTABLE_FILE, shown, Level.MEDIUM, detail, file__path=shown)
     look.missed(Check.ATTRIBUTES, Blind.NOT_PERMITTED, unread)
+    # Those where only root may put one come first; what is beyond is not learned, so that it is no news later.
+    given.sort(key=lambda one: one[2])
+    for path, *_ in given[_MOST_SET_ID:]:
+        del now[path]
+    look.missed(Check.FILES, Blind.TOO_MUCH, max(len(given) - _MOST_SET_ID, 0))
+    given = given[:_MOST_SET_ID]
     brought = owners([path for path, *_ in given], walk.root)
     for path, permissions, misplaced in given:
         package = brought.get(path, "")
@@ -191,10 +199,16 @@ def authorised_keys(look: Look, known: Known, root: Path = Path("/")) -> None:
             except OSError:
                 look.missed(Check.KEYS, Blind.UNREADABLE)
                 continue
-            for kind, fingerprint, comment in keys_in(text):
+            told = 0
+            for number, (kind, fingerprint, comment) in enumerate(keys_in(text)):
                 key = f"{shown} {fingerprint}"
+                new = known.learned and key not in known.keys
+                if number >= _MOST_KEYS or (new and told >= _MOST_NEW_KEYS):
+                    look.missed(Check.KEYS, Blind.TOO_MUCH)
+                    continue
                 now[key] = comment
-                if known.learned and key not in known.keys:
+                if new:
+                    told += 1
                     detail = f"{user} may log in with a {kind} key that was not there before: {fingerprint} {comment}"
                     look.found(
                         TraceKind.AUTHORISED_KEY, key, Level.HIGH if user == "root" else Level.MEDIUM, detail,

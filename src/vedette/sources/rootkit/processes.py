@@ -32,6 +32,7 @@ _MOUNTED_OVER = re.compile(r"/proc/(\d+)(?:/|$)")
 _HIDING = re.compile(r"\bhidepid=(?:[12]|noaccess|invisible)\b")
 _PRELOAD = (b"LD_PRELOAD=", b"LD_AUDIT=")
 _MOST_READ = 256 << 20
+_MOST_NAMES, _LONGEST_NAME = 20, 4096
 WRITABLE_BY_ALL = ("/tmp/", "/var/tmp/", "/dev/shm/", "/dev/mqueue/", "/run/shm/", "/home/", "/run/user/")
 _CLONED = re.compile(r"/memfd:(?:runc_cloned:/proc/self/exe|crun_|lxc)")
 _RUNTIMES = ("/usr/bin/runc", "/usr/sbin/runc", "/usr/local/sbin/runc", "/usr/bin/crun", "/usr/libexec/crio/runc")
@@ -241,12 +242,15 @@ def preloaded_libraries(look: Look, *, root: Path = Path("/")) -> None:
             continue
         for one in environment.split(b"\0"):
             if one.startswith(_PRELOAD):
-                for raw in one.partition(b"=")[2].replace(b":", b" ").split():
+                names = one.partition(b"=")[2].replace(b":", b" ").split()
+                # Anybody may name any number in the environment of a process of their own.
+                look.missed(Check.PRELOADING, Blind.TOO_MUCH, max(len(names) - _MOST_NAMES, 0))
+                for raw in names[:_MOST_NAMES]:
                     named.setdefault(os.fsdecode(raw), ("", {"process__pid": pid, **_about(pid, root / "proc")}))
     look.missed(Check.PRELOADING, Blind.NOT_PERMITTED, unread)
     brought = owners({str(Path(one)) for one in named}, root)
     for library, (where, about) in sorted(named.items()):
-        shown = terminal(library)
+        shown = shorten(terminal(library), _LONGEST_NAME)
         package = brought.get(library, "")
         if where:
             level = Level.LOW if package else Level.CRITICAL
