@@ -180,18 +180,50 @@ def test_the_dialect_is_told_by_its_words(tmp_path: Path):
     assert dialect_in([tmp_path], "ossec") is Dialect.OSSEC
 
 
-def test_a_folder_is_not_looked_into_unless_it_is_an_installation(tmp_path: Path):
+def test_a_folder_gives_its_files_in_byte_order_and_no_deeper(tmp_path: Path):
     (tmp_path / "rules").mkdir()
     for name in ("b.xml", "a.xml", "c.xml"):
         (tmp_path / "rules" / name).write_text("<group/>")
-    (tmp_path / "z.xml").write_text("<group/>")
-    assert [file.name for file in rule_files(tmp_path)] == ["z.xml"]
+    (tmp_path / "decoder.xml").write_text("<decoder/>")
+    assert [file.name for file in rule_files(tmp_path)] == ["decoder.xml"]
     assert [file.name for file in rule_files(tmp_path / "rules")] == ["a.xml", "b.xml", "c.xml"]
+
+
+def test_a_configuration_gives_what_it_includes_in_its_order(tmp_path: Path):
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    for name in ("b.xml", "a.xml", "c.xml"):
+        (rules / name).write_text("<group/>")
+    (tmp_path / "z.xml").write_text("<group/>")
     (tmp_path / "ossec.conf").write_text(
         "<ossec_config><rules><include>b.xml</include><!-- <include>c.xml</include> -->"
         "<include>a.xml</include></rules></ossec_config>"
     )
     assert [file.name for file in rule_files(tmp_path)] == ["z.xml", "b.xml", "a.xml"]
+    assert [file.name for file in rule_files(tmp_path / "ossec.conf")] == ["z.xml", "b.xml", "a.xml"]
+    # A folder beside it is a folder as any other, and so is one that holds it.
+    assert [file.name for file in rule_files(rules)] == ["a.xml", "b.xml", "c.xml"]
+    (rules / "ossec.conf").write_text("<ossec_config><rules><include>b.xml</include></rules></ossec_config>")
+    assert [file.name for file in rule_files(rules)] == ["a.xml", "b.xml", "c.xml"]
+
+
+def test_an_installation_is_found_from_its_folder_and_from_its_configuration(tmp_path: Path):
+    for name in ("etc", "rules"):
+        (tmp_path / name).mkdir()
+    for name in ("rules/b.xml", "rules/a.xml", "etc/decoder.xml"):
+        (tmp_path / name).write_text("<group/>")
+    conf = tmp_path / "etc" / "ossec.conf"
+    conf.write_text("<ossec_config><rules><include>b.xml</include><include>a.xml</include></rules></ossec_config>")
+    for path in (tmp_path, tmp_path / "etc", conf):
+        assert [file.name for file in rule_files(path)] == ["decoder.xml", "b.xml", "a.xml"]
+
+
+def test_a_configuration_that_is_named_is_none_of_fail2ban(tmp_path: Path):
+    read(tmp_path, '<rule id="100" level="3"><match>x</match></rule>')
+    (tmp_path / "ossec.conf").write_text("<ossec_config><rules><include>a.xml</include></rules></ossec_config>")
+    loaded = load([tmp_path / "ossec.conf"], keep_going=True)
+    assert [rule.id for rule in loaded.rules if rule.branch and rule.id == "100"] == ["100"]
+    assert not loaded.errors
 
 
 def test_files_named_twice_are_read_once(tmp_path: Path):

@@ -107,10 +107,18 @@ def test_ini_files_are_found_among_other_paths(tmp_path: Path):
 
 @pytest.mark.corpus
 @pytest.mark.slow
-@pytest.mark.parametrize(("least", "most"), [(257, 4)])
-def test_agreement_with_ossec_own_tests(corpus: Path, least: int, most: int):
+@pytest.mark.parametrize(
+    ("rules", "least", "most"),
+    [
+        # As the server is configured; and every file there is, in byte order.
+        (("ossec-server.conf",), 257, 4),
+        (("decoder.xml", "rules"), 250, 11),
+    ],
+)
+def test_agreement_with_ossec_own_tests(corpus: Path, rules: tuple[str, ...], least: int, most: int):
     unreadable: list[RuleError] = []
-    results = run_ossec(sorted((corpus / "ossec/tests").glob("*.ini")), [corpus / "ossec/etc"], "auto", unreadable)
+    paths = [corpus / "ossec/etc" / name for name in rules]
+    results = run_ossec(sorted((corpus / "ossec/tests").glob("*.ini")), paths, "auto", unreadable)
     passed = sum(result.passed for result in results)
     assert unreadable == []
     assert passed >= least

@@ -15,7 +15,8 @@ PIPELINES = Path(__file__).parent / "pipelines"
 SUFFIXES = (".yml", ".yaml")
 TREE_SUFFIX = ".xml"
 """Rules and decoders of OSSEC and Wazuh."""
-_CONFIGURATIONS = ("ossec-server.conf", "ossec.conf")
+CONFIGURATIONS = ("ossec-server.conf", "ossec.conf")
+"""What an installation of OSSEC or Wazuh is configured by."""
 _CONFIGURATION_LIMIT = 4 * 1024 * 1024
 _INCLUDE = re.compile(r"<include>([^<]+)</include>")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -28,7 +29,7 @@ _INSTALLED = ("ruleset/decoders", "ruleset/rules", "etc", "decoders", "rules", "
 def has_lines(path: Path) -> bool:
     """Whether `path` is an installation of fail2ban, a folder of its filters, or a file of it."""
     if path.is_file():
-        return path.suffix in LINE_SUFFIXES
+        return path.suffix in LINE_SUFFIXES and path.name not in CONFIGURATIONS
     if any((path / name).exists() for name in _JAILS):
         return True
     return any(is_filter(file) for file in path.glob("*.conf"))
@@ -54,48 +55,57 @@ def line_files(path: Path) -> list[Path]:
 def rule_files(path: Path) -> list[Path]:
     """The rule files of a path: itself, or those in a folder, recursively, in byte order of their whole names.
 
-    XML is taken from the folder itself, and from where an installation of OSSEC or Wazuh has it; where its
-    configuration includes rules of the folder, those and no others, in its order.
+    XML is taken from the folder itself and no deeper. A configuration of OSSEC that lies there adds what it includes
+    from elsewhere, in its order; one that is named gives its installation's own files in its own order.
     """
     if not path.is_dir():
         if not path.exists():
             raise RuleError("no such file or folder", location=Location(str(path)))
+        if path.name in CONFIGURATIONS:
+            return _installed(path)
         if path.suffix in LINE_SUFFIXES:
             return line_files(path)
         # What has no suffix is a list that rules look things up in.
         return [path] if path.suffix else []
     found = [file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if file.is_file()]
-    folders = [path]
-    if any((path / name).is_file() for name in ("ossec.conf", "decoder.xml", "etc/ossec.conf")):
-        folders += [path / name for name in _INSTALLED]
-    trees = [file for folder in folders for file in folder.glob(f"*{TREE_SUFFIX}") if file.is_file()]
-    if configured := _configured(path):
-        return [*_in_order(found), *_as_configured(trees, configured)]
+    trees = [file for file in path.glob(f"*{TREE_SUFFIX}") if file.is_file()]
+    places = [path] if trees else [path, path / "etc"]
+    configurations = [file for place in places for name in CONFIGURATIONS if (file := place / name).is_file()]
     found += trees
-    if has_lines(path):
+    if not configurations and has_lines(path):
         found += line_files(path)
-    return _in_order(found)
+    further: list[Path] = []
+    if configurations and not trees:
+        further = _installed(configurations[0])
+    elif configurations:
+        further = _included(configurations[0])
+    return list(dict.fromkeys([*_in_order(found), *further]))
 
 
-def _configured(path: Path) -> list[str]:
-    """The rule files that an installation of OSSEC is configured to include, in its order."""
-    for folder in (path, path / "etc", path.parent):
-        for name in _CONFIGURATIONS:
-            file = folder / name
-            if file.is_file():
-                text = file.read_bytes()[:_CONFIGURATION_LIMIT].decode("utf-8", "replace")
-                return [Path(one.strip()).name for one in _INCLUDE.findall(_COMMENT.sub("", text))]
-    return []
-
-
-def _as_configured(files: Sequence[Path], configured: Sequence[str]) -> list[Path]:
+def _installed(configuration: Path) -> list[Path]:
     """Decoders, then the rules that are included, as they are: the order decides between rules of one level."""
-    by_name = {file.name: file for file in _in_order(files)}
-    included = [by_name[name] for name in dict.fromkeys(configured) if name in by_name]
+    files, included = _beside(configuration), _included(configuration)
     if not included:
-        return _in_order(files)
+        return files
     folders = {file.parent for file in included}
-    return [*_in_order(file for file in files if file.parent not in folders), *included]
+    return [*(file for file in files if file.parent not in folders), *included]
+
+
+def _included(configuration: Path) -> list[Path]:
+    """The rules that a configuration includes, in its order."""
+    text = configuration.read_bytes()[:_CONFIGURATION_LIMIT].decode("utf-8", "replace")
+    names = [Path(one.strip()).name for one in _INCLUDE.findall(_COMMENT.sub("", text))]
+    by_name = {file.name: file for file in _beside(configuration)}
+    return [by_name[name] for name in dict.fromkeys(names) if name in by_name]
+
+
+def _beside(configuration: Path) -> list[Path]:
+    """The XML of the installation that a configuration is of."""
+    here = configuration.parent
+    places = [here, *(here / name for name in _INSTALLED)]
+    if here.name == "etc":
+        places += [here.parent / name for name in _INSTALLED]
+    return _in_order(file for place in places for file in place.glob(f"*{TREE_SUFFIX}") if file.is_file())
 
 
 def _in_order(files: Iterable[Path]) -> list[Path]:
