@@ -118,6 +118,20 @@ def test_what_runs_and_is_of_no_package_is_named(
     assert name in said.detail
 
 
+@pytest.mark.parametrize("packing", PACKED)
+@pytest.mark.parametrize("behind", [*PACKED, "inside"])
+def test_what_is_put_behind_an_image_is_looked_into_too(host: Host, packing: str, behind: str) -> None:
+    # The kernel unpacks it over what was there.
+    evil = cpio({"init": b"#!/bin/sh\nevil\n"})
+    if behind == "inside":
+        image = PACKED[packing](cpio(FILES) + evil)
+    else:
+        image = PACKED[packing](cpio(FILES)) + bytes(8) + PACKED[behind](evil)
+    answer = host.said(image)
+    assert answer is not None
+    assert answer.verdict is Verdict.HINT
+
+
 def test_a_file_that_no_package_lists_vouches_for_nothing(host: Host) -> None:
     (host.root / "var/lib/dpkg/info/base.list").write_text("/usr/share/initramfs-tools/init\n")
     said = host.said(cpio(FILES))

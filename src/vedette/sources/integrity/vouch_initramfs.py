@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import zstandard
 
 from vedette.model.integrity import Change, Verdict, Vouching
 from vedette.sources.integrity.vouch_dpkg import DpkgDatabase
 from vedette.text.escape import decode, terminal
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 GENERATED = "generated"
 _IMAGE = re.compile(rb"/boot/init(?:rd\.img|ramfs)-[^/]+")
@@ -155,20 +158,63 @@ def read_image(stream: IO[bytes]) -> Iterator[Member]:
         stream.seek(-len(head), os.SEEK_CUR)
         packed = not head.startswith(b"070701")
         archive = _unpacked(stream, head) if packed else stream
-        for member in _members(archive):
-            count += 1
-            if count > _MOST_MEMBERS:
-                raise ValueError("there is too much in it")
-            yield member
-        if packed:
-            return  # what is packed is the last one
+        first = b""
+        while True:
+            for member in _members(archive, first):
+                count += 1
+                if count > _MOST_MEMBERS:
+                    raise ValueError("there is too much in it")
+                yield member
+            # The kernel goes on behind the end of an archive, and so must whoever says what is in it.
+            if not packed:
+                break
+            if not (first := _behind_zeros(archive)):
+                return
+
+
+def _behind_zeros(archive: IO[bytes]) -> bytes:
+    """What follows the padding behind an archive; empty at the end."""
+    while data := archive.read(4):
+        if data.strip(b"\0"):
+            return data
+    return b""
+
+
+class _Streams(io.RawIOBase):
+    """Packed streams one after the other, as one; what follows and is none is an error, and not passed over."""
+
+    def __init__(self, stream: IO[bytes], made: Callable[[], lzma.LZMADecompressor | bz2.BZ2Decompressor]) -> None:
+        self._stream = stream
+        self._made = made
+        self._unpacker = made()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        while True:
+            given = b""
+            if self._unpacker.eof:
+                given = self._unpacker.unused_data.lstrip(b"\0")
+                while not given:
+                    data = self._stream.read(1 << 16)
+                    if not data:
+                        return 0
+                    given = data.lstrip(b"\0")
+                self._unpacker = self._made()
+            elif self._unpacker.needs_input and not (given := self._stream.read(1 << 16)):
+                raise EOFError("it is cut short")
+            if found := self._unpacker.decompress(given, len(view)):
+                view[: len(found)] = found
+                return len(found)
 
 
 def _unpacked(stream: IO[bytes], head: bytes) -> IO[bytes]:
     openers: tuple[tuple[bytes, Callable[[], IO[bytes]]], ...] = (
         (b"\x1f\x8b", lambda: cast(IO[bytes], gzip.GzipFile(fileobj=stream))),
-        (b"\xfd7zXZ", lambda: cast(IO[bytes], lzma.LZMAFile(stream))),  # noqa: SIM115 (the file is the caller's)
-        (b"BZh", lambda: cast(IO[bytes], bz2.BZ2File(stream))),
+        (b"\xfd7zXZ", lambda: cast(IO[bytes], io.BufferedReader(_Streams(stream, lzma.LZMADecompressor)))),
+        (b"BZh", lambda: cast(IO[bytes], io.BufferedReader(_Streams(stream, bz2.BZ2Decompressor)))),
         (b"\x28\xb5\x2f\xfd", lambda: cast(IO[bytes], _whole(stream))),
     )
     for magic, opened in openers:
@@ -182,10 +228,12 @@ def _whole(stream: IO[bytes]) -> io.BufferedReader:
     return io.BufferedReader(cast(io.RawIOBase, reader), 1 << 16)
 
 
-def _members(archive: IO[bytes]) -> Iterator[Member]:
+def _members(archive: IO[bytes], first: bytes = b"") -> Iterator[Member]:
+    """first: of the archive, what was read of it already."""
     total = 0
     while True:
-        header = _exactly(archive, _HEADER)
+        header = first + _exactly(archive, _HEADER - len(first))
+        first = b""
         if not header.startswith((b"070701", b"070702")):
             raise ValueError("a member's header is damaged")
         fields = [int(header[at : at + 8], 16) for at in range(6, _HEADER, 8)]
