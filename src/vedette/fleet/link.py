@@ -4,6 +4,7 @@ Counterpart: `transport` speaks over it; which subjects it listens to is said an
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -100,12 +101,18 @@ def cancellable() -> Iterator[None]:
         raise asyncio.CancelledError
 
 
+def is_worth_saying(record: logging.LogRecord) -> bool:
+    """What asyncio says at each end of a connection that the library made TLS of: true, and of no consequence."""
+    return "returning true from eof_received()" not in str(record.msg)
+
+
 class Link:
     """Holds one connection as long as it is entered. ready: called with each new connection before it counts as one:
     subscribes; what it raises is a failed opening. Which errors there were is counted as `link_failed` by reason.
     """
 
     def __init__(self, endpoint: Endpoint, ready: Callable[[Client], Awaitable[None]], counter: Counter) -> None:
+        logging.getLogger("asyncio").addFilter(is_worth_saying)
         self._endpoint = endpoint
         self._ready = ready
         self._counter = counter
