@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from vedette.model.rules import tests_of as leaves_of
 from vedette.rules.files import rule_files
 from vedette.rules.loading import load
 from vedette.rules.ossec import Dialect, OssecRules, dialect_in, read_ossec
-from vedette.rules.ossec_lists import read_list
+from vedette.rules.ossec_lists import ListStore, read_list
 from vedette.rules.problems import Severity
 
 ROOT = '<rule id="1" level="0" noalert="1"><category>syslog</category><description>all</description></rule>'
@@ -170,6 +171,13 @@ def test_a_list_with_too_many_entries_is_refused(tmp_path: Path):
     (tmp_path / "many").write_text("".join(f"{number}:\n" for number in range(250_002)))
     with pytest.raises(RuleError, match="more than 250000 entries"):
         read_list(tmp_path / "many")
+
+
+def test_what_is_no_plain_file_is_no_list(tmp_path: Path):
+    (tmp_path / "keys").write_text("a:\n")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    assert [file.name for file in ListStore([tmp_path]).files()] == ["keys"]
 
 
 def test_the_dialect_is_told_by_its_words(tmp_path: Path):

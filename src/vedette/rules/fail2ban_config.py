@@ -18,6 +18,7 @@ LONGEST_VALUE = 1 << 18
 _DEEPEST = 10
 _MOST_FILES = 200
 _PUT_IN = 1_000
+_ROUNDS = 30
 _INTERPOLATED = re.compile(r"%(?:%|\(([^()]+)\)s)")
 _TAG = re.compile(r"<([^ <>]+)>")
 _CONDITIONAL = re.compile(r"^(\w+)(\?.+)$")
@@ -123,7 +124,7 @@ class Config:
                 raise RuleError(f"{option}: <{name}> is put into itself", location=place)
             return match[0] if found is None else found
 
-        for _ in range(_PUT_IN):
+        for _ in range(_ROUNDS):
             replaced = _TAG.sub(tag, text)
             if replaced == text:
                 return text

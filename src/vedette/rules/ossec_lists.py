@@ -58,7 +58,8 @@ def _files(path: Path) -> Iterable[Path]:
         folders.sort()
         if len(here.parts) - depth >= _DEEPEST:
             folders.clear()
-        yield from (here / name for name in sorted(names))
+        # A pipe or a device would hold up whoever reads it.
+        yield from (file for name in sorted(names) if (file := here / name).is_file())
 
 
 def read_list(path: Path) -> list[tuple[str, str]]:
