@@ -36,14 +36,15 @@ FILES = {
     "conf/initramfs.conf": b"MODULES=most\n",
     "etc/fstab": b"made here\n",
 }
+LINKS: dict[str, int] = {}
 MODES = {"init": 0o755, "bin/busybox": 0o755}
 
 
 def cpio(files: dict[str, bytes]) -> bytes:
     out = b""
     for name, content in [*files.items(), ("TRAILER!!!", b"")]:
-        mode = 0o100000 | MODES.get(name, 0o644) if name != "TRAILER!!!" else 0
-        numbers = [0, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0]
+        mode = 0o100000 ^ MODES.get(name, 0o644) if name != "TRAILER!!!" else 0
+        numbers = [0, mode, 0, 0, LINKS.get(name, 1), 0, len(content), 0, 0, 0, 0, len(name) + 1, 0]
         out += b"070701" + b"".join(b"%08X" % number for number in numbers) + name.encode() + b"\0"
         out += bytes(-len(out) % 4) + content
         out += bytes(-len(out) % 4)
@@ -130,6 +131,36 @@ def test_what_is_put_behind_an_image_is_looked_into_too(host: Host, packing: str
     answer = host.said(image)
     assert answer is not None
     assert answer.verdict is Verdict.HINT
+
+
+@pytest.mark.parametrize(
+    ("evil", "links"),
+    [
+        ({"etc/data": b"evil", "conf/conf.d/x": b"../../etc/data"}, 1),
+        ({"etc/d/x": b"evil", "conf/conf.d": b"../etc/d"}, 1),
+        ({"a": b"conf/conf.d", "a/x": b"evil"}, 1),
+        ({"etc/data": b"evil", "conf/param.conf": b""}, 2),
+        ({"etc/../conf/conf.d/x": b"evil"}, 1),
+    ],
+)
+def test_what_is_reached_by_another_name_is_looked_at(
+    host: Host, evil: dict[str, bytes], links: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in evil:
+        if links == 1 and name in ("conf/conf.d/x", "conf/conf.d", "a") and b"/" in evil[name]:
+            monkeypatch.setitem(MODES, name, 0o120777 ^ 0o100000)
+    monkeypatch.setitem(LINKS, "etc/data", links)
+    monkeypatch.setitem(LINKS, "conf/param.conf", links)
+    answer = host.said(cpio({**FILES, **evil}))
+    assert answer is not None
+    assert answer.verdict is Verdict.HINT
+
+
+def test_links_of_merged_folders_are_as_usual(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODES, "lib", 0o120777 ^ 0o100000)
+    answer = host.said(cpio({**FILES, "lib": b"usr/lib", "usr/lib/modules/6.1/modules.dep": b"made here"}))
+    assert answer is not None
+    assert answer.verdict is Verdict.VOUCHED
 
 
 def test_a_file_that_no_package_lists_vouches_for_nothing(host: Host) -> None:

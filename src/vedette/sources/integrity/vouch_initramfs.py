@@ -48,12 +48,14 @@ _RUN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in an image. content: only of what is short."""
+    """A regular file in an image, or a link. content: only of what is short. target: of a link. links: hard ones."""
 
     name: bytes
     mode: int
     sha256: bytes
     content: bytes
+    target: bytes = b""
+    links: int = 1
 
 
 class InitramfsVoucher:
@@ -92,14 +94,17 @@ class InitramfsVoucher:
         """Files that run and are no file of a package, and how many are one."""
         sources: dict[bytes, Member] = {}
         strange, same = [], 0
+        linked = _linked(members)
         for member in members:
-            runs = member.mode & 0o111 or _RUN.match(member.name)
-            if not runs:
+            if member.target:
+                continue
+            runs = member.mode & 0o111 or _RUN.match(member.name) or member.links > 1
+            if not runs and not any(member.name == one or member.name.startswith(one + b"/") for one in linked):
                 continue
             plain = next((text for name, text in _PLAIN.items() if name.fullmatch(member.name)), None)
             if plain is not None and plain.fullmatch(member.content):
                 continue
-            if not member.content and member.name == b"conf/param.conf":
+            if not member.content and member.links == 1 and member.name == b"conf/param.conf":
                 continue
             source = next((one for one in _places(member.name) if self._digest(one) == member.sha256), None)
             if source is None:
@@ -129,6 +134,19 @@ class InitramfsVoucher:
             if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 return hashlib.file_digest(stream, "sha256").digest()
         return b""
+
+
+def _linked(members: Sequence[Member]) -> set[bytes]:
+    """Names that are reached by another one: of links, and of what they lead to; but for those of merged folders."""
+    found: set[bytes] = set()
+    for member in members:
+        if not member.target:
+            continue
+        folder = b"/" + member.name.rpartition(b"/")[0] + b"/"
+        target = os.path.normpath(member.target if member.target.startswith(b"/") else folder + member.target)
+        if target.lstrip(b"/") != b"usr/" + member.name:
+            found |= {member.name, target.lstrip(b"/")}
+    return found - {b""}
 
 
 def _places(name: bytes) -> Iterator[bytes]:
@@ -237,7 +255,7 @@ def _members(archive: IO[bytes], first: bytes = b"") -> Iterator[Member]:
         if not header.startswith((b"070701", b"070702")):
             raise ValueError("a member's header is damaged")
         fields = [int(header[at : at + 8], 16) for at in range(6, _HEADER, 8)]
-        mode, size, length = fields[1], fields[6], fields[11]
+        mode, links, size, length = fields[1], fields[4], fields[6], fields[11]
         if not 0 < length <= _LONGEST_NAME:
             raise ValueError("a member's name is damaged")
         name = _exactly(archive, length).rstrip(b"\0")
@@ -254,8 +272,10 @@ def _members(archive: IO[bytes], first: bytes = b"") -> Iterator[Member]:
         _exactly(archive, -size % 4)
         if name == _TRAILER:
             return
-        if stat.S_ISREG(mode):
-            yield Member(name.removeprefix(b"./").lstrip(b"/"), mode & 0o7777, digest.digest(), kept)
+        if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and kept):
+            target = kept if stat.S_ISLNK(mode) else b""
+            plain = os.path.normpath(b"/" + name).lstrip(b"/")
+            yield Member(plain, mode & 0o7777, digest.digest(), kept, target, links)
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
