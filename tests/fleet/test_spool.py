@@ -1,5 +1,5 @@
 """The spool keeps what was put, in order and once, over crashes, full disks and damage; what goes is said.
-Counterpart: vedette.fleet.spool, vedette.fleet.segments."""
+Counterpart: vedette.fleet.spool, vedette.fleet.spool_reading, vedette.fleet.segments."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from vedette.fleet.memory import Memory
 from vedette.fleet.segments import START, Entry, FrameKind, Place, Segment
 from vedette.fleet.settings import SpoolSettings
 from vedette.fleet.side import Side, let_go_of_said
+from vedette.fleet.spool_reading import SpoolReading
 from vedette.model.batch import Batch
 from vedette.model.clock import Clock
 from vedette.model.protocols import Counter
@@ -107,6 +108,7 @@ class Spool:
         self._compared = False
         # What may be looked at or freed from any thread.
         self._lock = threading.RLock()
+        self._reading = SpoolReading(self._sides, self._memory, self._lock, counter, damaged=self._on_damaged)
         self._queue: deque[Batch] = deque()
         waiting = threading.Lock()
         self._changed = threading.Condition(waiting)
@@ -172,20 +174,7 @@ class Spool:
 
         Empty = nothing new. What is damaged on the disk is left out, and said as a gap.
         """
-        side = self._sides[lane]
-        while not self.asks:
-            with self._lock:
-                behind = (each for each in side.segments if (each.number, each.size) > after)
-                found = next((each for each in behind if each.size > len(segments.HEADER)), None)
-                if found is None:
-                    return []
-                end, damaged = found.size, found.damaged
-            start = after[1] if after[0] == found.number else len(segments.HEADER)
-            got, reached = self._entries(lane, found, start, end, limit, damaged)
-            if got or reached < 0:
-                return got
-            after = (found.number, reached)
-        return []
+        return [] if self.asks else self._reading.read(lane, after, limit)
 
     def pending(self, lane: Lane | None = None) -> Iterator[Entry]:
         """All that waits, in order; security first."""
@@ -268,44 +257,6 @@ class Spool:
             self._memory.through(stream) >= found.last
             for held in (segment.batches, segment.said)
             for stream, found in held.items()
-        )
-
-    def _entries(
-        self, lane: Lane, segment: Segment, start: int, end: int, limit: int, damaged: bool
-    ) -> tuple[list[Entry], int]:
-        try:
-            # Behind damage it is not known where the next frame begins; so all of it is looked at.
-            data = segments.part(segment.path, start, end - start if damaged else min(end - start, max(limit, 64)))
-            if not damaged and next(segments.frames(data), None) is None:
-                data = segments.part(segment.path, start, min(segments.first_size(data), end - start))
-        except OSError as error:
-            with self._lock:
-                if segment not in self._sides[lane].segments:
-                    return [], end
-            if error.errno not in (errno.ENOENT, errno.EIO):
-                self._counter.add("spool_reads_failed")
-                return [], -1
-            data = b""
-        got: list[Entry] = []
-        reached = 0
-        for each in segments.frames(data, resync=damaged):
-            reached = each.end
-            entry = segments.entry_of(each, lane, (segment.number, start + each.end), self._memory.bases)
-            if entry is not None and not self._is_confirmed(entry):
-                got.append(entry)
-        if damaged:
-            return got, start + reached if reached else end
-        if not reached or (start + len(data) == end and reached < len(data)):
-            # Nothing whole stands there although it was synced.
-            self._on_damaged(segment)
-        return got, start + reached
-
-    def _is_confirmed(self, entry: Entry) -> bool:
-        stream = entry.key.stream
-        base, confirmed = self._memory.bases.get(stream, 0), self._memory.confirmed.get(stream)
-        # A gap whole or not at all.
-        return confirmed is not None and (
-            confirmed.through() >= entry.key.number - base if entry.gap else entry.key.number - base in confirmed
         )
 
     def _on_damaged(self, segment: Segment) -> None:
