@@ -90,6 +90,9 @@ awk.1.gz
 def test_an_alternative_is_one_that_is_registered_and_of_a_package(tree: Tree) -> None:
     (tree.root / "var/lib/dpkg/alternatives/awk").write_text(AWK)
     tree.owned("/usr/bin/mawk", "/usr/share/man/man1/mawk.1.gz")
+    tree.link("/etc/alternatives/awk", "/usr/bin/mawk")
+    assert tree.said("/etc/alternatives/awk") is Verdict.HINT, "this host's list alone vouches for nothing"
+    tree.shipped = {"/usr/bin/mawk", "/usr/share/man/man1/mawk.1.gz"}
     for name, target, verdict in (
         ("awk", "/usr/bin/mawk", Verdict.VOUCHED),
         ("awk.1.gz", "/usr/share/man/man1/mawk.1.gz", Verdict.VOUCHED),

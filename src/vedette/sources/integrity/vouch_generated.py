@@ -94,7 +94,7 @@ class GeneratedVoucher:
     # ---------------------------------------------------------------------------------------------- alternatives
 
     def _alternative(self, path: bytes, change: Change) -> Vouching | None:
-        """A link of /etc/alternatives leads to one of the registered choices, and a package brought that one."""
+        """A link of /etc/alternatives leads to one of the registered choices, and that is as a package ships it."""
         folder, _, name = path.rpartition(b"/")
         if folder != b"/etc/alternatives" or change.after is None or change.after.type is not FileType.SYMLINK:
             return None
@@ -104,7 +104,11 @@ class GeneratedVoucher:
             return _said(Verdict.CONTRADICTED, f"{shown} is not among the registered alternatives")
         if not self._owned([target]):
             return _said(Verdict.HINT, f"{shown} is a registered alternative that no package brought")
-        return _said(Verdict.VOUCHED, f"{shown} is a registered alternative, of a package")
+        answer = self._packages.standing([target]).get(target)
+        if answer is None or not answer.lowers:
+            # What is registered, and who owns it, stands in files of this host alone.
+            return _said(Verdict.HINT, f"{shown} is a registered alternative, for which no signed package vouches")
+        return _said(Verdict.VOUCHED, f"{shown} is a registered alternative, and as a package ships it")
 
     def _choices(self, name: bytes) -> Iterator[bytes]:
         """Every path registered for the group `name`, or for a link that follows another group."""
