@@ -4,6 +4,7 @@ Counterpart: vedette.sources.integrity.vouching."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from vedette.app.counters import Counters
 from vedette.model.integrity import Change, ChangeKind, Verdict, Vouching
@@ -34,3 +35,10 @@ def test_whose_signature_counts_is_watched() -> None:
     trees = IntegritySettings().trees
     for keyring in VouchingSettings().keyrings:
         assert any(keyring.is_relative_to(tree) for tree in trees)
+
+
+def test_what_an_initramfs_is_made_from_is_watched() -> None:
+    # An image is vouched for by what lies there, so that must be told when it changes.
+    trees = IntegritySettings().trees
+    for source in ("/usr/share/initramfs-tools/scripts", "/etc/initramfs-tools", "/usr/lib/klibc/bin", "/usr/sbin/x"):
+        assert any(Path(source).is_relative_to(tree) for tree in trees)

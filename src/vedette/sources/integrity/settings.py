@@ -35,6 +35,10 @@ TREES = (
     "/usr/share/keyrings",
     # how the machine starts, with kernel modules under /usr/lib
     "/boot",
+    "/usr/share/initramfs-tools",
+    # who may ask root to do something
+    "/usr/share/polkit-1",
+    "/usr/share/dbus-1",
     # configuration: PAM, ssh, sudoers, cron, units, ld.so, accounts
     "/etc",
     # jobs and keys outside it
