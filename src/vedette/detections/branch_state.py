@@ -66,6 +66,7 @@ class BranchState:
         self._quiet: dict[tuple[int, str], int] = {}
         self._last: dict[tuple[int, str], str] = {}
         self._changed: set[tuple[str, int, str, Key]] = set()
+        self._restored: dict[Entry, Seen] = {}
 
     def _precedent(self, index: int) -> Precedent:
         branch = self._rules[index].branch
@@ -176,7 +177,9 @@ class BranchState:
         self._ignored.setdefault((host, fields, values), index)
         self._touch(_IGNORED, index, host, values)
         if len(self._ignored) > _MOST_SEEN:
-            del self._ignored[next(iter(self._ignored))]
+            old_host, old_fields, old = next(iter(self._ignored))
+            self._touch(_IGNORED, self._ignored.pop((old_host, old_fields, old)), old_host, old)
+            self._counter.add("records_dropped", DropReason.STATE_EVICTED, 1)
 
     def is_ignored(self, host: str, fields: tuple[str, ...], values: Key) -> bool:
         """Whether records with these values are to be ignored."""
@@ -191,6 +194,7 @@ class BranchState:
             name = key_text({_KIND: kind, _HOST: host, **{str(place): value for place, value in enumerate(key)}})
             out[self._rules[index].id, name] = self._dumped(kind, index, host, key, origins)
         self._changed.clear()
+        self._restored.clear()
         return out
 
     def _dumped(
@@ -215,7 +219,10 @@ class BranchState:
             value = self._last[index, host]
         else:
             branch = self._rules[index].branch
-            value = [*(branch.ignores if branch else ())]
+            fields = branch.ignores if branch else ()
+            if (host, fields, key) not in self._ignored:
+                return None
+            value = [*fields]
         return msgspec.json.encode([_NAME, _VERSION, value])
 
     def knows(self, rule_id: str) -> bool:
@@ -249,13 +256,10 @@ class BranchState:
         self._changed.clear()
 
     def _shared(self, entry: Entry, address: str, counted: int) -> Seen:
-        """One record that several rules count is one."""
-        for watchers in self._counted.values():
-            for of in watchers.values():
-                for seen, _others in of.events:
-                    if seen.entry == entry:
-                        return seen
-        return Seen(entry, address, counted)
+        """One record that several rules count is one; the rule that fired on it wrote last how much it weighed."""
+        seen = self._restored.setdefault(entry, Seen(entry, address, counted))
+        seen.counted = max(seen.counted, counted)
+        return seen
 
     def set_back(self, latest: int) -> None:
         """The clock was set back: forget what was seen after `latest`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vedette.detections.lines import Groups, who_of
 
 MOST_CONNECTIONS = 10_000
+_MOST_USERS = 100
 LASTS = 300_000_000
 """Microseconds for which what is known of a connection is kept: as long as fail2ban keeps it."""
 
@@ -115,7 +116,7 @@ class Failures:
             if user:
                 if known.users is None:
                     known.users = {user}
-                else:
+                elif len(known.users) < _MOST_USERS:
                     known.users.add(user)
             if gained:
                 known.pending = False
