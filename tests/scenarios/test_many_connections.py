@@ -3,72 +3,22 @@ Counterpart: src/vedette/sources/{syslog,relp,http}.py; parts/listening.py is th
 
 from __future__ import annotations
 
-import json
-import os
 import resource
-import socket
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.scenarios.parts.listening import TOKEN
-from tests.scenarios.parts.netns import Namespace, NetLab
+from tests.scenarios.parts.listening import FIRST, LINES, Listener
+from tests.scenarios.parts.netns import NetLab
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(120)]
 
-ROOT = Path(__file__).parent.parent.parent
 MANY = 10_000
 OF_ADDRESS = 100
 MOST_EACH = 16 * 1024
 """Bytes a connection costs that says nothing, as docs/sources.md has it."""
 MOST_REFUSED = 16 << 20
 """Bytes that as many connections cost which are refused, with those 500 that are not."""
-LINES = {
-    "syslog": b"<38>shop: payment declined\n",
-    "relp": b"2 syslog 26 <38>shop: payment declined\n",
-    "http": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nAuthorization: Bearer %s\r\n\r\n{}" % TOKEN.encode(),
-}
-FIRST = {"relp": b"1 open 14 relp_version=1\n"}
-
-
-class Listener:
-    """One that runs, and what it says of itself."""
-
-    def __init__(self, space: Namespace, name: str, **settings: object) -> None:
-        argv = [sys.executable, "-m", "tests.scenarios.parts.listening", name, json.dumps(settings)]
-        self._process = space.start(argv, name=name, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=True)
-        self._answers = 0
-        self.name = name
-        self.port = int(self.ask()["port"])
-
-    def ask(self) -> dict[str, Any]:
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
-        self._answers += 1
-        while (said := self._process.stdout).count("\n") < self._answers:
-            assert self._process.poll() is None, self._process.stderr
-            time.sleep(0.01)
-        found: dict[str, Any] = json.loads(said.splitlines()[-1])
-        return found
-
-    def until(self, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        while not done(said := self.ask()):
-            time.sleep(0.05)
-        return said
-
-    def connect(self, address: str) -> socket.socket:
-        made = socket.socket()
-        try:
-            made.bind((address, 0))
-            made.connect(("127.0.0.1", self.port))
-        except BaseException:
-            made.close()
-            raise
-        return made
 
 
 @pytest.fixture

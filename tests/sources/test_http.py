@@ -45,8 +45,9 @@ def settings(**more: object) -> HttpSettings:
 class Sent:
     """What a test sends with."""
 
-    def __init__(self, port: int, got: Collected, counts: Counts) -> None:
+    def __init__(self, port: int, got: Collected, counts: Counts, source: HttpSource) -> None:
         self.port = port
+        self.source = source
         self.got = got
         self.counts = counts
 
@@ -78,7 +79,7 @@ async def listening(wanted: HttpSettings, kept: Callable[[], Awaitable[None]] = 
         source = HttpSource(wanted, listeners, host_id="h", clock=FakeClock(1), counter=counts, kept=kept)
         async with running(source) as got:
             await source.begun.wait()
-            yield Sent(listeners.open(wanted.places[0]).getsockname()[1], got, counts)
+            yield Sent(listeners.open(wanted.places[0]).getsockname()[1], got, counts, source)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,19 @@ async def test_who_has_no_token_is_told_and_who_guesses_is_slowed(monkeypatch: p
         assert (await sent.post(b"{}"))[0] == 200
         assert sent.got.records == [b"{}"]
         assert [sent.ended(how) for how in ("no-token", "bad-token", "bad-tokens-limited")] == [1, 1, 1]
+
+
+async def test_a_hundred_bad_tokens_at_once_are_counted_and_a_good_one_is_heard(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http, "SLOWED_BY", 0.2)
+    async with listening(settings(bad_tokens=20)) as sent:
+        guesses = [asyncio.create_task(sent.post(b"{}", token=f"guess-{number}")) for number in range(95)]
+        assert (await sent.post(b'{"good":1}'))[0] == 200
+        told = [status for status, _, _ in await asyncio.gather(*guesses)]
+        assert sorted(told) == [401] * 20 + [429] * 75
+        assert sent.ended("bad-token") == 20
+        assert sent.ended("bad-tokens-limited") == 75
+        assert sent.got.records == [b'{"good":1}']
+        assert not sent.source._memory.size
 
 
 async def test_anybody_may_send_where_that_is_said():
@@ -269,7 +283,7 @@ async def test_who_comes_while_the_engine_is_busy_is_told_to_come_later(monkeypa
         source = HttpSource(wanted, listeners, host_id="h", clock=FakeClock(1), counter=counts)
         async with running(source, Busy()) as got:
             await source.begun.wait()
-            sent = Sent(listeners.open(wanted.places[0]).getsockname()[1], got, counts)
+            sent = Sent(listeners.open(wanted.places[0]).getsockname()[1], got, counts, source)
             first = asyncio.create_task(sent.post(b'{"a":1}'))
             await asyncio.sleep(0.02)
             status, head, _ = await sent.post(b'{"b":2}')
