@@ -91,6 +91,24 @@ def test_what_has_no_equal_is_told_with_its_place(ossec: Path):
     assert all("ossec.conf:" in text for text in missing)
 
 
+def test_rules_that_are_included_and_not_there_are_told(ossec: Path):
+    conf = ossec / "etc" / "ossec.conf"
+    conf.write_text(CONF.replace("<include>door", "<include>gone_rules.xml</include><include>door"))
+    remarks = importer_of(ossec).read(ossec).remarks
+    assert [remark.words for remark in remarks if "gone_rules.xml" in remark.words and remark.equal is Equal.NONE]
+    assert not [remark for remark in remarks if "door_rules.xml" in remark.words]
+
+
+def test_a_configuration_that_is_named_is_the_whole_installation(ossec: Path):
+    conf = ossec / "etc" / "ossec.conf"
+    (ossec / "etc" / "stray.xml").write_text("<group name='x'/>")
+    by_name, by_folder = (set(importer_of(path).read(path).files) for path in (conf, ossec))
+    assert any(name.endswith("door_rules.xml") for name in by_name)
+    assert {name for name in by_name if name.endswith("rules.xml")} == {
+        name for name in by_folder if name.endswith("rules.xml")
+    }
+
+
 def test_a_folder_without_a_configuration_is_no_installation(tmp_path: Path):
     with pytest.raises(VedetteError, match="no installation"):
         importer_of(tmp_path)

@@ -74,6 +74,7 @@ class _Import:
         self._commands: dict[str, str] = {}
         self._answers: list[Element] = []
         self._enforcers: dict[str, None] = {}
+        self._names: set[str] = set()
 
     def run(self) -> Imported:
         """Everything, in the order of our configuration."""
@@ -115,7 +116,8 @@ class _Import:
 
     def _take_rules(self) -> None:
         """Rules, decoders and lists as they are; their names keep the order in which they are read."""
-        files = [file for file in dict.fromkeys(rule_files(self._folder)) if file.suffix == TREE_SUFFIX]
+        files = [file for file in dict.fromkeys(rule_files(self._conf)) if file.suffix == TREE_SUFFIX]
+        self._names = {file.name for file in files}
         lists = [self._folder / name for name in _LISTS if (self._folder / name).is_dir()]
         found = read_ossec(files, lists)
         self._rules = list(found.rules)
@@ -152,6 +154,9 @@ class _Import:
             case "alerts" | "rules" | "ruleset":
                 if (level := section.first("log_alert_level")) not in ("", "1"):
                     self._say(Equal.CHANGED, section, f"log_alert_level {level}: everything from level 1 on is stored")
+                for child in section.all("include"):
+                    if Path(child.text.strip()).name not in self._names:
+                        self._say(Equal.NONE, child, f"include {child.text.strip()}: there is no such file of rules")
             case _:
                 self._say(Equal.NONE, section, f"<{section.name}> is not taken over")
 
