@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,8 +22,9 @@ from vedette.fleet.authority import (
     read_certificate,
     request,
 )
+from vedette.fleet.signing import SignedError, SignedKind, SignedReason, opened
 from vedette.model.clock import DAY
-from vedette.model.errors import StateError
+from vedette.model.errors import StateError, VedetteError
 from vedette.model.fleet import is_host_id
 from vedette.testing.clock import START, FakeClock
 
@@ -161,3 +164,26 @@ def test_a_request_with_one_extension_twice_is_refused_and_no_crash():
     assert hostile.is_signature_valid
     with pytest.raises(RequestError, match="cannot be read"):
         check_request(hostile.public_bytes(serialization.Encoding.PEM), HOST)
+
+
+def test_versions_that_do_not_exist_are_refused_and_no_crash(authority: Authority):
+    good = x509.load_pem_x509_csr(request(new_key(), HOST)).public_bytes(serialization.Encoding.DER)
+    wrong = good.replace(b"\x02\x01\x00", b"\x02\x01\x08", 1)
+    pem = b"-----BEGIN %s-----\n%s\n-----END %s-----\n"
+    with pytest.raises(RequestError, match="cannot be read"):
+        check_request(pem % (b"CERTIFICATE REQUEST", b64encode(wrong), b"CERTIFICATE REQUEST"), HOST)
+    good = x509.load_pem_x509_certificate(authority.certificate).public_bytes(serialization.Encoding.DER)
+    wrong = pem % (b"CERTIFICATE", b64encode(good.replace(b"\x02\x01\x02", b"\x02\x01\x08", 1)), b"CERTIFICATE")
+    with pytest.raises(VedetteError, match="not a certificate"):
+        read_certificate(wrong)
+    signed = {
+        "format": "vedette-signed",
+        "version": 1,
+        "kind": "bundle",
+        "certificate": wrong,
+        "signature": b"",
+        "body": b"",
+    }
+    with pytest.raises(SignedError) as error:
+        opened(msgspec.msgpack.encode(signed), SignedKind.BUNDLE, authority.certificate)
+    assert error.value.reason is SignedReason.CERTIFICATE

@@ -34,14 +34,16 @@ _EARLY = HOUR
 MOST_REQUEST = 4096
 """Bytes of a request (CSR); ours have about 500."""
 
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
     InvalidSignature,
+    x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+"""What reading a stranger's certificate or request may raise; the last three are no ValueError."""
 
 
 class RequestError(VedetteError):
@@ -152,7 +154,7 @@ def check_request(pem: bytes, host_id: str) -> tuple[ec.EllipticCurvePublicKey, 
         if len(asked.extensions):
             raise RequestError("the request asks for extensions")
         names = [(name.oid, name.value) for name in asked.subject]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise RequestError(f"the request cannot be read: {error}") from None
     if names != [(NameOID.COMMON_NAME, host_id)]:
         raise RequestError("the request is for another name")
@@ -163,7 +165,7 @@ def read_certificate(pem: bytes) -> Issued:
     """What a certificate says of itself; VedetteError where it cannot be read."""
     try:
         return _issued(x509.load_pem_x509_certificate(pem))
-    except ValueError as error:
+    except UNREADABLE as error:
         raise VedetteError(f"not a certificate: {error}") from None
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from vedette.fleet import subjects
 from vedette.fleet.authority import (
     HUB_NAME,
+    UNREADABLE,
     Authority,
     Identity,
     Issued,
@@ -336,7 +336,7 @@ def _check(certificate: bytes, key: bytes, host_id: str, authority: bytes) -> No
     try:
         given, by = x509.load_pem_x509_certificate(certificate), x509.load_pem_x509_certificate(authority)
         given.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except UNREADABLE as error:
         raise VedetteError(f"the hub gave a certificate that is none of its authority's: {error}") from None
     _, asked = check_request(request(key, host_id), host_id)
     if read_certificate(certificate).key_hash != asked or certified_host(certificate)[0] != host_id:

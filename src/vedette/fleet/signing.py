@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import zstandard
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from vedette.fleet.authority import Authority
+from vedette.fleet.authority import UNREADABLE, Authority
 from vedette.model.errors import StateError, VedetteError
 from vedette.system.files import write_atomic
 
@@ -138,7 +138,7 @@ def _key_of(certificate: bytes, authority: bytes) -> Ed25519PublicKey:
         given.verify_directly_issued_by(by)
         key = given.public_key()
         names = [name.value for name in given.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise SignedError(SignedReason.CERTIFICATE) from None
     if not isinstance(key, Ed25519PublicKey) or names != [SIGNER_NAME]:
         raise SignedError(SignedReason.CERTIFICATE)
