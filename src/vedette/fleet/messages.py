@@ -25,8 +25,8 @@ BLOCK_LIMIT = 4 * 1024 * 1024
 """Bytes of a block up to which a packed batch stays below `LIMIT` whatever is in it; `fleet.spool` cuts there."""
 ROWS_LIMIT = 100_000
 """Records of a batch; up to so many the same holds for all that is kept beside the block."""
-SAID_LIMIT = 2 * 1024 * 1024
-"""Bytes that a report, a gap or a confirm unpacks to: small things of a few bytes each cost far more in memory."""
+SAID_LIMIT = 6 * 1024 * 1024
+"""Bytes that a report, gap or confirm unpacks to: enough for 20,000 streams; each costs some fifty in memory."""
 DROPPED_LIMIT = 1000
 """Reasons a batch may name."""
 TEXT_LIMIT = 65_536

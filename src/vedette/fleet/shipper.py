@@ -148,7 +148,7 @@ class Shipper:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            with suppress(LinkError, TimeoutError):
+            with suppress(LinkError, TimeoutError, MessageError):
                 await self._transport.report(messages.pack_report(self.report(stopping=True)))
 
     def connected(self) -> None:
