@@ -36,7 +36,7 @@ class Measured:
 def rule_sets(corpus: Path) -> dict[str, list[Path]]:
     """What stands under `--rules`, by name."""
     return {
-        "OSSEC, as its server is configured": [corpus / "ossec/etc"],
+        "OSSEC, as its server is configured": [corpus / "ossec/etc/ossec-server.conf"],
         "Wazuh, all rules": [corpus / "wazuh" / name for name in ("rules", "decoders", "lists")],
     }
 
