@@ -18,6 +18,7 @@ from tests.scenarios.parts.processes import short_folder, wait_until
 from tests.scenarios.parts.vedette import Vedette
 from tests.scenarios.test_lasting import fill
 
+from vedette.app.findings_stream import told_id
 from vedette.model.reasons import DropReason
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -79,7 +80,8 @@ def test_an_agent_is_killed_in_traffic(fleet: Fleet, web: FleetAgent):
         web.start()
     told(fleet, web, written, "agent killed")
     wait_until(f"both findings:\n{fleet.hub.log}", lambda: len(findings(fleet.hub, "203.0.113.1")) == 2, PATIENCE)
-    assert sorted(findings(fleet.hub, "203.0.113.1")) == sorted(findings(web, "203.0.113.1"))
+    own = findings(web, "203.0.113.1")
+    assert sorted(findings(fleet.hub, "203.0.113.1")) == sorted(told_id(web.host_id, one) for one in own)
 
 
 def test_a_hub_is_killed_in_traffic(fleet: Fleet, web: FleetAgent):

@@ -101,16 +101,16 @@ def findings_of(batch: Batch, counter: Counter, rules: Mapping[str, Rule]) -> li
         if reason is not None:
             counter.add("findings_refused", reason)
             continue
-        found.append(replace(finding, id=told_id(finding)))
+        found.append(replace(finding, id=told_id(finding.host_id, finding.id)))
     return found
 
 
-def told_id(finding: Finding) -> str:
+def told_id(host_id: str, finding_id: str) -> str:
     """What a finding of an agent is called at the hub: its id says which records made it, not on which host they lay.
 
     So two hosts with the same line of the same moment are two findings here, and each keeps its own id there.
     """
-    return blake2b(f"{finding.host_id} {finding.id}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return blake2b(f"{host_id} {finding_id}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _refusal(finding: Finding, host_id: str, rules: Mapping[str, Rule]) -> Refused | None:

@@ -5,11 +5,15 @@ Counterpart: `vouch_archive` says whether a signed archive knows that digest; `v
 # read a package twice, so that what was hashed need not be what was read, and of the rest of it nothing was needed.
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import IO, cast
 
@@ -108,7 +112,7 @@ def read_deb(stream: IO[bytes]) -> Manifest:
                 control = _control(name, member)
             elif name.startswith("data.tar"):
                 files = _files(name, member)
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, zstandard.ZstdError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise NotADebError(str(error) or type(error).__name__) from None
     if control is None or files is None:
         raise NotADebError("it has no control or no data")
@@ -154,15 +158,20 @@ def _members(stream: _Hashing) -> Iterator[tuple[str, _Member]]:
 @contextmanager
 def _unpacked(name: str, member: _Member) -> Iterator[tarfile.TarFile]:
     kind = name.partition(".tar")[2].removeprefix(".")
-    if kind == "zst":
-        with zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], member), closefd=False) as reader:
-            with tarfile.open(fileobj=reader, mode="r|") as tar:
-                yield tar
-    elif kind in ("", "gz", "xz", "bz2"):
-        with tarfile.open(fileobj=member, mode=f"r|{kind}") as tar:  # type: ignore[call-overload]
-            yield tar
-    else:
+    if kind not in _UNPACK:
         raise NotADebError(f"{name} is packed in a way that is not known")
+    # Not by tarfile, whose own unpacking breaks in ways of its own at what is damaged.
+    with _UNPACK[kind](cast(IO[bytes], member)) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
+        yield tar
+
+
+_UNPACK: Mapping[str, Callable[[IO[bytes]], AbstractContextManager[IO[bytes]]]] = {
+    "": nullcontext,
+    "gz": lambda packed: cast(IO[bytes], gzip.GzipFile(fileobj=packed, mode="rb")),
+    "xz": lambda packed: cast(IO[bytes], lzma.open(packed)),  # noqa: SIM115 (whoever asks closes it)
+    "bz2": lambda packed: cast(IO[bytes], bz2.open(packed)),  # noqa: SIM115
+    "zst": lambda packed: cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(packed, closefd=False)),
+}
 
 
 def _control(name: str, member: _Member) -> dict[str, bytes]:

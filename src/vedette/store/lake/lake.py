@@ -210,12 +210,13 @@ class Lake(Reader):
                 {"path": path if size else f"empty/{first}", "hour": hour, "bytes": size, "tier": 0},
                 held,
             )
-            for stream, new in added.items():
-                m.add_numbers(connection, stream, new)
             for place in self._said_to_be_dropped(rows):
-                # What was under way when its agent let it go: it came after all.
+                # What was under way when its agent let it go: it came after all. One by one, before any of them counts
+                # as stored, or the gap would end before all of their records were taken from it.
                 found = int(held.stream[place]), rows[place].key.number, len(rows[place])
                 doubt.back += m.take_back(connection, *found)
+            for stream, new in added.items():
+                m.add_numbers(connection, stream, new)
             if self._ledger is not None:
                 self._ledger.append(connection, leaves)
         self._doubt = None

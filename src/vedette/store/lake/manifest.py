@@ -401,12 +401,12 @@ def add_dropped(connection: Connection, stream: int, dropped: Dropped) -> Droppe
 
 
 def take_back(connection: Connection, stream: int, number: int, records: int) -> bool:
-    """A batch is stored that was said to be dropped: its gap has less; False where none speaks of it."""
+    """A batch is about to be stored that was said to be dropped: its gap has less; False where none speaks of it."""
     said = connection.execute(_said(stream, number, number)).all()
     for one in said:
         rows = (_DROPPED.c.stream_id == stream) & (_DROPPED.c.first == one.first) & (_DROPPED.c.last == one.last)
         stored = _stored_within(connection, stream, one.first, one.last)
-        left = list(Ranges([(one.first, one.last)]).without(stored))
+        left = list(Ranges([(one.first, one.last)]).without(stored).without(Ranges([(number, number)])))
         connection.execute(delete(_DROPPED).where(rows))
         if left:
             values = {"first": left[0][0], "last": left[-1][1], "reason": one.reason, "at": one.at}
