@@ -66,24 +66,40 @@ def test_a_finding_is_on_the_shelf_before_it_is_committed_and_once(shelf: FakeSh
     assert len(shelf.batches) == 1
 
 
+def test_the_first_cursor_of_a_source_comes_with_what_was_found(shelf: FakeShelf):
+    rig = Rig(shelf=shelf)
+    rig.attack()
+    assert shelf.asked == 1
+    assert rig.state.cursors() == {"journal": "3"}
+
+
+def placed(shelf: FakeShelf, **more: Any) -> Rig:
+    """One whose source has a place in the state already."""
+    rig = Rig(shelf=shelf, **more)
+    rig.take(rig.line("other"))
+    rig.wait(2 * SECOND)
+    shelf.asked = 0
+    return rig
+
+
 def test_a_slow_shelf_does_not_hold_up_a_block(shelf: FakeShelf):
-    shelf.works = False
     enforcer = FakeEnforcer()
-    rig = Rig(shelf=shelf, enforcers=[enforcer])
+    rig = placed(shelf, enforcers=[enforcer])
+    shelf.works = False
     rig.attack()
     assert [one.target.value for one in rig.state.active_decisions(0)] == [ATTACKER]
     assert [one.value for one in enforcer.held] == [ATTACKER]
     assert shelf.asked == 0
-    assert rig.state.cursors() == {}
+    assert rig.state.cursors() == {"journal": "1"}
     # The cursor comes behind it, and waits for the shelf, not for ever.
     rig.wait(2 * SECOND)
-    assert rig.state.cursors() == {"journal": "3"}
+    assert rig.state.cursors() == {"journal": "4"}
     assert rig.counters.value("commits_before_the_shelf") == shelf.asked == 1
 
 
 def test_a_block_that_came_before_its_cursor_is_not_made_twice_after_a_crash(shelf: FakeShelf):
     enforcer = FakeEnforcer()
-    rig = Rig(shelf=shelf, enforcers=[enforcer])
+    rig = placed(shelf, enforcers=[enforcer])
     rig.attack()
     (alert,), decisions = rig.state.alerts(), rig.state.active_decisions(0)
     read = rig.last
@@ -93,11 +109,11 @@ def test_a_block_that_came_before_its_cursor_is_not_made_twice_after_a_crash(she
     assert rig.state.alerts() == [alert]
     assert rig.state.active_decisions(0) == decisions
     assert enforcer.calls.count("add") == 1
-    assert rig.state.cursors() == {"journal": "3"}
+    assert rig.state.cursors() == {"journal": "4"}
 
 
 def test_under_an_attack_without_end_cursors_move_on(shelf: FakeShelf):
-    rig = Rig(shelf=shelf)
+    rig = placed(shelf)
     for number in range(20):
         rig.attack(f"203.0.113.{number + 1}")
         rig.clock.advance(SECOND // 5)

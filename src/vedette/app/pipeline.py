@@ -125,6 +125,7 @@ class Pipeline:
         self._budget = budget
         self._shelf = shelf
         self._cursors: dict[str, str] = {}
+        self._placed = set(state.cursors())
         self._correlation: dict[tuple[str, str], bytes | None] = {}
         self._findings: list[Finding] = []
         self._told: list[Finding] = []
@@ -343,6 +344,7 @@ class Pipeline:
             self._on_refused(error, now)
             return False
         if resting:
+            self._placed |= self._cursors.keys()
             self._cursors.clear()
             self._correlation.clear()
             self._continuations = []
@@ -366,7 +368,9 @@ class Pipeline:
             self._shipped = len(self._findings)
         if not (self._cursors or self._findings):
             return True
-        if self._findings and now - self._oldest < COMMIT_AFTER and self._bytes < COMMIT_BYTES:
+        # A source whose place was never written down would begin anew after a crash, behind what it read.
+        placed = self._cursors.keys() <= self._placed
+        if placed and self._findings and now - self._oldest < COMMIT_AFTER and self._bytes < COMMIT_BYTES:
             return False
         if not self._shelf.settled(SETTLE):
             self._counter.add("commits_before_the_shelf")
