@@ -402,8 +402,9 @@ def add_dropped(connection: Connection, stream: int, dropped: Dropped) -> Droppe
 
 def take_back(connection: Connection, stream: int, number: int, records: int) -> bool:
     """A batch is about to be stored that was said to be dropped: its gap has less; False where none speaks of it."""
-    said = connection.execute(_said(stream, number, number)).all()
-    for one in said:
+    said = sorted(connection.execute(_said(stream, number, number)).all(), key=lambda one: one.last - one.first)
+    # A gap whose bounds hold those of an earlier one has not its records: the innermost speaks of this number.
+    for one in said[:1]:
         rows = (_DROPPED.c.stream_id == stream) & (_DROPPED.c.first == one.first) & (_DROPPED.c.last == one.last)
         stored = _stored_within(connection, stream, one.first, one.last)
         left = list(Ranges([(one.first, one.last)]).without(stored).without(Ranges([(number, number)])))
