@@ -5,19 +5,18 @@ Counterpart: `sources.ports.inside` finds who holds each; `namespaces` leads int
 from __future__ import annotations
 
 import errno
-import os
 import re
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from itertools import takewhile
 from pathlib import Path
 
+from vedette.system.netlink import connected, dump
+
 _SOCK_DIAG, _BY_FAMILY = 4, 20
-_REQUEST_DUMP, _ERROR, _DONE = 0x301, 2, 3
 _LISTEN, _UNCONNECTED = 10, 7
 _V6ONLY = 11
 _SHORTEST = 72
@@ -43,30 +42,13 @@ class BoundSocket:
 def ask_kernel() -> list[BoundSocket]:
     """Of the namespace of the calling thread, without privileges; OSError where this kernel cannot be asked."""
     found = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG) as connection:
-        connection.settimeout(5.0)
+    with connected(_SOCK_DIAG) as connection:
         for transport, (protocol, state) in _TRANSPORTS.items():
             for family in (socket.AF_INET, socket.AF_INET6):
                 body = struct.pack("=BBBBI", family, protocol, 0, 0, 1 << state) + bytes(48)
-                header = struct.pack("=IHHII", 16 + len(body), _BY_FAMILY, _REQUEST_DUMP, 1, 0)
-                connection.sendto(header + body, (0, 0))
-                found += [_socket(transport, one) for one in _replies(connection) if len(one) >= _SHORTEST]
+                replies = dump(connection, _BY_FAMILY, body)
+                found += [_socket(transport, one) for one in replies if len(one) >= _SHORTEST]
     return found
-
-
-def _replies(connection: socket.socket) -> Iterator[bytes]:
-    while True:
-        data = connection.recv(1 << 17)
-        at = 0
-        while at + 16 <= len(data):
-            length, kind = struct.unpack_from("=IH", data, at)
-            if kind == _DONE or length < 16:
-                return
-            if kind == _ERROR:
-                code = -struct.unpack_from("=i", data, at + 16)[0]
-                raise OSError(code, os.strerror(code))
-            yield data[at + 16 : at + length]
-            at += length + 3 & ~3
 
 
 def _socket(transport: str, message: bytes) -> BoundSocket:

@@ -10,7 +10,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_GET_LINK, _NEW_LINK, _REQUEST_DUMP, _ERROR, _DONE = 18, 16, 0x301, 2, 3
+from vedette.system.netlink import connected, dump
+
+_GET_LINK = 18
 _PROMISCUOUS = 0x100
 _NAME, _MASTER, _PROMISCUITY, _LINK_INFO, _KIND = 3, 10, 30, 18, 1
 
@@ -28,27 +30,8 @@ class Interface:
 
 def interfaces() -> list[Interface]:
     """All of them; OSError where the kernel cannot be asked."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as connection:
-        connection.settimeout(5.0)
-        body = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-        connection.sendto(struct.pack("=IHHII", 16 + len(body), _GET_LINK, _REQUEST_DUMP, 1, 0) + body, (0, 0))
-        return [_interface(one) for one in _replies(connection)]
-
-
-def _replies(connection: socket.socket) -> Iterator[bytes]:
-    while True:
-        data = connection.recv(1 << 17)
-        at = 0
-        while at + 16 <= len(data):
-            length, kind = struct.unpack_from("=IH", data, at)
-            if kind == _DONE or length < 16:
-                return
-            if kind == _ERROR:
-                code = -struct.unpack_from("=i", data, at + 16)[0]
-                raise OSError(code, os.strerror(code))
-            if kind == _NEW_LINK:
-                yield data[at + 16 : at + length]
-            at += length + 3 & ~3
+    with connected(socket.NETLINK_ROUTE) as connection:
+        return [_interface(one) for one in dump(connection, _GET_LINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0))]
 
 
 def _interface(message: bytes) -> Interface:

@@ -1,20 +1,21 @@
 """Which package of the distribution a file came with, read from the databases of dpkg and rpm themselves.
 Counterpart: `sources.ports.inside` says with it what a listener's program is part of."""
 
-# dpkg: deb-files in /var/lib/dpkg/info, dpkg-query(1). rpm: rpmdb.sqlite, the header format of rpm's manual.
+# dpkg: deb-files in /var/lib/dpkg/info, dpkg-query(1). rpm: rpmdb.sqlite.
 from __future__ import annotations
 
+import os
 import sqlite3
-import struct
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+
+from vedette.system.rpm_header import BASE_NAMES, DIR_INDEXES, DIR_NAMES, NAME, read_header
 
 _RPM_DATABASES = ("usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite")
 _DPKG = "var/lib/dpkg/info"
 _MERGED = ("/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/")
 """Folders that are links into /usr today, while packages may still name them."""
-_NAME, _DIR_INDEXES, _BASE_NAMES, _DIR_NAMES = 1000, 1116, 1117, 1118
-_INT32, _STRING, _STRING_ARRAY = 4, 6, 8
+_WANTED = frozenset({NAME, DIR_INDEXES, BASE_NAMES, DIR_NAMES})
 
 
 def owners(paths: Iterable[str], root: Path = Path("/")) -> dict[str, str]:
@@ -82,30 +83,11 @@ def _rpm_owner(connection: sqlite3.Connection, path: PurePosixPath) -> str:
         "SELECT p.blob FROM Basenames b JOIN Packages p ON p.hnum = b.hnum WHERE b.key = ?", (path.name,)
     )
     for (blob,) in rows:
-        tags = _header(bytes(blob))
-        names, places, folders = (tags.get(tag, []) for tag in (_BASE_NAMES, _DIR_INDEXES, _DIR_NAMES))
+        tags = read_header(bytes(blob), _WANTED)
+        names, places, folders = (tags.get(tag, []) for tag in (BASE_NAMES, DIR_INDEXES, DIR_NAMES))
+        wanted, folder = os.fsencode(path.name), os.fsencode(f"{path.parent}/")
         for name, at in zip(names, places, strict=False):
-            if name == path.name and isinstance(at, int) and at < len(folders) and folders[at] == f"{path.parent}/":
-                return str(next(iter(tags.get(_NAME, [])), ""))
+            if name == wanted and isinstance(at, int) and at < len(folders) and folders[at] == folder:
+                owner = next(iter(tags.get(NAME, [])), b"")
+                return owner.decode("utf-8", "replace") if isinstance(owner, bytes) else ""
     return ""
-
-
-def _header(blob: bytes) -> dict[int, list[str | int]]:
-    """The tags asked for here of one package's header: index entries of 16 bytes, then their data."""
-    tags: dict[int, list[str | int]] = {}
-    if len(blob) < 8:
-        return tags
-    entries, size = struct.unpack_from(">II", blob)
-    start = 8 + 16 * entries
-    if start + size > len(blob):
-        return tags
-    for number in range(entries):
-        tag, kind, offset, count = struct.unpack_from(">IIII", blob, 8 + 16 * number)
-        if tag not in (_NAME, _DIR_INDEXES, _BASE_NAMES, _DIR_NAMES):
-            continue
-        data = blob[start + offset :]
-        if kind == _INT32 and 4 * count <= len(data):
-            tags[tag] = list(struct.unpack_from(f">{count}I", data))
-        elif kind in (_STRING, _STRING_ARRAY):
-            tags[tag] = [one.decode("utf-8", "replace") for one in data.split(b"\0", count)[:count]]
-    return tags

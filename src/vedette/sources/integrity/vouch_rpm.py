@@ -1,11 +1,10 @@
 """What rpm's own database says of a file: a hint where it fits, and a contradiction where it does not.
 Counterpart: `vouch_package` has the signed archives of Debian; of rpm no signature is looked at, so none vouches."""
 
-# rpmdb.sqlite; the header format and tags of rpm's manual.
+# rpmdb.sqlite
 from __future__ import annotations
 
 import sqlite3
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -14,16 +13,25 @@ from pathlib import Path
 
 from vedette.model.integrity import Change, FileType, Verdict, Vouching
 from vedette.sources.integrity.vouch_dpkg import held, spellings
+from vedette.system.rpm_header import (
+    ALGORITHM,
+    BASE_NAMES,
+    DIGESTS,
+    DIR_INDEXES,
+    DIR_NAMES,
+    FLAGS,
+    LINKS,
+    NAME,
+    RELEASE,
+    VERSION,
+    Tags,
+    read_header,
+)
 from vedette.text.escape import decode, terminal
 
 PACKAGE = "package"
 _DATABASES = ("usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite")
-_NAME, _VERSION, _RELEASE, _DIGESTS, _LINKS, _FLAGS = 1000, 1001, 1002, 1035, 1036, 1037
-_DIR_INDEXES, _BASE_NAMES, _DIR_NAMES, _ALGORITHM = 1116, 1117, 1118, 5011
-_WANTED = frozenset(
-    {_NAME, _VERSION, _RELEASE, _DIGESTS, _LINKS, _FLAGS, _DIR_INDEXES, _BASE_NAMES, _DIR_NAMES, _ALGORITHM}
-)
-_INT32, _STRING, _STRING_ARRAY, _I18N = 4, 6, 8, 9
+_WANTED = frozenset({NAME, VERSION, RELEASE, DIGESTS, LINKS, FLAGS, DIR_INDEXES, BASE_NAMES, DIR_NAMES, ALGORITHM})
 _SHA256 = 8
 _CONFIGURATION, _GHOST = 1, 64
 _PATIENCE, _GLANCE = 30.0, 0.25
@@ -105,44 +113,23 @@ def _listed(connection: sqlite3.Connection, path: bytes) -> Iterator[_Listed]:
         "SELECT p.blob FROM Basenames b JOIN Packages p ON p.hnum = b.hnum WHERE b.key = ?", (decode(name),)
     )
     for (blob,) in rows:
-        tags = _header(bytes(blob))
-        names, places, folders = (tags.get(tag, []) for tag in (_BASE_NAMES, _DIR_INDEXES, _DIR_NAMES))
+        tags = read_header(bytes(blob), _WANTED)
+        names, places, folders = (tags.get(tag, []) for tag in (BASE_NAMES, DIR_INDEXES, DIR_NAMES))
         for at, (one, place) in enumerate(zip(names, places, strict=False)):
             if one == name and isinstance(place, int) and place < len(folders) and folders[place] == folder + b"/":
-                version = b"-".join(_text(tags, tag, 0) for tag in (_VERSION, _RELEASE))
-                digest = _text(tags, _DIGESTS, at) if tags.get(_ALGORITHM) == [_SHA256] else b""
-                flags = tags.get(_FLAGS, [])
+                version = b"-".join(_text(tags, tag, 0) for tag in (VERSION, RELEASE))
+                digest = _text(tags, DIGESTS, at) if tags.get(ALGORITHM) == [_SHA256] else b""
+                flags = tags.get(FLAGS, [])
                 yield _Listed(
-                    terminal(decode(_text(tags, _NAME, 0))),
+                    terminal(decode(_text(tags, NAME, 0))),
                     terminal(decode(version)),
                     bytes.fromhex(digest.decode("ascii", "replace")) if len(digest) == 64 else b"",
-                    _text(tags, _LINKS, at),
+                    _text(tags, LINKS, at),
                     flag if at < len(flags) and isinstance(flag := flags[at], int) else 0,
                 )
 
 
-def _text(tags: dict[int, list[bytes | int]], tag: int, at: int) -> bytes:
+def _text(tags: Tags, tag: int, at: int) -> bytes:
     values = tags.get(tag, [])
     value = values[at] if at < len(values) else b""
     return value if isinstance(value, bytes) else b""
-
-
-def _header(blob: bytes) -> dict[int, list[bytes | int]]:
-    """The tags asked for here of one package's header: index entries of 16 bytes, then their data."""
-    tags: dict[int, list[bytes | int]] = {}
-    if len(blob) < 8:
-        return tags
-    entries, size = struct.unpack_from(">II", blob)
-    start = 8 + 16 * entries
-    if start + size > len(blob):
-        return tags
-    for number in range(entries):
-        tag, kind, offset, count = struct.unpack_from(">IIII", blob, 8 + 16 * number)
-        if tag not in _WANTED:
-            continue
-        data = blob[start + offset :]
-        if kind == _INT32 and 4 * count <= len(data):
-            tags[tag] = list(struct.unpack_from(f">{count}I", data))
-        elif kind in (_STRING, _STRING_ARRAY, _I18N):
-            tags[tag] = list(data.split(b"\0", count)[:count])
-    return tags
