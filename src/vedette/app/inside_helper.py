@@ -3,18 +3,14 @@ Counterpart: `app.up` starts it before privileges go, `app.port_watch` asks it; 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import socket
 import sys
 import threading
-import time
 from typing import BinaryIO
 
 import msgspec
 import structlog
 
+from vedette.app.apart import Apart, become
 from vedette.app.port_inside import inside_view, own_host
 from vedette.model.clock import SystemClock
 from vedette.model.ports import InsideView, PortPolicy
@@ -25,7 +21,6 @@ from vedette.system.privileges import (
     CAP_NET_RAW,
     CAP_SYS_ADMIN,
     CAP_SYS_PTRACE,
-    keep_only,
 )
 
 log = structlog.get_logger()
@@ -36,10 +31,6 @@ _ANSWER_LIMIT = 64 * 1024 * 1024
 _PATIENCE = 90.0
 """Seconds for one answer; a host with a thousand containers takes some. More than `inside_view` takes by far: who does
 not answer in time is lost for good."""
-_DYING = 1.0
-"""Seconds that a helper may take to be gone; one that hangs in the kernel stays behind."""
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-"""All the helper gets of ours: secrets may stand in the environment."""
 _CAPABILITIES = (CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_SYS_ADMIN)
 """To read who holds a socket, to ask the kernel for its firewall (iptables-legacy through a raw socket), and to enter
 network namespaces."""
@@ -51,23 +42,13 @@ class InsideHelper:
     def __init__(self, uid: int, gid: int) -> None:
         """uid, gid: whom it becomes. OSError where it cannot be started."""
         self._lock = threading.Lock()
-        ours, theirs = socket.socketpair()
-        argv = [sys.executable, "-I", "-m", _MODULE, str(uid), str(gid)]
-        try:
-            with theirs:
-                actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), descriptor) for descriptor in (0, 1)]
-                self._pid = os.posix_spawnp(argv[0], argv, _ENVIRONMENT, file_actions=actions)
-        except OSError:
-            ours.close()
-            raise
-        ours.settimeout(_PATIENCE)
-        self._connection: socket.socket | None = ours
-        self._stream = ours.makefile("rwb")
+        self._apart = Apart(_MODULE, uid, gid)
+        self._apart.connection.settimeout(_PATIENCE)
 
     @property
     def pid(self) -> int:
         """Its process id, 0 once it is gone."""
-        return self._pid
+        return self._apart.pid
 
     def view(self, policy: PortPolicy) -> tuple[InsideView, ...]:
         """The view of the one host of `policy` that this machine is, if it is any and the helper is there."""
@@ -75,16 +56,16 @@ class InsideHelper:
         if host is None:
             return ()
         with self._lock:
-            if self._connection is None:
+            if not self._apart.pid:
                 return ()
             try:
-                self._stream.write(msgspec.json.encode(host.name[:_NAME_LIMIT]) + b"\n")
-                self._stream.flush()
-                answer = msgspec.json.decode(self._stream.readline(_ANSWER_LIMIT), type=InsideView | str)
+                self._apart.stream.write(msgspec.json.encode(host.name[:_NAME_LIMIT]) + b"\n")
+                self._apart.stream.flush()
+                answer = msgspec.json.decode(self._apart.stream.readline(_ANSWER_LIMIT), type=InsideView | str)
             except (OSError, msgspec.MsgspecError) as error:
                 reason = f"the helper that looks inside is gone: {error}"
                 log.error("INSIDE NOT SEEN", reason=reason, hint="restart vedette")
-                self._end()
+                self._apart.end()
                 return ()
         if isinstance(answer, str):
             log.error("INSIDE NOT SEEN", reason=f"this look inside failed: {answer}")
@@ -94,25 +75,7 @@ class InsideHelper:
     def close(self) -> None:
         """End the process."""
         with self._lock:
-            self._end()
-
-    def _end(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        with contextlib.suppress(OSError):
-            self._stream.close()
-        connection.close()
-        # It ends by itself where nobody can ask any more; one that hangs in the kernel must not keep us.
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGKILL)
-            self._buried()
-        self._pid = 0
-
-    def _buried(self) -> None:
-        end = time.monotonic() + _DYING
-        while os.waitpid(self._pid, os.WNOHANG) == (0, 0) and time.monotonic() < end:
-            time.sleep(0.01)
+            self._apart.end()
 
 
 def serve(asked: BinaryIO, answered: BinaryIO) -> None:
@@ -134,9 +97,7 @@ def serve(asked: BinaryIO, answered: BinaryIO) -> None:
 
 def main() -> None:
     """Become the helper: standard input asks, standard output answers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is the engine's to answer
-    os.chdir("/")
-    keep_only(_CAPABILITIES, uid=int(sys.argv[1]), gid=int(sys.argv[2]))
+    become(_CAPABILITIES)
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 

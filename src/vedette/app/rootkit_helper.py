@@ -3,23 +3,20 @@ Counterpart: `app.up` starts it before privileges go, the source `rootkit` asks 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import select
-import signal
-import socket
 import sys
 import threading
 from typing import Any, BinaryIO
 
 import msgspec
 
+from vedette.app.apart import Apart, become
 from vedette.model.errors import StateError
 from vedette.sources.rootkit.files import Known
 from vedette.sources.rootkit.look import look_around
 from vedette.sources.rootkit.traces import Blind, Check, Look, StoppedError, Trace
 from vedette.sources.settings import RootkitSettings
-from vedette.system.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, keep_only
+from vedette.system.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE
 
 _MODULE = "vedette.app.rootkit_helper"
 _LIMIT = 256 * 1024 * 1024
@@ -28,8 +25,6 @@ _CAPABILITIES = (CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, _CAP_NET_BIND_SERVICE)
 """To read every file, what a process runs and its environment, and to try the ports below 1024."""
 _GLANCE = 0.25
 """Seconds between two looks at whether nobody waits any more."""
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-"""All the helper gets of ours: secrets may stand in the environment."""
 
 
 class _Asked(msgspec.Struct):
@@ -49,25 +44,13 @@ class RootkitHelper:
 
     def __init__(self, uid: int, gid: int) -> None:
         """uid, gid: whom it becomes. OSError where it cannot be started."""
-        self._lock = threading.Lock()
-        ours, theirs = socket.socketpair()
-        argv = [sys.executable, "-I", "-m", _MODULE, str(uid), str(gid)]
-        try:
-            with theirs:
-                actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), descriptor) for descriptor in (0, 1)]
-                self._pid = os.posix_spawnp(argv[0], argv, _ENVIRONMENT, file_actions=actions)
-        except OSError:
-            ours.close()
-            raise
-        self._connection = ours
-        self._stream = ours.makefile("rwb")
+        self._apart = Apart(_MODULE, uid, gid)
         self._owed = False
-        self._closed = False
 
     @property
     def pid(self) -> int:
         """Its process id, 0 once it was ended."""
-        return self._pid
+        return self._apart.pid
 
     def look(self, settings: RootkitSettings, known: Known, files: bool, stop: threading.Event) -> Look:
         """As `sources.rootkit.source.LookAround`; StateError where the helper is gone."""
@@ -75,8 +58,10 @@ class RootkitHelper:
             if self._owed:
                 # What somebody asked who did not wait for it is not our answer.
                 self._answer(stop)
-            self._stream.write(msgspec.json.encode(_Asked(settings.model_dump(mode="json"), known, files)) + b"\n")
-            self._stream.flush()
+            self._apart.stream.write(
+                msgspec.json.encode(_Asked(settings.model_dump(mode="json"), known, files)) + b"\n"
+            )
+            self._apart.stream.flush()
             self._owed = True
             answer = msgspec.json.decode(self._answer(stop), type=_Answer)
         except (OSError, ValueError) as error:
@@ -90,27 +75,16 @@ class RootkitHelper:
         return Look(answer.traces, {(check, why): times for check, why, times in answer.blind})
 
     def _answer(self, stop: threading.Event) -> bytes:
-        while not select.select([self._connection], [], [], _GLANCE)[0]:
+        while not select.select([self._apart.connection], [], [], _GLANCE)[0]:
             if stop.is_set():
                 raise StoppedError
-        line = self._stream.readline(_LIMIT)
+        line = self._apart.stream.readline(_LIMIT)
         self._owed = False
         return line
 
     def close(self) -> None:
         """End the process, in the middle of a look too: it has changed nothing."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-        # Whoever waits for an answer gets none now, and ends.
-        self._connection.close()
-        with contextlib.suppress(OSError):
-            self._stream.close()
-        self._pid = 0
+        self._apart.end()
 
 
 def serve(asked: BinaryIO, answered: BinaryIO) -> None:
@@ -126,9 +100,7 @@ def serve(asked: BinaryIO, answered: BinaryIO) -> None:
 
 def main() -> None:
     """Become the helper: standard input asks, standard output answers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is the engine's to answer
-    os.chdir("/")
-    keep_only(_CAPABILITIES, uid=int(sys.argv[1]), gid=int(sys.argv[2]))
+    become(_CAPABILITIES)
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 

@@ -32,6 +32,7 @@ from vedette.respond.frames import (
     Verb,
 )
 from vedette.respond.nftables import Counters, network_text, wanted_of
+from vedette.system.exec import ENVIRONMENT
 
 _Item = TypeVar("_Item")
 _TIMEOUT = 1.0
@@ -39,8 +40,6 @@ _TIMEOUT = 1.0
 _SYNC_TIMEOUT = 10.0
 _START_TIMEOUT = 10.0
 _END_TIMEOUT = 3.0
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-"""All the helper gets of ours: secrets may stand in the environment."""
 _RESTART_PAUSE = 2.0
 _MODULE = "vedette.respond.kernel_helper"
 _RESTART_HINT = "restart vedette: the helper gets its privilege when the service starts"
@@ -186,7 +185,7 @@ class HelperEnforcer:
         try:
             with theirs:
                 self._pid = os.posix_spawnp(
-                    argv[0], argv, _ENVIRONMENT, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
+                    argv[0], argv, ENVIRONMENT, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
                 )
         except OSError as error:
             ours.close()

@@ -16,7 +16,7 @@ from vedette.model.protocols import Counter, Emit
 from vedette.model.reasons import DropReason
 from vedette.sources.journal_records import FIELDS, LIMIT, Attestation, Records, message_of, read_cursor, sequence
 from vedette.sources.settings import JournalSettings, seconds
-from vedette.system.exec import run
+from vedette.system.exec import ENVIRONMENT, run
 from vedette.system.priority import ordinary
 from vedette.text.escape import terminal
 
@@ -280,7 +280,7 @@ class JournalSource:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            env=ENVIRONMENT,
         )
         assert process.stdout is not None
         self.begun.set()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from vedette.system.exec import ENVIRONMENT
+
 _LONGEST_LINE = 4096
 
 
@@ -27,7 +29,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            env=ENVIRONMENT,
             # A Control-C at the terminal is for us; we end it in our own order.
             start_new_session=True,
         )

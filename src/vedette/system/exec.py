@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+"""All that a program we start gets of ours: a C locale, so that output can be parsed, and no secret."""
 _GLANCE = 0.25
 """Seconds between two looks at whether it is to stop."""
 
@@ -35,7 +37,7 @@ def run(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        env=ENVIRONMENT,
     ) as process:
         end = time.monotonic() + timeout
         given: bytes | None = stdin

@@ -6,6 +6,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator, Sequence
 
+from vedette.system.exec import ENVIRONMENT
+
 _CHUNK = 1 << 20
 
 
@@ -19,7 +21,7 @@ def piped(argv: Sequence[str]) -> Iterator[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        env=ENVIRONMENT,
     ) as process:
         assert process.stdout is not None
         try:
