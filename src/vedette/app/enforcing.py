@@ -41,7 +41,7 @@ class Enforcing:
         self._state = state
         self._policy = policy
         self._counter = counter
-        self._broken = Standing(own.ENFORCER_FAILED, own.ENFORCER_MENDED, "vedette.enforcer", state, say)
+        self._broken = Standing(own.ENFORCER_FAILED, own.ENFORCER_MENDED, state, say)
         self.sync_at = 0
         """When to compare next."""
 

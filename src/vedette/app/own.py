@@ -11,6 +11,12 @@ from vedette.model.levels import Level
 from vedette.model.rules import LogSource, Op, Rule, RuleKind, Test
 from vedette.text.escape import terminal
 
+
+def _over(fault: Rule, rule_id: str, name: str) -> Rule:
+    """What says that `fault` is over."""
+    return Rule(id=rule_id, name=name, level=Level.INFORMATIONAL, key=fault.key, clears=fault.id)
+
+
 FUSE_BLOWN = Rule(
     id="vedette-fuse-blown",
     name="Blocking stopped itself",
@@ -26,13 +32,7 @@ ENFORCER_FAILED = Rule(
     key=("vedette.enforcer",),
     advice="Decisions are made but not carried out. `vedette doctor` says what the enforcer needs.",
 )
-ENFORCER_MENDED = Rule(
-    id="vedette-enforcer-mended",
-    name="Blocks are in force again",
-    level=Level.INFORMATIONAL,
-    key=("vedette.enforcer",),
-    clears=ENFORCER_FAILED.id,
-)
+ENFORCER_MENDED = _over(ENFORCER_FAILED, "vedette-enforcer-mended", "Blocks are in force again")
 LAKE_REFUSED = Rule(
     id="vedette-lake-refused",
     name="What is read cannot be kept",
@@ -41,12 +41,7 @@ LAKE_REFUSED = Rule(
     advice="It waits on the shelf, whose room is bounded, and cannot be searched meanwhile. Make room on the disk, or "
     "look at it (kernel log); `vedette doctor` says more.",
 )
-LAKE_MENDED = Rule(
-    id="vedette-lake-mended",
-    name="What is read is kept again",
-    level=Level.INFORMATIONAL,
-    clears=LAKE_REFUSED.id,
-)
+LAKE_MENDED = _over(LAKE_REFUSED, "vedette-lake-mended", "What is read is kept again")
 CLOCK_SKEWED = Rule(
     id="vedette-clock-skewed",
     name="Times in the log are far from this host's clock",
@@ -80,13 +75,7 @@ RULE_DEAD = Rule(
     advice="Lines that must make its finding were put in, and none came out: whatever it watches goes unseen. "
     "`vedette rules test` runs the same case outside the service; the rule, a filter or a parser was changed last.",
 )
-RULE_ALIVE = Rule(
-    id="vedette-rule-alive",
-    name="A rule finds again what it is there to find",
-    level=Level.INFORMATIONAL,
-    key=("vedette.rule",),
-    clears=RULE_DEAD.id,
-)
+RULE_ALIVE = _over(RULE_DEAD, "vedette-rule-alive", "A rule finds again what it is there to find")
 PAGER_FAILED = Rule(
     id="vedette-pager-failed",
     name="A drill did not reach the pager",
@@ -95,13 +84,7 @@ PAGER_FAILED = Rule(
     key=("vedette.receiver",),
     advice="What pages may not reach anybody either. Look at the receiver: its key, its network, its service.",
 )
-PAGER_MENDED = Rule(
-    id="vedette-pager-mended",
-    name="A drill reached the pager again",
-    level=Level.INFORMATIONAL,
-    key=("vedette.receiver",),
-    clears=PAGER_FAILED.id,
-)
+PAGER_MENDED = _over(PAGER_FAILED, "vedette-pager-mended", "A drill reached the pager again")
 STATE_REMOVED = Rule(
     id="vedette-state-removed",
     name="Somebody took the state's file away",

@@ -148,9 +148,9 @@ class Pipeline:
         self._taken_at = clock.now()
         self._trouble = trouble
         self._bundle = bundle
-        self._lake = Standing(own.LAKE_REFUSED, own.LAKE_MENDED, "", state, self._say)
-        self._dead = Standing(own.RULE_DEAD, own.RULE_ALIVE, "vedette.rule", state, self._say)
-        self._unpaged = Standing(own.PAGER_FAILED, own.PAGER_MENDED, "vedette.receiver", state, self._say)
+        self._lake = Standing(own.LAKE_REFUSED, own.LAKE_MENDED, state, self._say)
+        self._dead = Standing(own.RULE_DEAD, own.RULE_ALIVE, state, self._say)
+        self._unpaged = Standing(own.PAGER_FAILED, own.PAGER_MENDED, state, self._say)
         self._alive_at: dict[str, int] = {}
         self._said: dict[str, int] = {}
         self._latest = clock.now()

@@ -16,16 +16,16 @@ Say = Callable[[Rule, dict[str, str], int, str], None]
 
 
 class Standing:
-    """Where one fault stands, by what it is about. fault, over: rules, of which `over` clears `fault`.
+    """Where one fault stands, by what it is about: the one field of its rules' key, if they have any.
 
-    about: the field of their key, "" where there is but one thing it can be about. What was open from an earlier
-    run ends with the first good news.
+    fault, over: rules, of which `over` clears `fault`. What was open from an earlier run ends with the first good news.
     """
 
-    def __init__(self, fault: Rule, over: Rule, about: str, state: State, say: Say) -> None:
-        self._fault, self._over, self._about, self._say = fault, over, about, say
+    def __init__(self, fault: Rule, over: Rule, state: State, say: Say) -> None:
+        self._fault, self._over, self._say = fault, over, say
+        self._about = next(iter(fault.key), "")
         chosen = AlertFilter(states=UNRESOLVED, rule_id=fault.id)
-        self._open = {alert.labels.get(about, "") for alert in state.alerts(chosen)}
+        self._open = {alert.labels.get(self._about, "") for alert in state.alerts(chosen)}
         self._said: set[str] = set()
 
     def tell(self, why: str, now: int, words: str, name: str = "") -> bool:
