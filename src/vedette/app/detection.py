@@ -177,6 +177,12 @@ def warm_up(matcher: Matcher) -> None:
         correlator.process(stretch_of(batch, matcher.match(batch)))
 
 
+def found_alone(matcher: Matcher, batch: Batch) -> list[Finding]:
+    """What comes of one batch by itself, in windows that are thrown away."""
+    correlator = Correlator(matcher.rules, counter=Counters())
+    return correlator.process(stretch_of(batch, matcher.match(batch))).findings
+
+
 class CaseEngine:
     """Runs rules over a few lines, as cases beside rules want it. year: of the first line.
 
@@ -191,9 +197,7 @@ class CaseEngine:
     def __call__(self, rules: Sequence[Rule], lines: Sequence[bytes]) -> Sequence[Finding]:
         if self._matcher is None or rules is not self._rules:
             self._rules, self._matcher = rules, matcher_of(rules, counter=Counters())
-        correlator = Correlator(self._matcher.rules, counter=Counters())
-        batch = batch_of_lines(lines, year=self._year)
-        return correlator.process(stretch_of(batch, self._matcher.match(batch))).findings
+        return found_alone(self._matcher, batch_of_lines(lines, year=self._year))
 
 
 # Lines that tell a format; all of a batch are of one.

@@ -9,10 +9,7 @@ from dataclasses import replace
 
 import structlog
 
-from vedette.app.counters import Counters
-from vedette.app.detection import batch_of_lines
-from vedette.detections.correlate import Correlator
-from vedette.detections.engine import stretch_of
+from vedette.app.detection import batch_of_lines, found_alone
 from vedette.detections.match import Matcher
 from vedette.model.protocols import Counter
 from vedette.rules.cases import Case
@@ -62,12 +59,9 @@ class SelfTest:
     def dead(self, case: Case) -> str:
         """Why its rule is dead; "" where the case made its finding."""
         try:
-            matcher = self._matchers[case.rule]
             # Times of a case are of another year: nothing is wrong with the clock.
             batch = replace(batch_of_lines(case.lines, year=YEAR), spooled=True)
-            correlator = Correlator(matcher.rules, counter=Counters())
-            outcome = correlator.process(stretch_of(batch, matcher.match(batch)))
-            found = [*outcome.findings, *correlator.advance(correlator.highest).findings]
+            found = found_alone(self._matchers[case.rule], batch)
         except Exception as error:  # noqa: BLE001 (whatever it is: this rule finds nothing, and the engine goes on)
             return f"{type(error).__name__}: {error}"
         if any(finding.rule_id == case.rule for finding in found):
