@@ -12,6 +12,7 @@ import structlog
 from vedette.app import own
 from vedette.app.agent_blocks import AgentBlocks
 from vedette.app.bundled import Starting, with_bundle
+from vedette.app.hub_eye import HubEye
 from vedette.fleet import subjects
 from vedette.fleet.bundles import BundleError, BundleReason, Kept, Order
 from vedette.fleet.control import Cosigned, HeadAsked, HeadTold, Noted, ask_bytes, read_answer
@@ -80,10 +81,10 @@ class AgentControl:
             enforces=enforces,
         )
         self._witness: Witness | None = None
-        self._heard_at = clock.now()
-        self._lost = False
         hub_lost = settings.shipping.hub_lost
-        self._lost_after = parse_duration(hub_lost.after) if hub_lost is not None else 0
+        after = parse_duration(hub_lost.after) if hub_lost is not None else 0
+        self._eye = HubEye(after, self._news.say, clock.now())
+        self._ask_every = min(ASK_EVERY, max(after / SECOND / 4, 1.0)) if after else ASK_EVERY
         for number, reason, words in starting.given_up:
             self._say_bundle("bundle-returned", number, reason, words)
         starting.given_up.clear()
@@ -186,9 +187,10 @@ class AgentControl:
         assert task is not None
         # A cancellation that meets an answer is lost in `wait_for` (Python 3.11); it is still counted.
         while not task.cancelling():
+            answered = False
             try:
                 await self._cosign(transport)
-                self._heard_at = self._clock.now()
+                answered = True
             except asyncio.CancelledError:
                 if task.cancelling():
                     raise
@@ -197,26 +199,12 @@ class AgentControl:
             except LinkError as error:
                 self._counter.add("hub_unheard", error.reason)
             except (ValueError, NoteError, StateError) as error:
-                self._heard_at = self._clock.now()
+                answered = True
                 self._counter.add("checkpoints_unread")
                 log.warning("the hub's head cannot be read", reason=str(error))
-            self._miss_hub()
-            await asyncio.sleep(
-                min(ASK_EVERY, max(self._lost_after / SECOND / 4, 1.0)) if self._lost_after else ASK_EVERY
-            )
-
-    def _miss_hub(self) -> None:
-        gone = self._clock.now() - self._heard_at
-        if self._lost_after and not self._lost and gone >= self._lost_after:
-            self._lost = True
-            self._news.say("hub-lost", f"the hub has not answered for {gone // SECOND} s", {"reason": "no-answer"})
-            log.error("THE HUB DOES NOT ANSWER", seconds=gone // SECOND)
-        elif self._lost_after and gone < self._lost_after and (self._lost or self._unsaid):
-            # Also at the start: an alert of an earlier run must end.
-            self._lost = self._unsaid = False
-            self._news.say("hub-back", "the hub answers", {})
-
-    _unsaid = True
+            look = self._eye.answered if answered else self._eye.silent
+            look(self._clock.now())
+            await asyncio.sleep(self._ask_every)
 
     async def _cosign(self, transport: AgentTransport) -> None:
         seen = self._witness.last.size if self._witness is not None and self._witness.last is not None else 0
