@@ -189,3 +189,9 @@ def test_the_architecture_names_every_room_of_the_import_contract():
     table = (PROJECT / "docs" / "architecture.md").read_text("utf-8").partition("## The rooms")[2]
     rows = re.findall(r"(?m)^\| (`\w+`(?:, `\w+`)*) \|", table)
     assert rooms == {room for row in rows for room in re.findall(r"\w+", row)}
+
+
+def test_nobody_waits_in_a_way_that_loses_cancellations():
+    """`asyncio.wait_for` of Python 3.11 returns the answer that meets a cancellation, and the task goes on for ever."""
+    waits = [path for path in sorted(PACKAGE.rglob("*.py")) if "asyncio.wait_for(" in path.read_text("utf-8")]
+    assert waits == []

@@ -352,3 +352,29 @@ async def test_what_breaks_beside_is_tried_again_and_ends_no_detection(
     await asyncio.to_thread(wait_until, "it is tried again", lambda: len(tried) > 1)
     await life.end()
     assert life.up.counters.value("keeping_failed") == len(tried)
+
+
+async def test_a_cancellation_that_gets_lost_beside_keeps_nobody(
+    log: Path, life: Life, monkeypatch: pytest.MonkeyPatch
+):
+    lost: list[int] = []
+
+    async def deaf() -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                lost.append(1)
+                if len(lost) > 1:
+                    raise
+
+    async def run(_self: object, _state: State) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(deaf())
+
+    monkeypatch.setattr(LakeKeeping, "run", run)
+    monkeypatch.setattr(module, "CANCEL_AGAIN", (0.05, 0.05))
+    await life.start(settings_for(log))
+    await life.end()
+    assert len(lost) == 2
+    assert life.up.counters.value("cancelled_again") >= 1

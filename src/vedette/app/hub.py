@@ -431,6 +431,7 @@ class HubKeeping(LakeKeeping):
                 after = one.sequence
             if not taken:
                 try:
-                    await asyncio.wait_for(self._news.wait(), AGAIN * 10)
+                    async with asyncio.timeout(AGAIN * 10):
+                        await self._news.wait()
                 except TimeoutError:
                     continue

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -87,6 +87,9 @@ the usual 5 ms each time would add up."""
 
 CARRY_AGAIN = (1.0, 30.0)
 """Seconds until what goes on beside the engine is tried again: at first, and at most."""
+
+CANCEL_AGAIN = (5.0, 1.0)
+"""Seconds until what was cancelled and goes on is cancelled again: at first, and from then on."""
 
 Say = Callable[[str], None]
 _Waiting = tuple[Batch, asyncio.Event, int]
@@ -271,6 +274,7 @@ class Up:
         gc.freeze()
         engine = threading.Thread(target=self._engine, args=(pipeline, loop, stop), name="engine")
         engine.start()
+        others = asyncio.all_tasks()
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(outbox.run())]
@@ -297,8 +301,7 @@ class Up:
                     listener = PagerDutyListener(settings.notify.pagerduty_webhook, on_event, clock, counters)
                     background.append(tasks.create_task(listener.run()))
                 await stop.wait()
-                for task in background:
-                    task.cancel()
+                await self._cancel(background, others)
         finally:
             # Everything already read is judged and committed; the sources have stopped.
             self._queue.put(None)
@@ -331,6 +334,21 @@ class Up:
 
         notifier = notifiers[settings.receiver]
         return Drill(settings, notifier, tell, self._clock, self.counters, host=me.host_name)
+
+    async def _cancel(self, background: Sequence[asyncio.Task[None]], others: set[asyncio.Task[Any]]) -> None:
+        """End everything that began with this run, and nothing of `others`; again and again where it does not end.
+
+        Libraries lose cancellations, and one lost would keep a reload from beginning, or a stop from ending, for ever.
+        """
+        for task in background:
+            task.cancel()
+        pause = CANCEL_AGAIN[0]
+        while (await asyncio.wait(background, timeout=pause))[1]:
+            pause = CANCEL_AGAIN[1]
+            self.counters.add("cancelled_again")
+            for task in asyncio.all_tasks() - others:
+                log.warning("does not end, and is cancelled again", task=task.get_name())
+                task.cancel()
 
     async def _read(self, source: Source) -> None:
         """Run one source; one that cannot go on does not stop the others."""

@@ -204,7 +204,8 @@ class Broker:
         self._reloaded.clear()
         self._child.signal(signal.SIGHUP)
         try:
-            await asyncio.wait_for(self._reloaded.wait(), _RELOAD_SECONDS)
+            async with asyncio.timeout(_RELOAD_SECONDS):
+                await self._reloaded.wait()
             self._counter.add("broker_reloaded")
         except TimeoutError:
             # It ended, and reads everything when it starts again; or it refused, and said so.
@@ -253,7 +254,8 @@ class Broker:
         pause, began = _FIRST_PAUSE, loop.time()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._ended.wait()
             if not self._ended.is_set():
                 if self._clock.now() >= self._renew_at:
                     self._certify()

@@ -214,7 +214,8 @@ class Door:
                 ssl_handshake_timeout=_HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=1,
             )
-            await asyncio.wait_for(connection.over.wait(), _CONNECTION_SECONDS)
+            async with asyncio.timeout(_CONNECTION_SECONDS):
+                await connection.over.wait()
         except TimeoutError:
             if connection is None or not connection.asking:
                 self._counter.add("enrolments", EnrolReason.TOO_SLOW)

@@ -7,11 +7,11 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import nats.errors
 import nats.js.errors
@@ -149,7 +149,8 @@ class Link:
     async def use(self, seconds: float | None = None) -> AsyncIterator[Client]:
         """The connection, waited for up to `seconds` (None: for ever). LinkError for whatever goes wrong."""
         try:
-            await asyncio.wait_for(self._up.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._up.wait()
         except TimeoutError:
             raise LinkError(self.trouble or LinkReason.UNREACHABLE, "there is no connection to the hub") from None
         client = self._client
@@ -192,7 +193,8 @@ class Link:
             if self._users.get(old, 0):
                 self._idle[old] = asyncio.Event()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._idle[old].wait(), _EXCHANGE_SECONDS)
+                    async with asyncio.timeout(_EXCHANGE_SECONDS):
+                        await self._idle[old].wait()
                 self._idle.pop(old, None)
             await _shut(old)
         else:
@@ -242,7 +244,7 @@ class Link:
             closed.set()
 
         try:
-            await asyncio.wait_for(
+            await _within(
                 client.connect(
                     list(endpoint.urls),
                     error_cb=on_error,
@@ -262,8 +264,9 @@ class Link:
                 ),
                 _WHOLE_SECONDS,
             )
-            await self._ready(client)
-            await client.flush(_CONNECT_SECONDS)
+            with cancellable():
+                await self._ready(client)
+                await client.flush(_CONNECT_SECONDS)
         except BaseException as error:
             await _shut(client)
             # The library says "no servers" and keeps the cause to itself.
@@ -276,9 +279,27 @@ class Link:
         return client
 
 
+async def _within(work: Coroutine[Any, Any, None], seconds: float) -> None:
+    """In a task of its own, which is cancelled after so long (TimeoutError) or with us, whatever it makes of that.
+
+    ConnectionAbortedError where it was given up from elsewhere, which is no cancellation of ours.
+    """
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    finally:
+        task.cancel()
+    if not done:
+        raise TimeoutError
+    if task.cancelled():
+        raise ConnectionAbortedError("given up")
+    task.result()
+
+
 async def _shut(client: Client) -> None:
     try:
-        await asyncio.wait_for(client.close(), _CONNECT_SECONDS)
+        await _within(client.close(), _CONNECT_SECONDS)
     except (nats.errors.Error, OSError, TimeoutError):
         # It is of no use any more, whatever state it is in.
         return

@@ -150,7 +150,8 @@ class Outbox:
                 try:
                     # Never longer than a minute: a clock that jumps must not leave an item lying.
                     wait = min(max(due_at - self._clock.now(), 0), MINUTE) / SECOND
-                    await asyncio.wait_for(self._woken.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._woken.wait()
                 except TimeoutError:
                     continue
         finally:
