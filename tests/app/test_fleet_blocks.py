@@ -32,7 +32,7 @@ class Fleet:
     """A hub's enforcer with three hosts: two servers and a gateway."""
 
     def __init__(self, folder: Path) -> None:
-        self.state, self.counters, self.chains = State(folder / "state.db"), Counters(), LoginChains()
+        self.state, self.counters, self.chains = State(folder / "state.db"), Counters(), LoginChains(Counters())
         agents = Agents(self.state)
         for name, group in (("web1", ""), ("web2", ""), ("gw1", "gateways")):
             agents.add_token(JoinToken(name, name, group, 1, 1, START, START + HOUR))

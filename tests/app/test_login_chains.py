@@ -35,7 +35,7 @@ class Fleet:
         counters = Counters()
         matcher = matcher_of(WATCHED, counter=counters)
         self.missing: set[str] = set()
-        self.watch = ChainWatch(LoginChains(), matcher.rules, own.Self("hub", "hub1"), lambda: self.missing)
+        self.watch = ChainWatch(LoginChains(counters), matcher.rules, own.Self("hub", "hub1"), lambda: self.missing)
         self.engine = Engine(matcher, Correlator(matcher.rules, counter=counters), counters, watch=self.watch.see)
         self.clock = FakeClock()
 

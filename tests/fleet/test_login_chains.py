@@ -6,6 +6,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from vedette.app.counters import Counters
+from vedette.fleet import login_chains
 from vedette.fleet.login_chains import KNOWN_AFTER, OWNER, PATIENCE, SETTLE, ChainVerdict, Login, LoginChains
 from vedette.model.clock import MINUTE, SECOND
 from vedette.model.errors import StateError
@@ -16,7 +18,7 @@ NOW = START + 2 * KNOWN_AFTER
 
 
 def fleet(*unattended: str) -> LoginChains:
-    chains = LoginChains(unattended)
+    chains = LoginChains(Counters(), unattended)
     chains.has(GW, "gw1", ["10.0.0.1", "2001:db8::1"], START)
     chains.has(DB, "db3", ["10.0.0.3"], START)
     return chains
@@ -126,16 +128,16 @@ def test_everything_is_kept_over_a_restart_and_newer_state_is_refused():
     kept = [(owner, key, state) for (owner, key), state in chains.changes().items() if state is not None]
     assert {owner for owner, _, _ in kept} == {OWNER}
     assert chains.changes() == {}
-    again = LoginChains()
+    again = LoginChains(Counters())
     again.restore([*kept, ("ssh-other-rule", "x", b"none of ours")])
     (chain,) = again.ripe(NOW + SETTLE, frozenset())
     assert (chain.verdict, chain.people) == (ChainVerdict.PERSON, ("alice",))
     assert list(again.changes().values()) == [None]
     newer = msgspec.json.encode({"name": "gw1", "since": 1, "version": 2})
     with pytest.raises(StateError, match="newer"):
-        LoginChains().restore([(OWNER, '[["host.id","gw"]]', newer)])
+        LoginChains(Counters()).restore([(OWNER, '[["host.id","gw"]]', newer)])
     with pytest.raises(StateError, match="cannot be read"):
-        LoginChains().restore([(OWNER, '[["host.id","gw"]]', b"{")])
+        LoginChains(Counters()).restore([(OWNER, '[["host.id","gw"]]', b"{")])
 
 
 def test_a_number_that_is_used_again_ends_the_session_before():
@@ -143,5 +145,36 @@ def test_a_number_that_is_used_again_ends_the_session_before():
     chains.opened(GW, "gw1", "77", "alice", NOW - 60 * MINUTE)
     chains.opened(GW, "gw1", "77", "bob", NOW - 30 * MINUTE)
     chains.closed(GW, "77", NOW - 20 * MINUTE)
+    chains.login(login())
+    assert verdicts(chains) == ["nobody"]
+
+
+def test_more_sessions_than_are_kept_accuse_nobody(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(login_chains, "_SESSIONS", 2)
+    counters = Counters()
+    chains = LoginChains(counters)
+    chains.has(GW, "gw1", ["10.0.0.1"], START)
+    for session in range(3):
+        chains.opened(GW, "gw1", str(session), "alice", NOW - MINUTE)
+    for session in range(3):
+        chains.closed(GW, str(session), NOW - 30 * SECOND)
+    chains.login(login())
+    assert verdicts(chains) == ["unknown"]
+    assert counters.value("login_chains_lost", "too-many-sessions") == 1
+
+
+def test_a_login_whose_address_nobody_has_any_more_is_counted():
+    counters = Counters()
+    chains = LoginChains(counters)
+    chains.has(GW, "gw1", ["10.0.0.1"], START)
+    chains.login(login())
+    chains.has(GW, "gw1", [], NOW)
+    assert verdicts(chains) == []
+    assert counters.value("login_chains_lost", "address-moved") == 1
+
+
+def test_a_host_whose_clock_runs_ahead_holds_up_no_other():
+    chains = fleet()
+    chains.login(login(NOW + 10 * MINUTE))
     chains.login(login())
     assert verdicts(chains) == ["nobody"]

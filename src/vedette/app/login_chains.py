@@ -12,6 +12,7 @@ from vedette.app import own
 from vedette.detections.matches import Matches
 from vedette.fleet.login_chains import Chain, ChainVerdict, Login, LoginChains
 from vedette.model.batch import Batch, Trust
+from vedette.model.clock import SECOND
 from vedette.model.findings import Evidence, Finding, finding_id
 from vedette.model.levels import Level
 from vedette.model.rules import LogSource, Op, Rule, Scope, Test
@@ -91,6 +92,7 @@ class ChainWatch:
         self._rules = {index for index, rule in enumerate(rules) if rule.id.startswith(_ID)}
         self._me = me
         self._missing = missing
+        self._looked_at = 0
 
     def see(self, batch: Batch, matches: Matches) -> None:
         """The records of one batch, in order."""
@@ -120,7 +122,10 @@ class ChainWatch:
             self.chains.login(Login(host_id, name, user, _text(values.get("source.ip")), at, record_id))
 
     def findings(self, now: int) -> list[Finding]:
-        """What is ripe."""
+        """What is ripe; looked at once a second."""
+        if 0 <= now - self._looked_at < SECOND:
+            return []
+        self._looked_at = now
         return [self._finding(chain, now) for chain in self.chains.ripe(now, self._missing())]
 
     def _finding(self, chain: Chain, now: int) -> Finding:

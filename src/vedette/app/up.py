@@ -321,7 +321,7 @@ class Up:
         from vedette.app.hub import HubKeeping
 
         assert isinstance(keeping, HubKeeping)
-        chains = LoginChains(settings.rules.ssh.unattended)
+        chains = LoginChains(self.counters, settings.rules.ssh.unattended)
         chains.restore(state.correlation())
         keeping.addresses = chains.addresses
         return ChainWatch(chains, rules, me, lambda: keeping.missing)

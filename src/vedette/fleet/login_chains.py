@@ -12,6 +12,7 @@ import msgspec
 from vedette.model.clock import DAY, HOUR, MINUTE, SECOND
 from vedette.model.errors import StateError
 from vedette.model.findings import key_text
+from vedette.model.protocols import Counter
 
 OWNER = "vedette-login-chains"
 """Under this name, which no rule has, its rows stand among the state of correlations; one row a host."""
@@ -39,6 +40,16 @@ class ChainVerdict(StrEnum):
     """The host was heard all along, and nobody had."""
     UNKNOWN = "unknown"
     """Something of that host is missing, or it was not heard for long enough."""
+
+
+class ChainLoss(StrEnum):
+    """Why something was not taken; nothing is claimed of a host because of it."""
+
+    TOO_MANY_HOSTS = "too-many-hosts"
+    TOO_MANY_SESSIONS = "too-many-sessions"
+    TOO_MANY_LOGINS = "too-many-logins"
+    ADDRESS_MOVED = "address-moved"
+    """Nobody has the address any more that a login came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,8 @@ class _Pending(msgspec.Struct):
 class LoginChains:
     """Of a fleet; one thread owns it. unattended: `USER@HOST` whose logins no person makes, `*` for any."""
 
-    def __init__(self, unattended: Iterable[str] = ()) -> None:
+    def __init__(self, counter: Counter, unattended: Iterable[str] = ()) -> None:
+        self._counter = counter
         self._unattended = frozenset(unattended)
         self._hosts: dict[str, _Host] = {}
         self._by_address: dict[str, str] = {}
@@ -119,7 +131,11 @@ class LoginChains:
             self.closed(host_id, session, at)
         if len(host.sessions) < _SESSIONS:
             host.sessions[session] = _Session(user, at)
-            self._changed.add(host_id)
+        else:
+            self._counter.add("login_chains_lost", ChainLoss.TOO_MANY_SESSIONS)
+            # Who is there is not known any more, as of a host that is new.
+            host.since = at
+        self._changed.add(host_id)
 
     def closed(self, host_id: str, session: str, at: int) -> None:
         """It ended."""
@@ -140,7 +156,10 @@ class LoginChains:
     def login(self, login: Login) -> None:
         """Somebody logged in; judged when it is ripe. From elsewhere than the fleet it is no chain."""
         via = self._by_address.get(login.address, "")
-        if not via or via == login.host_id or len(self._pending) >= _PENDING:
+        if not via or via == login.host_id:
+            return
+        if len(self._pending) >= _PENDING:
+            self._counter.add("login_chains_lost", ChainLoss.TOO_MANY_LOGINS)
             return
         self._pending.append(login)
         self._changed.add(_PENDING_KEY)
@@ -148,7 +167,7 @@ class LoginChains:
     # ------------------------------------------------------------------------------------------ what comes of it
     def ripe(self, now: int, missing: Collection[str]) -> list[Chain]:
         """Logins that can be judged by now. missing: hosts of which something may still come."""
-        if not self._pending or now - self._pending[0].at < SETTLE:
+        if not self._pending:
             return []
         made: list[Chain] = []
         left: list[Login] = []
@@ -156,6 +175,7 @@ class LoginChains:
             via = self._by_address.get(login.address, "")
             age = now - login.at
             if not via:
+                self._counter.add("login_chains_lost", ChainLoss.ADDRESS_MOVED)
                 continue
             if age < SETTLE or (via in missing and age < PATIENCE):
                 left.append(login)
@@ -221,9 +241,13 @@ class LoginChains:
 
     def _host(self, host_id: str, name: str, at: int) -> _Host | None:
         host = self._hosts.get(host_id)
-        if host is None and len(self._hosts) < _HOSTS:
-            host = self._hosts[host_id] = _Host(name, at)
-            self._changed.add(host_id)
+        if host is not None:
+            return host
+        if len(self._hosts) >= _HOSTS:
+            self._counter.add("login_chains_lost", ChainLoss.TOO_MANY_HOSTS)
+            return None
+        host = self._hosts[host_id] = _Host(name, at)
+        self._changed.add(host_id)
         return host
 
     def _index(self) -> None:
