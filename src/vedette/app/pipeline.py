@@ -21,7 +21,7 @@ from vedette.app.findings_stream import FindingsStream, findings_of
 from vedette.app.hub_engine import HubEngine
 from vedette.app.login_chains import RULES as CHAIN_RULES
 from vedette.app.login_chains import ChainWatch
-from vedette.app.standing import Standing
+from vedette.app.noticing import Noticing
 from vedette.app.upstream import Upstream
 from vedette.detections.engine import Engine
 from vedette.detections.stretch import Outcome
@@ -38,7 +38,6 @@ from vedette.respond.known_logins import KnownLogins
 from vedette.respond.policy import Outcome as Decided
 from vedette.respond.policy import Policy
 from vedette.store.state import Mended, State
-from vedette.text.times import rfc3339
 
 log = structlog.get_logger()
 
@@ -61,7 +60,6 @@ AHEAD = 5 * MINUTE
 """How far a record's time may be ahead of ours before it is our clock that was set back."""
 WAITING_LIMIT = 10_000
 """Findings kept while the disk refuses them; cursors do not pass them, so more would only cost memory."""
-_SAID_EVERY = 60 * MINUTE
 
 
 class _WarmError(Exception):
@@ -148,11 +146,7 @@ class Pipeline:
         self._taken_at = clock.now()
         self._trouble = trouble
         self._bundle = bundle
-        self._lake = Standing(own.LAKE_REFUSED, own.LAKE_MENDED, state, self._say)
-        self._dead = Standing(own.RULE_DEAD, own.RULE_ALIVE, state, self._say)
-        self._unpaged = Standing(own.PAGER_FAILED, own.PAGER_MENDED, state, self._say)
-        self._alive_at: dict[str, int] = {}
-        self._said: dict[str, int] = {}
+        self._noticing = Noticing(state, self._say)
         self._latest = clock.now()
         self._prune_at = self._latest + PRUNE_AFTER
         # Nothing was decided, told or seen in our future: the clock was set back while we were down.
@@ -225,9 +219,9 @@ class Pipeline:
         self._bytes += len(batch.block)
         self._oldest = self._oldest or now
         if outcome.skewed:
-            self._note_skew(batch, outcome.skewed, now)
+            self._noticing.skewed(batch, outcome.skewed, now)
         for rule_id in outcome.undecided:
-            self._note_undecided(rule_id, batch, now)
+            self._noticing.undecided(rule_id, batch, now)
         if self._known is not None:
             self._again += self._known.ripe(now)
         new = self._findings or self._told or self._again
@@ -245,7 +239,7 @@ class Pipeline:
             self._taken_at = min(self._taken_at, now)
             self._prune_at = now + PRUNE_AFTER
             self._oldest, self._not_before = min(self._oldest, now), min(self._not_before, now)
-            self._said = {about: min(at, now) for about, at in self._said.items()}
+            self._noticing.set_back(now)
         elif now > self._latest + PRUNE_AFTER:
             self._prune_at = now + PRUNE_AFTER
         self._latest = now
@@ -448,7 +442,7 @@ class Pipeline:
         """Another process may have decided, lifted, acknowledged or resolved something, or changed the allowlist."""
         self._to_lift |= self._guard_changed(now)
         self._mend_state(now)
-        self._lake.tell(self._trouble(), now, "the lake is written again")
+        self._noticing.lake(self._trouble(), now)
         with suppress(StateError):
             if self._to_lift:
                 self._lift_guarded(now)
@@ -478,19 +472,11 @@ class Pipeline:
 
     def tried(self, rule_id: str, why: str) -> None:
         """A rule's case was put in; why: it made no finding, "" where it did."""
-        now = self._now()
-        if not why:
-            self._alive_at[rule_id] = now
-        elif since := self._alive_at.get(rule_id):
-            why += f"; it was alive at {rfc3339(since)}"
-        words = f"{rule_id} is dead: {why}" if why else ""
-        if self._dead.tell(words, now, f"{rule_id} is alive again", rule_id) and why:
-            log.error("RULE DEAD", rule=rule_id, reason=why)
+        self._noticing.tried(rule_id, why, self._now())
 
     def paged(self, receiver: str, why: str) -> None:
         """A drill went to this receiver; why: it was not taken, "" where it was."""
-        if self._unpaged.tell(why, self._now(), f"{receiver} takes what it is sent", receiver) and why:
-            log.error("NOBODY COULD BE PAGED", receiver=receiver, reason=why)
+        self._noticing.paged(receiver, why, self._now())
 
     def _lift_guarded(self, now: int) -> None:
         """What must not be blocked any more is let go; StateError leaves it for the next look."""
@@ -503,25 +489,6 @@ class Pipeline:
         self._to_lift = False
         self._policy.committed(lifted)
         self._enforcing.carry_out(lifted, now)
-
-    # ------------------------------------------------------------------------------------------ ourselves
-
-    def _note_skew(self, batch: Batch, skewed: int, now: int) -> None:
-        if self._is_time_to_say(batch.origin.source, now):
-            words = f"{skewed} of {len(batch)} records of {batch.origin.source} differ from the time of reading"
-            self._say(own.CLOCK_SKEWED, {"vedette.source": batch.origin.source}, now, words)
-
-    def _note_undecided(self, rule_id: str, batch: Batch, now: int) -> None:
-        if self._is_time_to_say(f"{own.PATTERN_UNDECIDED.id} {rule_id}", now):
-            words = f"a pattern of {rule_id} could not decide a value of {batch.origin.source} within its limit"
-            self._say(own.PATTERN_UNDECIDED, {"vedette.rule": rule_id}, now, words)
-
-    def _is_time_to_say(self, about: str, now: int) -> bool:
-        """Whether nothing was said about it lately; from now on it was."""
-        if now - self._said.get(about, -_SAID_EVERY) < _SAID_EVERY:
-            return False
-        self._said[about] = now
-        return True
 
     def _say(self, rule: Rule, key: dict[str, str], now: int, words: str) -> None:
         self._findings.append(self._me.finding(rule, dict(key), now, words))
