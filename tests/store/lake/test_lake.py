@@ -392,3 +392,28 @@ def test_threads_that_go_on_while_the_lake_closes_hear_that_it_is_closed(tmp_pat
     assert [gap.first for gap in lake.dropped()] == noted
     assert len(lake.read(0, 9)) == 1
     lake.close()
+
+
+def lost(lake: Lake) -> int:
+    return sum(one.records for one in lake.dropped())
+
+
+def test_two_batches_of_one_write_are_both_taken_from_their_gap(tmp_path: Path):
+    lake = lake_in(tmp_path)
+    lake.drop(Dropped(HOST, "file", 1, 4, 10, "spool-full", START))
+    for number in (1, 2):
+        lake.put(BatchKey(HOST, "file", number), batch_of([b"x"] * number), headers_of(number))
+    lake.flush()
+    assert lost(lake) == 7
+    lake.close()
+
+
+def test_a_batch_is_taken_from_the_innermost_gap_alone(tmp_path: Path):
+    lake = lake_in(tmp_path)
+    lake.drop(Dropped(HOST, "file", 5, 8, 26, "spool-full", START))
+    lake.drop(Dropped(HOST, "file", 1, 12, 78, "spool-full", START))
+    assert lost(lake) == 78
+    lake.put(BatchKey(HOST, "file", 5), batch_of([b"x"] * 5), headers_of(5))
+    lake.flush()
+    assert lost(lake) == 73
+    lake.close()
