@@ -244,11 +244,6 @@ class LineMatcher:
         every = [*self._failures, *self._ignored, *([self._prefix] if self._prefix else [])]
         return sum(pattern.undecided for pattern in every)
 
-    def without_date(self, line: str) -> str:
-        """The line as the patterns see it: its date cut out."""
-        start, end = self._dates.span(line)
-        return line[:start] + line[end:] if end else line
-
     def match(self, text: str, candidates: Sequence[int] | None = None) -> Hit | None:
         """The first pattern that matches a line without its date; None: no failure. candidates: all that are tried."""
         text += "\n"

@@ -193,11 +193,6 @@ class Known:
             self._changed = self._changed or bool(found)
         return [one.path for one in found]
 
-    def outstanding(self) -> list[Told]:
-        """What waits to be accepted."""
-        with self._lock:
-            return [one for one in self._told.values() if not one.settled]
-
     def save(self) -> None:
         """Put down what was told; StateError where the disk refuses."""
         with self._lock:
