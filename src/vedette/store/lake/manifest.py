@@ -336,25 +336,11 @@ def forget_files(connection: Connection, ids: Sequence[int]) -> None:
         connection.execute(delete(FILES).where(FILES.c.id == file_id))
 
 
-def files_with(connection: Connection, stream: int, number: int) -> list[int]:
-    """Ids of the files that may hold this batch."""
-    held = (_HOLDINGS.c.stream_id == stream) & (_HOLDINGS.c.first <= number) & (_HOLDINGS.c.last >= number)
-    return [int(row.file_id) for row in connection.execute(select(_HOLDINGS.c.file_id).where(held))]
-
-
 def holdings(connection: Connection) -> list[tuple[int, int, int, int]]:
     """(file, stream, raw bytes, earliest ingested) of live files, in ingest order."""
     columns = _HOLDINGS.c.file_id, _HOLDINGS.c.stream_id, _HOLDINGS.c.raw_bytes, _HOLDINGS.c.oldest
     found = select(*columns).join(FILES, FILES.c.id == _HOLDINGS.c.file_id).order_by(FILES.c.first)
     return [tuple(row) for row in connection.execute(found)]
-
-
-def held_by_stream(connection: Connection) -> dict[int, set[int]]:
-    """The files that each stream has batches in."""
-    found: dict[int, set[int]] = {}
-    for row in connection.execute(select(_HOLDINGS.c.stream_id, _HOLDINGS.c.file_id)):
-        found.setdefault(row.stream_id, set()).add(row.file_id)
-    return found
 
 
 def ranges(connection: Connection) -> dict[int, Ranges]:

@@ -229,10 +229,6 @@ class Checkpoint:
     def __str__(self) -> str:
         return str(self.note)
 
-    def same_head(self, other: Checkpoint) -> bool:
-        """Whether both say the same of the log."""
-        return (self.origin, self.size, self.root) == (other.origin, other.size, other.root)
-
     def witnesses(self, keys: Iterable[VerifierKey]) -> list[VerifierKey]:
         """Those of the keys that cosigned it, each public key once."""
         found = {key.public: key for key in keys if self.note.cosigned_at(key) is not None}
