@@ -23,9 +23,9 @@ from vedette.sources.integrity.vouch_deb import NotADebError, read_deb
 from vedette.sources.integrity.vouch_generated import _cached
 from vedette.sources.integrity.vouch_initramfs import read_image
 from vedette.sources.integrity.vouch_reports import read_report
-from vedette.sources.integrity.vouch_rpm import _header
 from vedette.sources.rootkit.files import keys_in
 from vedette.sources.rootkit.rootcheck import read_signatures
+from vedette.system.rpm_header import BASE_NAMES, NAME, read_header
 
 
 def tarred(files: dict[str, bytes], packed: str = "") -> bytes:
@@ -119,7 +119,7 @@ def test_an_image_of_whatever_bytes_is_refused_in_words_that_are_known(raw: byte
 def test_other_readers_never_fail_in_another_way(raw: bytes) -> None:
     with contextlib.suppress(ValueError, struct.error):
         list(_cached(b"glibc-ld.so.cache1.1" + raw))
-    _header(raw)
+    read_header(raw, {NAME, BASE_NAMES})
     for kind, fingerprint, comment in keys_in(raw):
         assert kind.isascii()
         assert fingerprint.startswith("SHA256:")
