@@ -7,7 +7,7 @@ import re
 import re._constants as sre  # type: ignore[import-not-found]
 import re._parser as sre_parser  # type: ignore[import-not-found]
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,8 +76,9 @@ class _Pattern:
             if (match := _ALTERNATE.fullmatch(name))
         )
         self._placed = [name for name in _PLACED if name in compiled.groupindex]
-        self.blind: bool = _blind(pattern.text)
-        """Whether it takes each digit like any other: lines that differ in digits alone match alike."""
+        self.numbers: frozenset[str] | None = _numbers(pattern.text)
+        """The numbers it tells from others, each with a character beside it: lines that differ in digits alone, and
+        have these at the same places, match alike. None where that cannot be said."""
 
     def holds(self, text: str) -> bool:
         """Whether it matches anywhere."""
@@ -172,30 +173,49 @@ def _wide_runs(parts: Iterable[Any], *, inside: bool) -> int | None:
     return count
 
 
-def _blind(pattern: str) -> bool:
-    """Whether a pattern tells no digit from another, and compares no two parts of a text."""
+def _numbers(pattern: str) -> frozenset[str] | None:
+    """The numbers that a pattern writes out, with the characters beside them, in lower case.
+
+    None where it tells digits apart in another way, or compares parts of a text.
+    """
+    found: set[str] = set()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return all(map(_takes_any_digit, _every(sre_parser.parse(pattern))))
+            told = _find_numbers(sre_parser.parse(pattern), found)
     except (re.error, RecursionError, OverflowError):
-        return False
+        return None
+    return frozenset(found) if told else None
 
 
-def _every(parts: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    for op, argument in parts:
-        yield op, argument
-        if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
-            yield from _every(argument[2])
-        elif op is sre.SUBPATTERN:
-            yield from _every(argument[3])
-        elif op in (sre.ASSERT, sre.ASSERT_NOT):
-            yield from _every(argument[1])
-        elif op in (sre.BRANCH, sre.GROUPREF_EXISTS):
-            for branch in argument[1] if op is sre.BRANCH else argument[1:]:
-                yield from _every(branch or ())
-        elif op is sre.IN:
-            yield from argument
+def _find_numbers(parts: Iterable[Any], found: set[str]) -> bool:
+    each = list(parts)
+    written = "".join(chr(argument) if op is sre.LITERAL and chr(argument).isascii() else "\0" for op, argument in each)
+    for run in _NUMBER.finditer(written):
+        if len(run[0]) == len(run[1]):
+            return False  # nothing beside it: any such digit of a text might be meant
+        found.add(run[0].lower())
+    return all(_tells_no_digit(op, argument, found) for op, argument in each)
+
+
+_NUMBER = re.compile(r"[^\0\d]?([0-9]+)[^\0\d]?")
+
+
+def _tells_no_digit(op: Any, argument: Any, found: set[str]) -> bool:
+    if op is sre.LITERAL:
+        return True  # looked at with those beside it
+    if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+        return _find_numbers(argument[2], found)
+    if op is sre.SUBPATTERN:
+        return _find_numbers(argument[3], found)
+    if op in (sre.ASSERT, sre.ASSERT_NOT):
+        return _find_numbers(argument[1], found)
+    if op in (sre.BRANCH, sre.GROUPREF_EXISTS):
+        branches = argument[1] if op is sre.BRANCH else argument[1:]
+        return all(_find_numbers(branch or (), found) for branch in branches)
+    if op is sre.IN:
+        return all(map(_takes_any_digit, argument))
+    return _takes_any_digit((op, argument))
 
 
 def _takes_any_digit(part: tuple[Any, Any]) -> bool:
@@ -205,8 +225,7 @@ def _takes_any_digit(part: tuple[Any, Any]) -> bool:
     if op is sre.RANGE:
         low, high = argument
         return bool(high < _DIGITS[0] or low > _DIGITS[-1] or (low <= _DIGITS[0] and high >= _DIGITS[-1]))
-    known = (sre.IN, sre.NEGATE, sre.CATEGORY, sre.ANY, sre.AT, sre.SUBPATTERN, sre.BRANCH, sre.GROUPREF_EXISTS)
-    return op in (*known, sre.MAX_REPEAT, sre.MIN_REPEAT, sre.ASSERT, sre.ASSERT_NOT)
+    return op in (sre.NEGATE, sre.CATEGORY, sre.ANY, sre.AT)
 
 
 def _flat(parts: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
@@ -271,12 +290,17 @@ class LineMatcher:
             return Hit(number, groups, (text[:-1],), begins)
         return None
 
-    def is_blind(self, candidates: Sequence[int]) -> bool:
-        """Whether lines that differ in digits alone are one to these patterns."""
+    def numbers(self, candidates: Sequence[int]) -> frozenset[str] | None:
+        """What numbers these patterns tell from others, as `_Pattern.numbers`."""
         every = [self._failures[number] for number in candidates] + self._ignored
         if self._prefix is not None:
             every.append(self._prefix)
-        return all(pattern.blind for pattern in every)
+        found: set[str] = set()
+        for pattern in every:
+            if pattern.numbers is None:
+                return None
+            found |= pattern.numbers
+        return frozenset(found)
 
     def match_lines(self, buffer: list[str]) -> tuple[Hit | None, list[str]]:
         """As `match` for filters that look at several lines, the newest last; and the lines kept for the next."""

@@ -81,7 +81,7 @@ class LineScan:
                 flags=[0] * len(masks),
             )
         self._chosen: dict[int, tuple[int, ...]] = {}
-        self._blind: dict[int, bool] = {}
+        self._told: dict[int, tuple[bytes, ...] | None] = {}
         self._shapes: dict[bytes, _Shape] = {}
         self._usual = not self._several and wanted.dates in _USUAL
         self._count = len(literal)
@@ -125,7 +125,8 @@ class LineScan:
         """Lines with the usual syslog date, judged by those before them that differ in digits alone; gives the rest."""
         if batch.format is not RecordFormat.SYSLOG or not candidates:
             return candidates
-        block, shapes = batch.block, self._shapes
+        block, shapes, told_apart = batch.block, self._shapes, self._told
+        alike, low = block.translate(_AS_ONE), block.lower()
         rows = np.array([row for row, _ in candidates], dtype=np.int64)
         usual = _usual_dates(batch, rows)
         begins, ends = (batch.starts[rows] + _DATE_LENGTH).tolist(), batch.ends[rows].tolist()
@@ -134,11 +135,17 @@ class LineScan:
             if not usual[place]:
                 rest.append((row, mask))
                 continue
-            raw = block[begins[place] : ends[place]]
-            key = raw.translate(_AS_ONE)
+            begin, end = begins[place], ends[place]
+            if mask not in told_apart:
+                told_apart[mask] = self._numbers(mask)
+            told = told_apart[mask]
+            key = alike[begin:end]
+            if told:
+                key += _places(low, begin, end, told)
             shape = shapes.get(key)
             if shape is None or shape.mask != mask:
-                if len(raw) > _LONGEST_SHAPE or not raw.isascii() or not self._is_blind(mask):
+                raw = block[begin:end]
+                if len(raw) > _LONGEST_SHAPE or not raw.isascii() or told is None:
                     rest.append((row, mask))
                     continue
                 shape = self._shape(raw.decode("ascii"), mask)
@@ -150,7 +157,7 @@ class LineScan:
                 shapes[key] = shape
             kind = shape.kind
             if kind:
-                text = raw.decode("ascii")
+                text = block[begin:end].decode("ascii")
                 user = text[shape.user] if shape.user else ABSENT
                 connection = text[shape.connection] if shape.connection else ABSENT
                 values[row] = f"{kind}{text[shape.who]}{SEPARATOR}{user}{SEPARATOR}{connection}"
@@ -171,11 +178,10 @@ class LineScan:
         }
         return _Shape(mask, kind + SEPARATOR, spans[name] if name else slice(0), spans.get("user"), spans.get("mlfid"))
 
-    def _is_blind(self, mask: int) -> bool:
-        blind = self._blind.get(mask)
-        if blind is None:
-            blind = self._blind[mask] = self.matcher.is_blind(self._patterns(mask))
-        return blind
+    def _numbers(self, mask: int) -> tuple[bytes, ...] | None:
+        """The numbers the patterns of `mask` tell from others, as in lines; None: no line is like another."""
+        found = self.matcher.numbers(self._patterns(mask))
+        return None if found is None else tuple(sorted(number.encode("ascii") for number in found))
 
     def _patterns(self, mask: int) -> tuple[int, ...]:
         chosen = self._chosen.get(mask)
@@ -249,6 +255,17 @@ def _kind_of(hit: Hit) -> tuple[str, str]:
         if groups.get(flag):
             kind += letter
     return kind, name
+
+
+def _places(low: bytes, begin: int, end: int, numbers: tuple[bytes, ...]) -> bytes:
+    """Which of `numbers` stand where in a line of the block `low`, which is in lower case."""
+    found = b""
+    for which, number in enumerate(numbers):
+        place = low.find(number, begin, end)
+        while place >= 0:
+            found += b"\n%d %d" % (which, place - begin)
+            place = low.find(number, place + 1, end)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
