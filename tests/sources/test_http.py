@@ -269,6 +269,24 @@ async def test_connections_of_one_address_are_bounded():
             writer.close()
 
 
+async def test_who_has_a_token_keeps_its_connection_where_all_are_taken():
+    request = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: bearer {TOKEN}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    async with listening(settings(max_connections=3)) as sent:
+        reader, known = await asyncio.open_connection("127.0.0.1", sent.port)
+        known.write(request)
+        assert b" 200 " in await reader.readuntil(b"taken")
+        silent = [await asyncio.open_connection("127.0.0.1", sent.port) for _ in range(2)]
+        answer, new = await asyncio.open_connection("127.0.0.1", sent.port, local_addr=("127.0.0.2", 0))
+        new.write(request)
+        assert b" 200 " in await answer.readuntil(b"taken")
+        assert await silent[0][0].read() == b""
+        known.write(request)
+        assert b" 200 " in await reader.readuntil(b"taken")
+        assert sent.counts.seen["http_connections", "gave-way"] == 1
+        for writer in (known, new, silent[0][1], silent[1][1]):
+            writer.close()
+
+
 async def test_who_comes_while_the_engine_is_busy_is_told_to_come_later(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(http, "BUSY_AFTER", 0.05)
     go = asyncio.Event()

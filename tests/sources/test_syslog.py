@@ -22,8 +22,9 @@ from vedette.model.batch import Batch, Trust
 from vedette.model.errors import ConfigError
 from vedette.model.reasons import DropReason
 from vedette.sources import syslog
+from vedette.sources.connections import ConnectionEnd
 from vedette.sources.settings import SyslogSettings
-from vedette.sources.syslog import ConnectionEnd, SyslogSource, peer_name
+from vedette.sources.syslog import SyslogSource, peer_name
 from vedette.sources.syslog_sockets import MOST_FILES, Listeners
 from vedette.testing.clock import FakeClock
 
@@ -303,17 +304,53 @@ async def test_connections_are_bounded_and_idle_ones_end():
         assert await reader.read() == b""
         writer.close()
         assert served.counts.seen["syslog_connections", ConnectionEnd.TOO_MANY_OF_ADDRESS.value] == 1
-        others = [
-            await served.connect(local_addr=("127.0.0.2", 0)),
-            await served.connect(local_addr=("127.0.0.3", 0)),
-        ]
-        await served.until(ConnectionEnd.TOO_MANY)
-        await served.until(ConnectionEnd.IDLE, 3)
+        others = [await served.connect(local_addr=(f"127.0.0.{last}", 0)) for last in (2, 3, 4, 5)]
+        # The first of the address with two gave way, its half a record is one; then all had one, none silent for long.
+        await served.until(ConnectionEnd.GAVE_WAY)
+        await served.until(ConnectionEnd.TOO_MANY, 2)
         assert await got.count(1) == [b"<13>half"]
+        await served.until(ConnectionEnd.IDLE, 3)
+        assert served.counts.seen["syslog_connections", ConnectionEnd.GAVE_WAY.value] == 1
         for _, one in (*kept, *others):
             one.close()
         await served.send(b"<13>after\n")
         assert (await got.count(2))[-1] == b"<13>after"
+
+
+async def test_that_all_are_taken_is_said_once_until_there_is_room_again():
+    with capture_logs() as said:
+        async with serving(TCP, max_connections=2, max_connections_per_address=1) as (served, got):
+            for round_ in (1, 2):
+                held = [await served.connect(local_addr=(f"127.0.0.{last}", 0)) for last in (2, 3, 4)]
+                await served.until(ConnectionEnd.TOO_MANY, round_)
+                for _, one in held:
+                    one.close()
+                await served.until(ConnectionEnd.CLOSED, 2 * round_)
+            await served.send(b"<13>after\n")
+            await got.count(1)
+    full = [one["most_connections_have"] for one in said if one["event"] == "ALL CONNECTIONS ARE TAKEN"]
+    assert full == ["127.0.0.2"] * 2
+
+
+async def test_who_showed_a_certificate_keeps_its_connection_and_a_handshake_that_hangs_does_not(
+    authority: trustme.CA, files: dict[str, str]
+):
+    ca = files["certificate"].replace("server", "ca")
+    async with serving(TLS, **files, client_ca=ca, max_connections=4) as (served, got):
+        known = [await served.connect(ssl=client(authority, authority, "web1.example.org")) for _ in range(2)]
+        for _, one in known:
+            one.write(b"<13>known\n")
+        await got.count(2)
+        # Neither its certificate nor anything else: a handshake that is not begun.
+        hanging = [await served.connect() for _ in range(2)]
+        for last in (2, 3):
+            await served.send(b"<13>new\n", ssl=client(authority), local_addr=(f"127.0.0.{last}", 0))
+        await served.until(ConnectionEnd.GAVE_WAY)
+        for _, one in known:
+            one.write(b"<13>still\n")
+        assert sorted(await got.count(6)) == [b"<13>known"] * 2 + [b"<13>new"] * 2 + [b"<13>still"] * 2
+        for _, one in (*known, *hanging):
+            one.close()
 
 
 async def test_there_may_be_as_many_files_as_connections_and_less_is_said():

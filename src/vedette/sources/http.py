@@ -21,12 +21,13 @@ from vedette.model.clock import Clock
 from vedette.model.errors import ConfigError
 from vedette.model.protocols import Counter, Emit
 from vedette.model.reasons import DropReason
+from vedette.sources.connections import Connection, ConnectionEnd
 from vedette.sources.http_bodies import BodyError, BodyTooLargeError, records_of, unpacked
 from vedette.sources.http_tokens import Guesses, Tokens
 from vedette.sources.http_words import Answer, Asked, RequestEnd
 from vedette.sources.relp import Kept, at_once
 from vedette.sources.settings import HttpSettings, Transport, seconds
-from vedette.sources.syslog import ConnectionEnd, Sender, SyslogSource, tls_context
+from vedette.sources.syslog import Sender, SyslogSource, tls_context
 from vedette.sources.syslog_sockets import Listeners
 from vedette.text.escape import terminal
 
@@ -128,9 +129,9 @@ class HttpSource(SyslogSource):
         finally:
             await self._server.stop()
 
-    async def _converse(self, connection: socket.socket, address: str, transport: Transport) -> ConnectionEnd:  # noqa: ARG002
+    async def _converse(self, connection: socket.socket, taken: Connection, transport: Transport) -> ConnectionEnd:
         assert self._server is not None
-        return await self._server.converse(connection, self._context if transport is Transport.TLS else None)
+        return await self._server.converse(connection, taken, self._context if transport is Transport.TLS else None)
 
     # ------------------------------------------------------------------------------------------ answering
 
@@ -203,6 +204,7 @@ class HttpSource(SyslogSource):
                 return self._sender("anonymous", asked.address, Trust.NETWORK)
             end = RequestEnd.NO_TOKEN
         elif name := self._tokens.name_of(authorization):
+            asked.is_known()
             return self._sender("token", name, Trust.FORGEABLE)
         else:
             end = RequestEnd.BAD_TOKEN

@@ -18,8 +18,8 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from vedette.sources.connections import Connection, ConnectionEnd
 from vedette.sources.http_words import Answer, Asked
-from vedette.sources.syslog import ConnectionEnd
 
 MOST_HEADER = 16_384
 """Bytes of a request's header."""
@@ -28,6 +28,7 @@ MOST_OF_REQUEST = 120.0
 _PASSED_OVER = 1 << 18
 """Bytes of a body that is not wanted, read so that its sender hears the answer."""
 _GOODBYE = 1.0
+_TAKEN = "vedette.connection"
 
 _silent = logging.getLogger("vedette.sources.http_server.uvicorn")
 # It names paths and peers, which is hostile text, at every bad request.
@@ -40,15 +41,17 @@ Handle = Callable[[Asked], Awaitable[Answer]]
 class _Connection(H11Protocol):
     """uvicorn's protocol, with a limit on every time it may wait, that says how it ended."""
 
-    def __init__(self, config: Config, state: ServerState, header: float, idle: float) -> None:
-        super().__init__(config, state, {})
+    def __init__(self, config: Config, state: ServerState, taken: Connection, header: float, idle: float) -> None:
+        # What is in the last comes with every request.
+        super().__init__(config, state, {_TAKEN: taken})
         self.logger = _silent
+        self._taken = taken
         self.over = asyncio.Event()
         self.end = ConnectionEnd.CLOSED
         self._header = header
         self._idle = idle
         self._limit: asyncio.TimerHandle | None = None
-        self._asking = False
+        self._asking = self._answering = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,16 +65,26 @@ class _Connection(H11Protocol):
         super().data_received(data)
         if self.cycle is not before:
             self._within(MOST_OF_REQUEST)
+            self._answering = True
+        self._say_who_waits()
 
     def on_response_complete(self) -> None:
-        self._asking = False
+        self._asking = self._answering = False
         before = self.cycle
         self._within(self._idle)
         super().on_response_complete()
         if self.cycle is not before:
             # Another request had come already.
-            self._asking = True
+            self._asking = self._answering = True
             self._within(MOST_OF_REQUEST)
+        self._say_who_waits()
+
+    def _say_who_waits(self) -> None:
+        """It is ours to work on from a request's last byte to its answer; else more has to come."""
+        if self._answering and not self.cycle.more_body:
+            self._taken.heard()
+        else:
+            self._taken.waits()
 
     def send_400_response(self, msg: str) -> None:
         self.end = ConnectionEnd.BAD_FRAME
@@ -141,12 +154,14 @@ class HttpServer:
         )
         self._config.load()
 
-    async def converse(self, connection: socket.socket, context: ssl.SSLContext | None) -> ConnectionEnd:
+    async def converse(
+        self, connection: socket.socket, taken: Connection, context: ssl.SSLContext | None
+    ) -> ConnectionEnd:
         """One connection to its end."""
         limits = self._limits
         try:
             transport, served = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: _Connection(self._config, self._state, limits.header, limits.idle),
+                lambda: _Connection(self._config, self._state, taken, limits.header, limits.idle),
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=limits.handshake if context else None,
@@ -155,6 +170,8 @@ class HttpServer:
         except OSError:  # also ssl.SSLError, and the end of patience
             connection.close()
             return ConnectionEnd.HANDSHAKE_FAILED
+        if context is not None and context.verify_mode is ssl.CERT_REQUIRED:
+            taken.is_known()
         try:
             await served.over.wait()
         finally:
@@ -177,6 +194,7 @@ class HttpServer:
                 headers={name.lower(): value for name, value in request.headers.items()},
                 address=request.client.host if request.client is not None else "",
                 body=self._in_time(body),
+                is_known=request.scope["state"][_TAKEN].is_known,
             )
             answer = await handle(asked)
             if answer.close:

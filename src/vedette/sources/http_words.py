@@ -3,7 +3,7 @@ Counterpart: http_server.py makes the one and sends the other; http.py and otlp.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,13 +33,15 @@ class RequestEnd(StrEnum):
 class Asked:
     """A POST. headers: by name in small letters.
 
-    body: raises TimeoutError where it takes too long, ConnectionError where it ends early.
+    body: raises TimeoutError where it takes too long, ConnectionError where it ends early. is_known: to be called where
+    its sender proved who it is.
     """
 
     path: str
     headers: Mapping[str, str]
     address: str
     body: AsyncIterator[bytes]
+    is_known: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

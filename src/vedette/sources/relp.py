@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 
 from vedette.model.clock import Clock
 from vedette.model.protocols import Counter, Emit
+from vedette.sources.connections import ConnectionEnd
 from vedette.sources.relp_frames import SERVER_CLOSE, FrameError, RelpFrames, answer
 from vedette.sources.settings import RelpSettings, seconds
-from vedette.sources.syslog import CHUNK, ConnectionEnd, Sender, SyslogSource
+from vedette.sources.syslog import Heard, Sender, SyslogSource
 from vedette.sources.syslog_sockets import Listeners
 
 NAME = "relp"
@@ -65,15 +66,14 @@ class RelpSource(SyslogSource):
             await emit(batch)
             await told(sender, sender.position)
 
-    async def _read(self, reader: asyncio.StreamReader, writing: asyncio.Transport, sender: Sender) -> ConnectionEnd:
+    async def _read(self, reader: Heard, writing: asyncio.Transport, sender: Sender) -> ConnectionEnd:
         frames = RelpFrames(self._settings.max_record)
         idle = seconds(self._settings.idle)
         opened = False
         try:
             while True:
                 await self._until_room(sender)
-                async with asyncio.timeout(idle):
-                    data = await reader.read(CHUNK)
+                data = await reader.next(idle)
                 if not data:
                     return ConnectionEnd.CUT_OFF if frames.begun else ConnectionEnd.CLOSED
                 waiting: list[int] = []

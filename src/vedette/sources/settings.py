@@ -218,9 +218,9 @@ class ListeningSettings(Settings):
     listen: where. certificate, key: PEM files of this server, for `tls`. client_ca: whoever shows a certificate of
     these authorities is known by its name; require_client: others are refused. accept_forgeable: whether records of
     senders known so may cause a block; those of others never do. timezone: of header times without a zone.
-    max_record: bytes; a longer record is cut there (counted). max_connections, max_connections_per_address: what is
-    above is refused (counted). idle: after so long without a byte a connection is closed; handshake: how long TLS may
-    take to begin.
+    max_record: bytes; a longer record is cut there (counted). max_connections: above it who says nothing gives way, or
+    the newcomer is refused; max_connections_per_address: what is above is refused (all counted). idle: after so long
+    without a byte a connection is closed; handshake: how long TLS may take to begin.
     """
 
     listen: Annotated[tuple[ListenSettings, ...], Field(min_length=1)]

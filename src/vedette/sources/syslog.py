@@ -9,10 +9,9 @@ import socket
 import ssl
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from enum import StrEnum
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import structlog
@@ -22,6 +21,7 @@ from vedette.model.clock import Clock
 from vedette.model.errors import ConfigError
 from vedette.model.protocols import Counter, Emit
 from vedette.model.reasons import DropReason
+from vedette.sources.connections import Connection, ConnectionEnd, Connections
 from vedette.sources.settings import Listen, ListeningSettings, Transport, seconds, zone_name
 from vedette.sources.syslog_frames import Frames, datagram
 from vedette.sources.syslog_sockets import Listeners, files_allowed, hint_of
@@ -51,24 +51,6 @@ _RECORD = 100
 _NAME = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._-]{0,252}")
 
 
-class ConnectionEnd(StrEnum):
-    """How a connection ended, or why there was none."""
-
-    CLOSED = "closed"
-    CUT_OFF = "cut-off"
-    """In the middle of a record; what there was of it is one."""
-    RESET = "reset"
-    IDLE = "idle"
-    HANDSHAKE_FAILED = "handshake-failed"
-    TOO_MANY = "too-many"
-    TOO_MANY_OF_ADDRESS = "too-many-of-address"
-    BAD_FRAME = "bad-frame"
-    UNREAD = "unread"
-    """It does not read our answers."""
-    STOPPED = "stopped"
-    DEFECT = "defect"
-
-
 class Sender:
     """What one sender sent and the engine has not taken yet."""
 
@@ -82,6 +64,27 @@ class Sender:
         self.number = 0
         self.position = 0
         self.dropped: dict[str, int] = {}
+
+
+class Heard(asyncio.StreamReader):
+    """What comes on a connection, which hears of it: what came is never cut off unread."""
+
+    def __init__(self, taken: Connection) -> None:
+        super().__init__(limit=CHUNK)
+        self._taken = taken
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        """Called by the transport."""
+        self._taken.heard()
+        super().feed_data(data)
+
+    async def next(self, patience: float) -> bytes:
+        """What came since, b"" at the end; TimeoutError after so many seconds without a byte."""
+        self._taken.waits()
+        async with asyncio.timeout(patience):
+            data = await self.read(CHUNK)
+        self._taken.heard()
+        return data
 
 
 def tls_context(settings: ListeningSettings, name: str = NAME) -> ssl.SSLContext | None:
@@ -145,8 +148,7 @@ class SyslogSource:
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         self._unopened = len(settings.places)
-        self._by_address: Tally[str] = Tally()
-        self._connections = 0
+        self._connections = Connections(settings.max_connections, settings.max_connections_per_address)
         self._lost: Tally[str] = Tally()
 
     async def run(self, emit: Emit) -> None:
@@ -228,7 +230,6 @@ class SyslogSource:
 
     async def _accept(self, listening: socket.socket, transport: Transport, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
-        settings = self._settings
         while True:
             try:
                 connection, peer = await loop.sock_accept(listening)
@@ -239,39 +240,37 @@ class SyslogSource:
                 await asyncio.sleep(AGAIN)
                 continue
             address = canonical(peer[0]) or "unknown"
-            if self._connections >= settings.max_connections:
-                self._refuse(connection, ConnectionEnd.TOO_MANY)
-            elif self._by_address[address] >= settings.max_connections_per_address:
-                self._refuse(connection, ConnectionEnd.TOO_MANY_OF_ADDRESS)
+            taken = self._connections.take(address)
+            if isinstance(taken, ConnectionEnd):
+                connection.close()
+                self._counter.add(f"{self.name}_connections", taken)
             else:
-                self._connections += 1
-                self._by_address[address] += 1
-                group.create_task(self._serve(connection, address, transport))
+                taken.task = group.create_task(self._serve(connection, taken, transport))
+            if most := self._connections.became_full():
+                log.warning(
+                    "ALL CONNECTIONS ARE TAKEN",
+                    source=self.name,
+                    most_connections_have=most,
+                    hint="who says nothing gives way; a firewall, certificates, or a larger max_connections",
+                )
             await asyncio.sleep(0)
-
-    def _refuse(self, connection: socket.socket, end: ConnectionEnd) -> None:
-        connection.close()
-        self._counter.add(f"{self.name}_connections", end)
 
     # ------------------------------------------------------------------------------------------ connections
 
-    async def _serve(self, connection: socket.socket, address: str, transport: Transport) -> None:
+    async def _serve(self, connection: socket.socket, taken: Connection, transport: Transport) -> None:
         """One connection to its end; whatever it does, the others go on."""
         end = ConnectionEnd.STOPPED
         try:
-            end = await self._converse(connection, address, transport)
+            end = await self._converse(connection, taken, transport)
         except Exception as error:  # noqa: BLE001 (a defect that one sender finds must not silence all)
             end = ConnectionEnd.DEFECT
-            log.error("CONNECTION FAILED", sender=address, error=terminal(f"{type(error).__name__}: {error}"))
+            log.error("CONNECTION FAILED", sender=taken.address, error=terminal(f"{type(error).__name__}: {error}"))
         finally:
-            self._connections -= 1
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
-            self._counter.add(f"{self.name}_connections", end)
+            self._connections.leave(taken)
+            self._counter.add(f"{self.name}_connections", ConnectionEnd.GAVE_WAY if taken.gave_way else end)
 
-    async def _converse(self, connection: socket.socket, address: str, transport: Transport) -> ConnectionEnd:
-        reader = asyncio.StreamReader(limit=CHUNK)
+    async def _converse(self, connection: socket.socket, taken: Connection, transport: Transport) -> ConnectionEnd:
+        reader = Heard(taken)
         tls = transport is Transport.TLS
         try:
             writing, _ = await asyncio.get_running_loop().connect_accepted_socket(
@@ -283,25 +282,28 @@ class SyslogSource:
         except OSError:  # also ssl.SSLError, and the end of patience
             return ConnectionEnd.HANDSHAKE_FAILED
         try:
-            return await self._read(reader, writing, self._sender_of(writing, address) if tls else self._tcp(address))
+            return await self._read(
+                reader, writing, self._sender_of(writing, taken) if tls else self._tcp(taken.address)
+            )
         finally:
             writing.abort()
 
     def _tcp(self, address: str) -> Sender:
         return self._sender(Transport.TCP.value, address, Trust.NETWORK)
 
-    def _sender_of(self, connection: asyncio.Transport, address: str) -> Sender:
+    def _sender_of(self, connection: asyncio.Transport, taken: Connection) -> Sender:
         found: ssl.SSLObject = connection.get_extra_info("ssl_object")
         # Empty where none was shown; what was shown and is not of our authorities ended the handshake.
         certificate = found.getpeercert() if self._settings.client_ca else None
         if certificate:
+            taken.is_known()
             name = peer_name(certificate, found.getpeercert(binary_form=True) or b"")
             return self._sender(Transport.TLS.value, name, Trust.FORGEABLE)
-        return self._sender("tls-anonymous", address, Trust.NETWORK)
+        return self._sender("tls-anonymous", taken.address, Trust.NETWORK)
 
     async def _read(
         self,
-        reader: asyncio.StreamReader,
+        reader: Heard,
         writing: asyncio.Transport,  # noqa: ARG002 (RELP answers)
         sender: Sender,
     ) -> ConnectionEnd:
@@ -311,8 +313,7 @@ class SyslogSource:
         try:
             while True:
                 await self._until_room(sender)
-                async with asyncio.timeout(idle):
-                    data = await reader.read(CHUNK)
+                data = await reader.next(idle)
                 if not data:
                     end = ConnectionEnd.CLOSED
                     break

@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import structlog
 from tests.scenarios.parts.netns import Namespace
 from tests.sources.collecting import Collected, Counts
 
@@ -58,6 +59,8 @@ async def main(name: str, settings: str) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.environ["TOKEN"] = TOKEN
+    # Standard output is for the answers.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     counts, got = Counts(), Collected()
     with closing(Listeners()) as listeners:
         source = source_of(name, listeners, counts, **json.loads(settings))
@@ -68,7 +71,7 @@ async def main(name: str, settings: str) -> None:
             said = {
                 "port": port,
                 "bytes": resident(),
-                "open": source._connections,
+                "open": len(source._connections),
                 "ends": {reason: n for (of, reason), n in counts.seen.items() if of == f"{name}_connections"},
                 "requests": {reason: n for (of, reason), n in counts.seen.items() if of == f"{name}_requests"},
                 "lines": len(got.records),
