@@ -205,7 +205,7 @@ def test_erasing_lawfully(hub: Hub):
     found = verify(folder, TRUSTED)
     (said,) = found.statements
     assert (said.verdict, said.number) == (Verdict.ERASED, 2)
-    assert "(request) by retention: 365 d" in said.text
+    assert "erased lawfully (request) by retention on 2026-11-24T00:00:00Z: 365 d" in said.text
     assert not found.wrong
     with hub.ledger.reading() as connection:
         seeds = connection.exec_driver_sql("SELECT number FROM ledger_leaves WHERE seed IS NULL AND number > 0").all()

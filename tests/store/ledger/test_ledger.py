@@ -131,7 +131,7 @@ def test_a_ledger_that_is_not_there_or_newer_is_said(tmp_path: Path, hub: Hub):
         hub.ledger.head()
     hub.take(1)
     with hub.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE ledger_meta SET value = 'vedette-ledger/2'")
+        connection.exec_driver_sql("UPDATE ledger_meta SET value = 'vedette-ledger/3'")
     with pytest.raises(StateError, match="run the version that wrote it"):
         hub.take(2)
 

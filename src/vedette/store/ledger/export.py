@@ -15,11 +15,12 @@ from sqlalchemy import Connection
 from vedette.model.batch import Batch
 from vedette.model.errors import StateError
 from vedette.model.shipping import BatchKey
-from vedette.store.ledger.leaves import Batches, Tombstone, parse_leaf
+from vedette.store.ledger.leaves import Batches, Erasure, ErasureKind, Tombstone, parse_leaf
 from vedette.store.ledger.ledger import Entry, Ledger
 from vedette.store.ledger.notes import VerifierKey
 from vedette.store.ledger.records import facts_of, hashes_of, raws_of
-from vedette.store.ledger.salted import record_path, salts_of
+from vedette.store.ledger.redacted import Kept, logged_hashes, rest_hashes, staying
+from vedette.store.ledger.salted import SALT, record_path, salts_of
 from vedette.store.ledger.tree import leaf_hash
 from vedette.store.ledger.verify import EXPORT, PROOF
 
@@ -116,9 +117,12 @@ def _write(
                 if keys is not None and which not in keys:
                     continue
                 held = leaf_of_batch(which)
-                if held is None or held.seed is None:
-                    continue  # came after the checkpoint; or was erased, and nothing of it may go out again
-                file.write(_line(**_whole(held, batch)))
+                if held is None:
+                    continue  # came after the checkpoint
+                rest = ledger.kept(connection, held.index) if held.seed is None else None
+                if held.seed is None and rest is None:
+                    continue  # was erased, and nothing of it may go out again
+                file.write(_line(**(_whole(held, batch) if rest is None else _rest(held, rest, batch))))
                 batches += 1
     return Written(size, leaves, batches)
 
@@ -131,6 +135,18 @@ def _whole(entry: Entry, batch: Batch) -> dict[str, Any]:
         "facts": _b64(facts_of(batch)),
         "hashes": _b64(b"".join(hashes_of(batch, entry.seed))),
         "records": [_b64(raw) for raw in raws_of(batch)],
+    }
+
+
+def _rest(entry: Entry, kept: Kept, batch: Batch) -> dict[str, Any]:
+    """A batch of which records were erased: what stays, and what of the tree that was logged holds it."""
+    raws, facts = raws_of(batch), facts_of(batch)
+    return {
+        "leaf": entry.index,
+        "kept": {"salts": _b64(kept.salts), "hashes": _b64(kept.hashes), "seed": _b64(kept.seed)},
+        "facts": _b64(facts),
+        "hashes": _b64(b"".join(rest_hashes(kept, raws, facts))),
+        "records": [_b64(raw) for raw in raws],
     }
 
 
@@ -161,21 +177,35 @@ def prove(ledger: Ledger, key: VerifierKey, which: BatchKey, batch: Batch | None
     with ledger.reading() as connection:
         entries = _chosen(ledger, connection, {which}, checkpoint.size)
         leaves = [_proven(ledger, connection, entry, checkpoint.size) for entry in entries]
+        entry = next(one for one in entries if one.batch is not None)
+        kept = ledger.kept(connection, entry.index) if entry.seed is None else None
+        part = None if kept is None else ledger.part(connection, which)
+        erased = () if part is None else part.records
     records = []
     if record is not None:
-        entry = next(one for one in entries if one.batch is not None)
-        if entry.seed is None or batch is None:
+        assert entry.batch is not None
+        if batch is None or (entry.seed is None and kept is None):
             raise StateError("the records of this batch are gone", hint=_why_gone(entries, which))
-        if not 0 <= record < len(batch):
-            raise StateError(f"the batch has {len(batch)} records", hint="they are counted from 0")
-        path = record_path(hashes_of(batch, entry.seed), record)
+        if not 0 <= record < entry.batch.records:
+            raise StateError(f"the batch has {entry.batch.records} records", hint="they are counted from 0")
+        if entry.seed is not None:
+            place, hashes = record, hashes_of(batch, entry.seed)
+            salt = salts_of(entry.seed, record + 1)[record]
+        else:
+            assert kept is not None
+            stay = staying(entry.batch.records, erased)
+            if record not in stay:
+                raise StateError("this record was erased", hint=_why_gone(entries, which))
+            place = stay.index(record)
+            hashes = logged_hashes(entry.batch.records, erased, kept, raws_of(batch))
+            salt = kept.salts[SALT * place : SALT * (place + 1)]
         records.append(
             {
                 "leaf": entry.index,
                 "record": record,
-                "raw": _b64(batch.raw(record)),
-                "salt": _b64(salts_of(entry.seed, record + 1)[record]),
-                "path": [_b64(one) for one in path],
+                "raw": _b64(batch.raw(place)),
+                "salt": _b64(salt),
+                "path": [_b64(one) for one in record_path(hashes, record)],
             }
         )
     return {
@@ -192,6 +222,8 @@ def _why_gone(entries: Sequence[Entry], which: BatchKey) -> str:
         leaf = parse_leaf(entry.data)
         if isinstance(leaf, Tombstone) and any(_holds(one, which) for one in leaf.what):
             return f"erased ({leaf.kind.value}) by {leaf.who}: {leaf.why}"
+        if isinstance(leaf, Erasure):
+            return f"erased ({ErasureKind.REQUEST.value}) by {leaf.who}: {leaf.why}"
     return "no tombstone speaks of them: see `vedette ledger verify`"
 
 

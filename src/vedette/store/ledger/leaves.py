@@ -17,6 +17,9 @@ from vedette.store.ledger.tree import HASH_SIZE
 BATCH = "vedette-ledger-batch/1"
 GAP = "vedette-ledger-gap/1"
 TOMBSTONE = "vedette-ledger-tombstone/1"
+ERASURE = "vedette-ledger-erasure/1"
+MOST_RECORDS = 1 << 31
+"""In one batch: the lake counts them in 32 bits."""
 
 
 class LeafError(ValueError):
@@ -112,7 +115,44 @@ class Tombstone:
         return signer.sign(f"{TOMBSTONE}\n{body.decode()}\n").encode()
 
 
-Leaf = BatchLeaf | GapLeaf | Tombstone
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A batch of which single records were erased.
+
+    records: all that are gone by now, as runs (first, last) of their numbers in the batch. count: how many of them
+    went this time. root: of the tree over what stays.
+    """
+
+    key: BatchKey
+    records: tuple[tuple[int, int], ...]
+    count: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """Single records were erased lawfully because somebody asked: by whom, why, when (microseconds)."""
+
+    who: str
+    why: str
+    at: int
+    what: tuple[Part, ...]
+
+    def encode(self, signer: Signer) -> bytes:
+        """The bytes that are hashed: a signed note, as a tombstone is."""
+        what = [
+            [*_key(one.key), [list(run) for run in one.records], one.count, b64encode(one.root).decode()]
+            for one in self.what
+        ]
+        body = _json(kind=ErasureKind.REQUEST.value, who=self.who, why=self.why, at=self.at, what=what)
+        return signer.sign(f"{ERASURE}\n{body.decode()}\n").encode()
+
+
+Leaf = BatchLeaf | GapLeaf | Tombstone | Erasure
+
+
+def _key(key: BatchKey) -> tuple[str, str, int]:
+    return key.host_id, key.stream, key.number
 
 
 def _json(**values: Any) -> bytes:
@@ -126,6 +166,9 @@ def parse_leaf(data: bytes) -> Leaf:
         if data.startswith(TOMBSTONE.encode()):
             body = tombstone_note(data).text.split("\n")[1]
             return _tombstone(json.loads(body))
+        if data.startswith(ERASURE.encode()):
+            body = tombstone_note(data).text.split("\n")[1]
+            return _erasure(json.loads(body))
         values = json.loads(data)
         if not isinstance(values, dict):
             raise LeafError("a leaf is an object")
@@ -159,6 +202,44 @@ def _tombstone(values: Any) -> Tombstone:
     what = tuple(_batches(one) for one in values["what"])
     kind = ErasureKind(_text(values, "kind"))
     return Tombstone(kind, _text(values, "who"), _text(values, "why"), _count(values, "at"), what)
+
+
+def _erasure(values: Any) -> Erasure:
+    if not isinstance(values, dict) or not isinstance(values.get("what"), list):
+        raise LeafError("an erasure names what it stands for")
+    what = tuple(_part(one) for one in values["what"])
+    return Erasure(_text(values, "who"), _text(values, "why"), _count(values, "at"), what)
+
+
+def _part(values: object) -> Part:
+    if isinstance(values, list) and len(values) == 6:
+        host, stream, number, runs, count, root = values
+        if (
+            isinstance(host, str)
+            and isinstance(stream, str)
+            and type(number) is int
+            and isinstance(runs, list)
+            and type(count) is int
+            and isinstance(root, str)
+        ):
+            hashed = b64decode(root, validate=True)
+            if len(hashed) != HASH_SIZE:
+                raise LeafError("a root has 32 bytes")
+            return Part(BatchKey(host, stream, number), _runs(runs), count, hashed)
+    raise LeafError("an erasure's batch is named by host, stream, number, records, their count, and a root")
+
+
+def _runs(values: list[object]) -> tuple[tuple[int, int], ...]:
+    """Runs that rise; what is read back from them must not be larger than a batch can be."""
+    found: list[tuple[int, int]] = []
+    for one in values:
+        if not (isinstance(one, list) and len(one) == 2 and type(one[0]) is int and type(one[1]) is int):
+            raise LeafError("records are named by runs of their numbers")
+        first, last = one
+        if not (found[-1][1] if found else -1) < first <= last < MOST_RECORDS:
+            raise LeafError("runs of records rise")
+        found.append((first, last))
+    return tuple(found)
 
 
 def _batches(values: object) -> Batches:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, and_, func, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, select, update
 
 from vedette.model.batch import Batch
 from vedette.model.clock import Clock
@@ -17,10 +17,20 @@ from vedette.model.errors import StateError
 from vedette.model.shipping import BatchKey, Dropped
 from vedette.store.connections import in_our_words, locate, make_engine
 from vedette.store.ledger import tables
-from vedette.store.ledger.leaves import Batches, BatchLeaf, ErasureKind, GapLeaf, Tombstone
+from vedette.store.ledger.leaves import (
+    Batches,
+    BatchLeaf,
+    Erasure,
+    ErasureKind,
+    GapLeaf,
+    Part,
+    Tombstone,
+    parse_leaf,
+)
 from vedette.store.ledger.notes import Checkpoint, NoteError, Signer, VerifierKey, make_checkpoint
 from vedette.store.ledger.records import Leaf, leaf_of
-from vedette.store.ledger.tables import CHECKPOINTS, LEAVES, NODES, SPANS, STREAMS
+from vedette.store.ledger.redacted import Kept
+from vedette.store.ledger.tables import CHECKPOINTS, KEPT, LEAVES, NODES, SPANS, STREAMS
 from vedette.store.ledger.tree import (
     Node,
     consistency_spans,
@@ -131,8 +141,57 @@ class Ledger:
         for one in what:
             of = and_(LEAVES.c.stream == streams[one.host_id, one.stream], LEAVES.c.number.between(one.first, one.last))
             connection.execute(update(LEAVES).where(of).values(seed=None))
+            if tables.has_erasures(connection):
+                gone = select(LEAVES.c.leaf).where(of)
+                connection.execute(delete(KEPT).where(KEPT.c.leaf.in_(gone)))
         self._append_body(connection, stone.encode(signer), what, erased=True)
         return stone
+
+    def erase_records(
+        self,
+        connection: Connection,
+        what: Sequence[tuple[Part, Kept]],
+        *,
+        who: str,
+        why: str,
+        at: int,
+    ) -> Erasure:
+        """Forget the salts of single records and say so in the log; the caller deletes the records.
+
+        what: batches that are in the log, each with all that is gone of it by now, and what is kept of its tree.
+        """
+        tables.ensure_erasures(connection)
+        erasure = Erasure(who, why, at, tuple(part for part, _ in what))
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        for part, kept in what:
+            index = self.find(connection, part.key)
+            if index is None:
+                raise StateError(
+                    f"batch {part.key.number} of {part.key.stream} is not in the ledger", hint="`vedette ledger verify`"
+                )
+            connection.execute(update(LEAVES).where(LEAVES.c.leaf == index).values(seed=None))
+            connection.execute(delete(KEPT).where(KEPT.c.leaf == index))
+            row = {"leaf": index, "salts": kept.salts, "hashes": kept.hashes, "seed": kept.seed}
+            connection.execute(KEPT.insert().values(row))
+        spans = [Batches(one.key.host_id, one.key.stream, one.key.number, one.key.number) for one in erasure.what]
+        self._append_body(connection, erasure.encode(self._signing()), spans, erased=True)
+        return erasure
+
+    def kept(self, connection: Connection, index: int) -> Kept | None:
+        """What is kept of the tree of a batch that lost some of its records."""
+        if not tables.has_erasures(connection):
+            return None
+        found = connection.execute(select(KEPT).where(KEPT.c.leaf == index)).one_or_none()
+        return None if found is None else Kept(found.salts, found.hashes, found.seed)
+
+    def part(self, connection: Connection, key: BatchKey) -> Part | None:
+        """What the log says last of a batch of which records were erased."""
+        for index in reversed(self.spoken_of(connection, key)):
+            (entry,) = self.entries(connection, index, index + 1)
+            leaf = parse_leaf(entry.data)
+            if isinstance(leaf, Erasure):
+                return next(part for part in leaf.what if part.key == key)
+        return None
 
     def _append_body(self, connection: Connection, data: bytes, what: Sequence[Batches], *, erased: bool) -> None:
         streams = self._streams(connection, {(one.host_id, one.stream) for one in what})

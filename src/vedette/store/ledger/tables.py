@@ -3,11 +3,25 @@ Counterpart: `store.ledger.ledger` alone reads and writes them."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, LargeBinary, MetaData, Table, Text, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    select,
+    update,
+)
 
 from vedette.model.errors import StateError
 
 FORMAT = "vedette-ledger/1"
+WITH_ERASURES = "vedette-ledger/2"
+"""Since single records were erased: versions that know nothing of that would find them removed."""
 
 METADATA = MetaData()
 
@@ -62,16 +76,27 @@ CHECKPOINTS = Table(
     Column("note", Text, nullable=False),
 )
 
+# What stands in the seed's stead for batches of which single records were erased; made with the first of them.
+_MORE = MetaData()
+KEPT = Table(
+    "ledger_kept",
+    _MORE,
+    Column("leaf", Integer, primary_key=True),
+    Column("salts", LargeBinary, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+    Column("seed", LargeBinary, nullable=False),
+)
+
 
 def exist(connection: Connection) -> bool:
     """Whether the ledger's tables are there; StateError where another version wrote them."""
     known = connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'ledger_meta'").scalar()
     if known is None:
         return False
-    found = connection.execute(select(META.c.value).where(META.c.name == "format")).scalar()
-    if found != FORMAT:
+    found = _format(connection)
+    if found not in (FORMAT, WITH_ERASURES):
         raise StateError(
-            f"the ledger has format {found}, this version knows {FORMAT}",
+            f"the ledger has format {found}, this version knows {FORMAT} and {WITH_ERASURES}",
             hint="run the version that wrote it or a newer one; nothing was changed",
         )
     return True
@@ -82,3 +107,19 @@ def ensure(connection: Connection) -> None:
     if not exist(connection):
         METADATA.create_all(connection)
         connection.execute(META.insert().values(name="format", value=FORMAT))
+
+
+def ensure_erasures(connection: Connection) -> None:
+    """Make room for what erasures leave, inside the connection's transaction."""
+    ensure(connection)
+    _MORE.create_all(connection)
+    connection.execute(update(META).where(META.c.name == "format").values(value=WITH_ERASURES))
+
+
+def has_erasures(connection: Connection) -> bool:
+    """Whether single records were ever erased."""
+    return _format(connection) == WITH_ERASURES
+
+
+def _format(connection: Connection) -> str | None:
+    return connection.execute(select(META.c.value).where(META.c.name == "format")).scalar()

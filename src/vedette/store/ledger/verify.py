@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vedette.store.ledger.leaves import BatchLeaf, GapLeaf, LeafError, Tombstone, parse_leaf, spans_of, tombstone_note
+from vedette.store.ledger.erasures import Erasures, Rest
+from vedette.store.ledger.leaves import BatchLeaf, Erasure, LeafError, Tombstone, parse_leaf, spans_of
 from vedette.store.ledger.notes import Checkpoint, VerifierKey, checkpoints_in
+from vedette.store.ledger.redacted import Kept, compare_rest, numbers_of
 from vedette.store.ledger.salted import Tampering, compare, record_hash
 from vedette.store.ledger.tree import HASH_SIZE, consistency_holds, inclusion_holds, leaf_hash, root_of, roots_at
 from vedette.store.ledger.verdicts import UNTOLD, WELL, Statement, Verdict
@@ -281,7 +283,7 @@ def _complete(export: _Export, leaves: dict[int, bytes]) -> bool:
 
 
 def _records(export: _Export, leaves: dict[int, bytes], trusted: Trusted, result: Result) -> None:
-    batches, gone = _read_leaves(export, leaves, result)
+    batches, erased = _read_leaves(export, leaves, result)
     here: Counter[int] = Counter()
     for values in export.lines("batches"):
         index = _whole_number(values, "leaf")
@@ -290,7 +292,7 @@ def _records(export: _Export, leaves: dict[int, bytes], trusted: Trusted, result
             if index not in leaves:
                 result.say(Verdict.BATCH_UNKNOWN, f"records of leaf {index}, which is not proven", leaf=index)
             continue
-        _batch(batches[index], index, values, result)
+        _batch(batches[index], index, erased.rests.get(index), values, result)
     for values in export.lines("records"):
         index = _whole_number(values, "leaf")
         here[index] += 1
@@ -299,7 +301,7 @@ def _records(export: _Export, leaves: dict[int, bytes], trusted: Trusted, result
         else:
             result.say(Verdict.BATCH_UNKNOWN, f"a record of leaf {index}, which is not proven", leaf=index)
     for index, leaf in batches.items():
-        if here[index] or index in gone:
+        if here[index] or index in erased.gone:
             continue
         if trusted.complete or export.records == "all":
             text = f"the {leaf.records} records of batch {leaf.number} of {leaf.stream} are gone without a tombstone"
@@ -312,43 +314,36 @@ def _where(index: int, leaf: BatchLeaf) -> dict[str, Any]:
     return {"leaf": index, "host_id": leaf.host_id, "stream": leaf.stream, "number": leaf.number}
 
 
-def _read_leaves(export: _Export, leaves: dict[int, bytes], result: Result) -> tuple[dict[int, BatchLeaf], set[int]]:
-    """Batches by leaf, and those of them a tombstone speaks of; says tombstones, gaps, and numbers left out."""
+def _read_leaves(export: _Export, leaves: dict[int, bytes], result: Result) -> tuple[dict[int, BatchLeaf], Erasures]:
+    """Batches by leaf, and what was erased of them; says tombstones, gaps, and numbers left out."""
     batches: dict[int, BatchLeaf] = {}
     streams: dict[tuple[str, str], dict[int, int]] = {}
     stated: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    gone: set[int] = set()
+    erased = Erasures()
     for index in sorted(leaves):
         try:
             leaf = parse_leaf(leaves[index])
-            if isinstance(leaf, Tombstone) and not tombstone_note(leaves[index]).signed_by(export.key):
-                raise LeafError("a tombstone that is not signed")
+            if isinstance(leaf, BatchLeaf):
+                batches[index] = leaf
+                streams.setdefault((leaf.host_id, leaf.stream), {})[leaf.number] = index
+                erased.batch(index, leaf)
+            elif isinstance(leaf, Tombstone):
+                erased.tombstone(index, leaves[index], leaf, export.key, result.say)
+            elif isinstance(leaf, Erasure):
+                erased.erasure(index, leaves[index], leaf, export.key)
+            else:
+                what = leaf.batches
+                stated.setdefault((what.host_id, what.stream), []).append((what.first, what.last))
+                text = f"batches {what.first} to {what.last} of {what.stream} never came: {leaf.reason}"
+                where = {"host_id": what.host_id, "stream": what.stream, "number": what.first}
+                result.say(Verdict.GAP, text, leaf=index, **where)
         except LeafError as error:
             result.say(Verdict.UNREADABLE, f"leaf {index}: {error}", leaf=index)
-            continue
-        if isinstance(leaf, BatchLeaf):
-            batches[index] = leaf
-            streams.setdefault((leaf.host_id, leaf.stream), {})[leaf.number] = index
-        elif isinstance(leaf, GapLeaf):
-            what = leaf.batches
-            stated.setdefault((what.host_id, what.stream), []).append((what.first, what.last))
-            text = f"batches {what.first} to {what.last} of {what.stream} never came: {leaf.reason}"
-            result.say(Verdict.GAP, text, leaf=index, host_id=what.host_id, stream=what.stream, number=what.first)
-        else:
-            # A tombstone speaks of what was there before it, never of what is yet to come.
-            for what in leaf.what:
-                known = streams.get((what.host_id, what.stream), {})
-                gone |= {place for number, place in known.items() if what.first <= number <= what.last}
-                text = (
-                    f"batches {what.first} to {what.last} of {what.stream} were erased ({leaf.kind.value}) by "
-                    f"{leaf.who}: {leaf.why}"
-                )
-                found = {"leaf": index, "host_id": what.host_id, "stream": what.stream, "number": what.first}
-                result.say(Verdict.ERASED, text, **found)
+    erased.say(result.say)
     if _complete(export, leaves):
         for (host_id, stream), known in streams.items():
             _left_out(host_id, stream, known, stated.get((host_id, stream), []), result)
-    return batches, gone
+    return batches, erased
 
 
 def _left_out(host_id: str, stream: str, known: dict[int, int], stated: list[tuple[int, int]], result: Result) -> None:
@@ -361,11 +356,25 @@ def _left_out(host_id: str, stream: str, known: dict[int, int], stated: list[tup
         expected = max(expected, last + 1)
 
 
-def _batch(leaf: BatchLeaf, index: int, values: dict[str, Any], result: Result) -> None:
+def _batch(leaf: BatchLeaf, index: int, rest: Rest | None, values: dict[str, Any], result: Result) -> None:
     raws = [b64decode(one, validate=True) for one in values["records"]]
-    seed, facts, joined = (b64decode(values[name], validate=True) for name in ("seed", "facts", "hashes"))
+    facts, joined = (b64decode(values[name], validate=True) for name in ("facts", "hashes"))
     hashes = [joined[at : at + HASH_SIZE] for at in range(0, len(joined), HASH_SIZE)]
-    found = compare(leaf.root, leaf.records, seed, raws, facts, hashes)
+    left = leaf.records
+    if rest is None and "seed" not in values:
+        text = f"records of batch {leaf.number} of {leaf.stream} were erased, and the log has no signed word of it"
+        result.say(Verdict.BATCH_UNKNOWN, text, **_where(index, leaf))
+        return
+    if rest is None:
+        found = compare(leaf.root, leaf.records, b64decode(values["seed"], validate=True), raws, facts, hashes)
+    elif "kept" not in values:
+        text = f"records that were erased of batch {leaf.number} of {leaf.stream} are here"
+        result.say(Verdict.BATCH_UNKNOWN, text, **_where(index, leaf))
+        return
+    else:
+        kept = Kept(*(b64decode(values["kept"][name], validate=True) for name in ("salts", "hashes", "seed")))
+        left -= len(numbers_of(rest.erased))
+        found = compare_rest(leaf.root, leaf.records, rest.erased, rest.root, kept, raws, facts, hashes)
     if found is None:
         result.records += len(raws)
         return
@@ -375,7 +384,8 @@ def _batch(leaf: BatchLeaf, index: int, values: dict[str, Any], result: Result) 
         which = "what is known of where and when it was read"
     elif found.record >= 0:
         which = f"record {found.record}"
-    text = f"{which} of batch {leaf.number} of {leaf.stream} {words} ({len(raws)} are here, {leaf.records} were logged)"
+    logged = f"{leaf.records} were logged" + ("" if rest is None else f", {left} of them were not erased")
+    text = f"{which} of batch {leaf.number} of {leaf.stream} {words} ({len(raws)} are here, {logged})"
     result.say(verdict, text, record=found.record, **_where(index, leaf))
 
 
