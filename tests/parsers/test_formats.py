@@ -4,9 +4,11 @@ Counterpart: vedette.parsers.formats."""
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from vedette.model.errors import Location
-from vedette.parsers.formats import READINGS_LIMIT, address_of, compile_format, readings, value_of
+from vedette.parsers.formats import READINGS_LIMIT, _forward, _middle, address_of, compile_format, readings, value_of
 
 HERE = Location("x.yml", 1, 1)
 
@@ -105,3 +107,29 @@ def test_values():
     assert address_of(b"1.2.3") is None
     assert address_of(b"") is None
     assert address_of(b"\xff" * 5) is None
+
+
+_BETWEEN = [
+    "{:text} a={:int} b={:opt} c={:ip} d {:text}",
+    "{:text}a={:word} b={:int} {:text}",
+    "{:text} a:{:word}: b={:int}) {:text}",
+    "{:text}a={source.address:addr} b{:text}",
+]
+_TEXTS = st.lists(
+    st.sampled_from(
+        [b" a=", b" b=", b" c=", b" d ", b"a=", b" ", b"7", b"9" * 20, b"x", b"\n", b"\xff", b":", b")", b"192.0.2.1"]
+    ),
+    max_size=14,
+).map(b"".join)
+
+
+@example(_BETWEEN[0], b" a=" + b"9" * 20 + b" b= c=192.0.2.1 d ", 40)
+@example(_BETWEEN[0], b" a=7 b=x c=192.0.2.256 d ", 40)
+@example(_BETWEEN[1], b"a=7 b=7 ", 40)
+@example(_BETWEEN[2], b" a:x: b=7) ", 40)
+@given(st.sampled_from(_BETWEEN), _TEXTS, st.integers(0, 40))
+def test_what_stands_between_two_texts_is_read_as_step_by_step(written: str, message: bytes, limit: int) -> None:
+    (steps,) = compile_format(written, HERE)[0].middles
+    for position in range(len(message) + 1):
+        for end in (len(message), min(limit, len(message))):
+            assert _middle(steps, message, position, end) == _forward(steps, message, position, end)

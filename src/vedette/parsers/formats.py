@@ -394,11 +394,48 @@ def _between(
         tries[0] += 1
         if tries[0] > TRIES_LIMIT:
             return
-        middle = _forward(middles[0], message, at, end)
+        middle = _middle(middles[0], message, at, end)
         if middle is not None:
             for rest in _between(middles[1:], message, middle[0], end, tries):
                 yield ((start, at), *middle[1], *rest)
         at = message.find(first.text, at + 1, end)
+
+
+_CHUNKS = {CaptureType.INT: rb"([0-9]{1,20}+)", CaptureType.OPT: rb"([^ ]*+)", CaptureType.IP: rb"([^ ]*+)"}
+_MOST_KNOWN = 4096
+_Known = tuple[tuple[Step, ...], re.Pattern[bytes] | None, tuple[int, ...]]
+_known: dict[int, _Known] = {}
+"""By the id of the steps, which are kept alive here: to hash them costs more than to read them."""
+
+
+def _compiled(steps: tuple[Step, ...]) -> _Known:
+    """`_forward` as one expression without backtracking, where all captures are whole chunks; which are addresses."""
+    takes = [step for step in steps if isinstance(step, Take)]
+    if any(take.stop >= 0 or take.suffix or take.capture.type is CaptureType.TEXT for take in takes):
+        return steps, None, ()
+    parts = [
+        re.escape(step.text) if isinstance(step, Literal) else _CHUNKS.get(step.capture.type, rb"([^ ]++)")
+        for step in steps
+    ]
+    addresses = tuple(at for at, take in enumerate(takes, 1) if take.capture.type is CaptureType.IP)
+    return steps, re.compile(b"".join(parts), re.DOTALL), addresses
+
+
+def _middle(steps: tuple[Step, ...], message: bytes, position: int, limit: int) -> tuple[int, list[Span]] | None:
+    """As `_forward`, for what is tried often and begins with a literal."""
+    known = _known.get(id(steps))
+    if known is None or known[0] is not steps:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[id(steps)] = _compiled(steps)
+    _, expression, addresses = known
+    if expression is None:
+        return _forward(steps, message, position, limit)
+    match = expression.match(message, position, limit)
+    if match is None or not all(address_of(match[at]) is not None for at in addresses):
+        return None
+    # The first span is that of the whole.
+    return match.end(), list(match.regs[1:])
 
 
 def _forward(steps: tuple[Step, ...], message: bytes, position: int, limit: int) -> tuple[int, list[Span]] | None:

@@ -163,6 +163,8 @@ class Matcher:
         self.addresses = table.names
         self._named = np.full(len(starts), NONE, dtype=np.int32)
         self._occurrences: dict[bytes, Int64] = {}
+        # By row: shapes that are matched one by one share how a message begins and ends.
+        self._messages: dict[int, Message] = {}
         self.outcome = Outcome(shape=np.full(len(starts), NONE, dtype=np.int32))
 
     def light(self, router: Router, rows: Sequence[int], *, everything: bool = False) -> None:
@@ -328,8 +330,11 @@ class Matcher:
             if not fresh and not flat.shape.gives_address:
                 continue
             begin = int(self._starts[row])
-            message = self._block.raw[begin : int(self._ends[row])]
-            found, too_many = readings(flat.shape, message)
+            one = self._messages.get(row)
+            if one is None:
+                one = self._messages[row] = Message(self._block.raw[begin : int(self._ends[row])])
+            message = one.text
+            found, too_many = one.readings(flat.shape, flat.front, flat.back)
             if not found:
                 if too_many:
                     outcome.ambiguous.setdefault(row, set())
