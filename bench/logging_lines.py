@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import random
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
 
 SERIAL = re.compile(rb" n=(\d{10})\b")
 """Each line has its number so."""
@@ -141,6 +143,36 @@ _DECK = (
     *("nginx", "api", "nginx", "sshd", "api", "nginx", "postfix", "nginx", "api", "kernel"),
     *("nginx", "api", "login", "nginx", "api", "nginx", "cron", "api", "nginx", "systemd"),
 )
+
+
+class Rolled:
+    """Lines as `Lines` makes them, in any number and any order: some are made once and come again and again, each time
+    with another time and number. What differs between them is that of `kept` lines."""
+
+    def __init__(self, *, per_day: int, begin: datetime, kept: int = 500_000) -> None:
+        self._per_day, self._begin, self._kept = per_day, begin, min(kept, per_day)
+        block = Lines(rate=1e9).block(self._kept)
+        self._data = np.frombuffer(block, np.uint8)
+        self._ends = np.flatnonzero(self._data == 10)
+        self._starts = np.concatenate([np.zeros(1, np.int64), self._ends[:-1] + 1])
+        self._stamps = np.flatnonzero(self._data == 62)
+        self._stamps = self._stamps[np.searchsorted(self._stamps, self._starts)] + 1
+
+    def block(self, first: int, count: int) -> bytes:
+        """Lines first to first + count, of one day."""
+        at = first % self._kept
+        count = min(count, self._kept - at)
+        low, high = int(self._starts[at]), int(self._ends[at + count - 1]) + 1
+        out = self._data[low:high].copy()
+        numbers = np.arange(first, first + count)
+        seconds, which = np.unique(numbers % self._per_day * SECONDS // self._per_day, return_inverse=True)
+        day = self._begin + timedelta(days=first // self._per_day)
+        stamps = [f"{day + timedelta(seconds=second):%b %e %H:%M:%S}" for second in seconds.tolist()]
+        texts = np.frombuffer("".join(stamps).encode(), np.uint8).reshape(-1, 15)
+        out[(self._stamps[at : at + count] - low)[:, None] + np.arange(15)] = texts[which]
+        digits = numbers[:, None] // 10 ** np.arange(9, -1, -1) % 10 + 48
+        out[(self._ends[at : at + count] - low)[:, None] + np.arange(-10, 0)] = digits
+        return out.tobytes()
 
 
 def serials(block: bytes) -> list[int]:

@@ -29,7 +29,9 @@ SCHEMA = pa.schema(
         pa.field("host_id", _NAME),
         pa.field("stream", _NAME),
         pa.field("number", pa.int64()),
-        pa.field("index", pa.int32()),
+        # Of the batch, and of the record in its row group: by both the records of a lake stand as they came.
+        pa.field("sequence", pa.int64()),
+        pa.field("place", pa.int32()),
         pa.field("generation", _NAME),
         pa.field("position", pa.int64()),
         pa.field("host", _NAME),
@@ -205,11 +207,10 @@ def contents_of(rows: Sequence[Rows], streams: Sequence[int], first: int, ingest
     )
 
 
-def table_of(rows: Sequence[Rows], ingested: int) -> Any:
-    """The records of batches as one table of SCHEMA."""
+def table_of(rows: Sequence[Rows], ingested: int, first: int) -> Any:
+    """The records of batches as one table of SCHEMA; `first`: sequence number of the first batch."""
     counts = np.fromiter((len(one) for one in rows), np.int64, len(rows))
     total = int(counts.sum())
-    starts = np.cumsum(counts) - counts
 
     def each(values: Sequence[int]) -> Int64:
         return np.repeat(np.asarray(values, np.int64), counts)
@@ -241,7 +242,8 @@ def table_of(rows: Sequence[Rows], ingested: int) -> Any:
         "host_id": same([one.key.host_id for one in rows]),
         "stream": same([one.key.stream for one in rows]),
         "number": pa.array(each([one.key.number for one in rows])),
-        "index": pa.array((np.arange(total) - np.repeat(starts, counts)).astype(np.int32)),
+        "sequence": pa.array(each(range(first, first + len(rows)))),
+        "place": pa.array(np.arange(total, dtype=np.int32)),
         "generation": same([one.shape.generation for one in rows]),
         "position": pa.array(whole("position")),
         "host": _joined([one.host for one in rows]),
@@ -296,6 +298,11 @@ def _numbers(column: Any) -> Any:
 numbers = _numbers
 
 
+def lengths(raw: Any) -> Int64:
+    """Bytes of each record of a binary column."""
+    return np.asarray(_numbers(pc.binary_length(raw)), np.int64)
+
+
 def spans(raw: Any) -> tuple[bytes, Int64, Int64]:
     """The records of a binary column as a block with a newline behind each, and where they start and end in it."""
     n = len(raw)
@@ -305,9 +312,9 @@ def spans(raw: Any) -> tuple[bytes, Int64, Int64]:
     # An empty record at the end gives the last one its newline too.
     ended = pa.concat_arrays([array, pa.array([b""], array.type)])
     block: bytes = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, n + 1], pa.int32()), ended), b"\n")[0].as_py()
-    lengths = _numbers(pc.binary_length(array)).astype(np.int64)
-    ends = np.cumsum(lengths + 1) - 1
-    return block, ends - lengths, ends
+    sizes = lengths(array)
+    ends = np.cumsum(sizes + 1) - 1
+    return block, ends - sizes, ends
 
 
 def rebuilt(table: Any, contents: Contents, place: int) -> Batch:

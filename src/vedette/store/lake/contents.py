@@ -14,7 +14,8 @@ import zstandard
 from vedette.model.batch import Bool, Int64
 from vedette.model.errors import StateError
 
-VERSION = 1
+VERSION = 2
+"""1: rows lie as they came. 2: they may be `arranged`, and who knows 1 alone would read them in a wrong order."""
 MIXED = -1
 """The trust of a batch whose records differ in it."""
 
@@ -138,7 +139,7 @@ def decode(data: bytes) -> Contents:
         raise StateError(
             f"lake: the contents of a file cannot be read: {error}", hint="the manifest is damaged: restore a copy"
         ) from error
-    if stored.version != VERSION:
+    if not 1 <= stored.version <= VERSION:
         raise StateError(
             f"lake: contents of version {stored.version}, this version knows none newer than {VERSION}",
             hint="run the version that wrote it or a newer one",

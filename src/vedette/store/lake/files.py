@@ -20,8 +20,8 @@ SIDE = ".words"
 GROUP_ROWS = 65_536
 GROUP_BYTES = 32 << 20
 _NAMES = ["host_id", "stream", "generation", "host", "program", "format", "given_host", "given_program"]
-_SMALL = ["severity", "trust", "created", "ingested", "number", "given_time"]
-_DELTAS = ["time", "index", "position", "pid"]
+_SMALL = ["severity", "trust", "created", "ingested", "number", "sequence", "given_time"]
+_DELTAS = ["time", "place", "position", "pid"]
 
 
 def path_of(hour: int, first: int, last: int, file_id: str) -> str:
@@ -53,13 +53,14 @@ def write(
     groups: Iterable[Any],
     *,
     level: int,
+    alike: bool = False,
     beside: Callable[[Any], bytes] | None = None,
     joined: Callable[[Sequence[bytes]], bytes] = b"".join,
 ) -> int:
     """Write and sync a file of these tables, a row group each; its size in bytes.
 
-    What `beside` makes of each of them is joined into the side file. OSError as the system gives it, and then there is
-    no file.
+    alike: rows that begin alike lie together. What `beside` makes of each is joined into the side file. OSError as the
+    system gives it, and then there is no file.
     """
     target = folder / path
     _make_folders(folder, target.parent)
@@ -73,8 +74,12 @@ def write(
             compression_level=level,
             use_dictionary=_NAMES + _SMALL,
             write_statistics=[name for name in SCHEMA.names if name != "raw"],
-            column_encoding={**dict.fromkeys(_DELTAS, "DELTA_BINARY_PACKED"), "raw": "DELTA_LENGTH_BYTE_ARRAY"},
-            data_page_size=1 << 20,
+            column_encoding={
+                **dict.fromkeys(_DELTAS, "DELTA_BINARY_PACKED"),
+                "raw": "DELTA_BYTE_ARRAY" if alike else "DELTA_LENGTH_BYTE_ARRAY",
+            },
+            # A page is packed by itself, and a row group is read whole.
+            data_page_size=GROUP_BYTES if alike else 1 << 20,
         ) as writer:
             for table in groups:
                 writer.write_table(table, row_group_size=max(table.num_rows, 1))

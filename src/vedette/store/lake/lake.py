@@ -194,7 +194,8 @@ class Lake(Reader):
         held.groups = files.groups_of(held.records, held.raw_bytes)
         path, size = files.path_of(hour, first, first + len(rows) - 1, "0"), 0
         if held.records.any():
-            size = files.write(self.folder, path, files.slices(table_of(rows, now), held.groups), level=FLUSH_LEVEL)
+            tables = files.slices(table_of(rows, now, first), held.groups)
+            size = files.write(self.folder, path, tables, level=FLUSH_LEVEL)
         # A commit that fails may have been kept after all.
         doubt = self._doubt = _Doubt(first, len(rows), path if size else "")
         with self._manifest.writing() as connection:

@@ -22,7 +22,8 @@ from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped
 from vedette.store.lake import manifest as m
 from vedette.store.lake import words
-from vedette.store.lake.columns import HEADER_COLUMNS, needed, numbers, rebuilt
+from vedette.store.lake.arranged import read_group
+from vedette.store.lake.columns import HEADER_COLUMNS, lengths, needed, numbers, rebuilt
 from vedette.store.lake.contents import Contents
 from vedette.store.lake.files import side_of
 
@@ -208,7 +209,8 @@ class Reader:
             return
         given = any(unit.held.shapes[int(unit.held.shape[place])].given for place in unit.places)
         missing = [name for name in needed(given) if name not in table.column_names]
-        rest = self._group(unit.path, unit.group, missing)
+        sizes = lengths(table.column("raw")) if "raw" in table.column_names else None
+        rest = self._group(unit.path, unit.group, missing, sizes)
         for name in missing:
             table = table.append_column(name, rest.column(name))
         places = unit.places[::-1] if scan.newest_first else unit.places
@@ -256,13 +258,13 @@ class Reader:
         connection.execute("SET lock_configuration = true")
         return connection
 
-    def _group(self, path: str, group: int, columns: Sequence[str]) -> Any:
+    def _group(self, path: str, group: int, columns: Sequence[str], sizes: Int64 | None = None) -> Any:
         if path.startswith("empty/"):  # batches without a record
             from vedette.store.lake.columns import SCHEMA
 
             return SCHEMA.empty_table().select(list(columns))
         with pq.ParquetFile(str(self.folder / path)) as file:
-            return file.read_row_group(group, columns=list(columns)).combine_chunks()
+            return read_group(file, group, columns, sizes).combine_chunks()
 
     def _asked(self, scan: Scan) -> _Asked:
         with self._manifest.reading() as connection:

@@ -14,13 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection
 
-from vedette.model.batch import Bool
+from vedette.model.batch import Bool, Int64
 from vedette.model.clock import HOUR, MINUTE
 from vedette.store.lake import files, words
 from vedette.store.lake import manifest as m
+from vedette.store.lake.arranged import arranged, read_group
+from vedette.store.lake.columns import SCHEMA
 from vedette.store.lake.contents import Contents, joined
 
-LEVEL = 6
+LEVEL = 12
 """Of zstd: a file is written so once and read often."""
 GRACE = 10 * MINUTE
 """How long a replaced file stays for those who began to read it."""
@@ -67,7 +69,10 @@ def rewrite(
         if held.records.any():
             bounds = [*held.groups.tolist(), int(held.records.sum())]
             tables = _regrouped(_stopping(_tables(folder, old), stop), np.diff(bounds).tolist())
-            size = files.write(folder, path, tables, level=LEVEL, beside=words.words_of, joined=words.encode)
+            tables = map(arranged, tables)
+            size = files.write(
+                folder, path, tables, level=LEVEL, alike=True, beside=words.words_of, joined=words.encode
+            )
         else:
             path = "empty/" + path
     try:
@@ -112,10 +117,19 @@ def _tables(folder: Path, old: Sequence[Old]) -> Iterator[Any]:
                 mine = (groups == group) & (one.held.records > 0)
                 if not one.keep[mine].any():
                     continue
-                table = file.read_row_group(group)
+                table = _whole(read_group(file, group), one.held, np.flatnonzero(mine))
                 if not one.keep[mine].all():
                     table = table.filter(pa.array(np.repeat(one.keep[mine], one.held.records[mine])))
                 yield table
+
+
+def _whole(table: Any, held: Contents, places: Int64) -> Any:
+    """With the columns that files of an older version lack; where a record stands is told when it is written."""
+    if "place" in table.schema.names:
+        return table
+    sequence = pa.array(np.repeat(held.sequence[places], held.records[places]), pa.int64())
+    table = table.append_column("sequence", sequence).append_column("place", pa.nulls(len(table), pa.int32()))
+    return table.select(SCHEMA.names)
 
 
 def _stopping(tables: Iterator[Any], stop: Stop) -> Iterator[Any]:

@@ -3,6 +3,7 @@ Counterpart: `rewriting` makes one a row group, in a side file; `reader` skips w
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import zlib
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from vedette.model.batch import Int64
 from vedette.store.lake.columns import spans
 
-NAME, VERSION = "vedette-lake-words", 2
+NAME, VERSION = "vedette-lake-words", 3
 GRAM = 4
 """Bytes of a part of a word: one at every byte of a record."""
 _PART = 7
@@ -77,7 +78,7 @@ class Filters:
     def may_hold(self, group: int, keys: UInt32) -> bool:
         """Whether all of these may be there; False = they are not. A page that is damaged says nothing."""
         start, size = self._starts[group], self._sizes[group]
-        places = keys >> np.uint32(32 - ((size * 8).bit_length() - 1))
+        places = _places(keys >> np.uint32(32 - _MOST_BITS), size * 8)
         sound: set[int] = set()
         for place in places.tolist():
             at = place >> 3
@@ -98,26 +99,30 @@ class Filters:
 
 
 def words_of(table: Any) -> bytes:
-    """The filter of a table's records: 2**n bits, n from 6 to 22."""
+    """The filter of a table's records: whole bytes, 2**6 to 2**22 bits."""
     return build(spans(table.column("raw"))[0])
 
 
 def build(block: bytes) -> bytes:
     """The filter of the records in `block`, a newline behind each."""
-    # A record of n bytes sets fewer than 3 n bits: what is small enough to be halved at once is not made larger first.
-    bits = min(_MOST_BITS, max(_FEWEST_BITS, (10 * len(block)).bit_length()))
-    marks = np.zeros(1 << bits, np.bool_)
+    marks = np.zeros(1 << _MOST_BITS, np.bool_)
+    shift = np.uint32(32 - _MOST_BITS)
     for piece in _pieces(block):
         data = _LOWER[np.frombuffer(piece, np.uint8)]
-        marks[_grams(data) >> np.uint32(32 - bits)] = True
-        keys = np.concatenate([_tokens(data)[2], _address_parts(data)])
-        marks[keys >> np.uint32(32 - bits)] = True
-    while len(marks) > 1 << _FEWEST_BITS:
-        half = marks[::2] | marks[1::2]
-        if half.mean() > _FULL:
-            break
-        marks = half
-    return np.packbits(marks).tobytes()
+        marks[_grams(data) >> shift] = True
+        marks[np.concatenate([_tokens(data)[2], _address_parts(data)]) >> shift] = True
+    found = np.flatnonzero(marks)
+    # So many bits that a share of `_FULL` is set, where what is found is spread as by chance.
+    wanted = math.ceil(len(found) / -math.log1p(-_FULL))
+    bits = min(1 << _MOST_BITS, max(1 << _FEWEST_BITS, -(-wanted // 8) * 8))
+    made = np.zeros(bits, np.bool_)
+    made[_places(found, bits)] = True
+    return np.packbits(made).tobytes()
+
+
+def _places(marks: NDArray[Any], bits: int) -> Int64:
+    """Where the first `_MOST_BITS` bits of keys lie in a filter of so many bits."""
+    return (marks.astype(np.int64) * bits) >> _MOST_BITS
 
 
 def keys_of(literal: bytes, *, whole: bool) -> UInt32:
@@ -127,7 +132,7 @@ def keys_of(literal: bytes, *, whole: bool) -> UInt32:
     """
     data = _LOWER[np.frombuffer(literal, np.uint8)]
     starts, ends, keys = _tokens(data)
-    inner = np.tile(whole | ((starts > 0) & (ends < len(data))), 2)
+    inner = whole | ((starts > 0) & (ends < len(data)))
     # Records are joined by newlines, and cut there: what stands over one may be of two pieces.
     single = data != _NEWLINE
     several = np.lib.stride_tricks.sliding_window_view(single, GRAM).all(axis=1) if len(data) >= GRAM else single[:0]
@@ -136,9 +141,8 @@ def keys_of(literal: bytes, *, whole: bool) -> UInt32:
 
 def may_hold(words: bytes, keys: UInt32) -> bool:
     """Whether all of these may be there; False = they are not."""
-    bits = (len(words) * 8).bit_length() - 1
-    places = keys >> np.uint32(32 - bits)
-    held = np.frombuffer(words, np.uint8)[places >> np.uint32(3)] >> (7 - (places & np.uint32(7))).astype(np.uint8)
+    places = _places(keys >> np.uint32(32 - _MOST_BITS), len(words) * 8)
+    held = np.frombuffer(words, np.uint8)[places >> 3] >> (7 - (places & 7)).astype(np.uint8)
     return bool((held & 1).all())
 
 
@@ -164,7 +168,8 @@ def _of(data: mmap.mmap) -> Filters | None:
     name, version, size, checksum = _FRONT.unpack_from(data)
     body = _FRONT.size + size
     head = data[_FRONT.size : body]
-    if (name, version) != (NAME.encode(), VERSION) or zlib.crc32(head) != checksum:
+    # Version 2 had two keys a word, and sizes that are powers of two: what is asked of it is there as well.
+    if name != NAME.encode() or version not in (2, VERSION) or zlib.crc32(head) != checksum:
         return None
     read = msgspec.msgpack.decode(head, type=_Head)
     ends = body + np.cumsum(np.asarray(read.sizes, np.int64))
@@ -204,7 +209,7 @@ def _grams(data: NDArray[np.uint8]) -> UInt32:
 
 
 def _tokens(data: NDArray[np.uint8]) -> tuple[Int64, Int64, UInt32]:
-    """Where runs of letters and digits start and end, and two keys each: all first ones, then all second ones."""
+    """Where runs of letters and digits start and end, and a key each."""
     word = np.zeros(len(data) + 2, np.int8)
     word[1:-1] = _ALNUM[data]
     turns = np.diff(word)
@@ -213,28 +218,27 @@ def _tokens(data: NDArray[np.uint8]) -> tuple[Int64, Int64, UInt32]:
     sums = np.zeros(len(data) + 1, np.uint64)
     np.cumsum((data + np.uint64(1)) * _powers(_FACTOR, len(data)), out=sums[1:])
     mixed = _mixed((sums[ends] - sums[starts]) * _powers(_INVERSE, len(data))[starts])
-    keys = np.concatenate([mixed >> np.uint64(32), mixed & np.uint64(0xFFFFFFFF)]).astype(np.uint32)
-    return starts, ends, keys
+    return starts, ends, (mixed >> np.uint64(32)).astype(np.uint32)
 
 
 def _address_parts(data: NDArray[np.uint8]) -> UInt32:
     """A key for every seven bytes in a row that are digits and at least two dots: an IPv4 address has such."""
     if len(data) < _PART:
         return np.empty(0, np.uint32)
-    dots = data == ord(".")
-    digits = (data >= ord("0")) & (data <= ord("9"))
-    places = np.flatnonzero((_windows(digits | dots) == _PART) & (_windows(dots) >= 2))
+    near = (data == ord(".")) | ((data >= ord("0")) & (data <= ord("9")))
+    last = len(data) - _PART + 1
+    all_near = near[:last].copy()
+    for place in range(1, _PART):
+        all_near &= near[place : last + place]
+    places = np.flatnonzero(all_near)
+    dots = np.zeros(len(places), np.int8)
+    for place in range(_PART):
+        dots += data[places + place] == ord(".")
+    places = places[dots >= 2]
     wide = np.zeros(len(places), np.uint64)
     for place in range(_PART):
         wide |= data[places + place].astype(np.uint64) << np.uint64(8 * place)
     return (_mixed(wide) >> np.uint64(32)).astype(np.uint32)
-
-
-def _windows(held: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """How many are set of each `_PART` in a row."""
-    sums = np.zeros(len(held) + 1, np.int32)
-    np.cumsum(held, out=sums[1:])
-    return sums[_PART:] - sums[:-_PART]
 
 
 def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
