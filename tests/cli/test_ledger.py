@@ -4,12 +4,14 @@ Counterpart: vedette.cli.ledger and vedette.app.ledger."""
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.cli.parts import Place, vedette
+from tests.notify.examples import notification
 from tests.store.ledger.parts import batch_of, edit
 
 from vedette.app.counters import Counters
@@ -137,3 +139,29 @@ def test_where_nothing_was_stored_it_is_said(place: Place, tmp_path: Path):
     assert vedette("ledger", "verify", tmp_path / "deep", "--key", Signer.generate("a").verifier).code == 2
     (tmp_path / "odd").write_text(json.dumps({"format": "vedette-ledger-proof/1", "key": 5}))
     assert vedette("ledger", "verify", tmp_path / "odd", "--key", Signer.generate("a").verifier).code == 2
+
+
+def test_a_mail_as_it_is_stored_is_a_head_to_hold_the_log_to(kept: Place, tmp_path: Path):
+    from vedette.notify.email import compose
+    from vedette.notify.ledger_head import LEDGER_HEAD, LedgerHead, head_text
+    from vedette.notify.settings import EmailSettings
+
+    (head,) = kept.run("ledger", "head", "--output", "json").records
+    carried = LedgerHead(head["size"], head["root"], START, head["checkpoint"], head["key"])
+    to = EmailSettings.model_validate({"to": ["ops@example.org"]})
+    mail = tmp_path / "mail.eml"
+    only = notification(group_key=LEDGER_HEAD, members=[], digest=True)
+    mail.write_bytes(compose("mail", to, [only], "id", head_text(carried)).as_bytes())
+    assert b"=E2=80=94" in mail.read_bytes()
+    ran = kept.run("ledger", "verify", "--head", mail)
+    assert (ran.code, ran.err) == (0, "")
+    folder = tmp_path / "export"
+    kept.run("ledger", "export", folder)
+    assert vedette("ledger", "verify", folder, "--head", mail).code == 0
+    # The mailbox tells of a log that was cut, by whoever has the key.
+    with sqlite3.connect(kept.data / LAKE / MANIFEST) as database:
+        database.execute("DELETE FROM ledger_leaves WHERE leaf = 1")
+        database.execute("DELETE FROM ledger_checkpoints")
+    ran = kept.run("ledger", "verify", "--head", mail)
+    assert ran.code == 1
+    assert "tail-cut: 2 leaves were signed (checkpoint trusted), 1 are here: 1 are cut off" in ran.out

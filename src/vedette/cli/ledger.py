@@ -129,7 +129,7 @@ def verify_what(
     key: Annotated[str, typer.Option("--key", help="the log's public key, or a file with it")] = "",
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option("--checkpoint", help="earlier checkpoints, also as mails quote them"),
+        typer.Option("--checkpoint", "--head", help="earlier heads: as printed, quoted in a mail, or a mail's file"),
     ] = None,
     witness: Annotated[
         list[str] | None, typer.Option("--witness", help="public keys of witnesses, or files with one a line")
@@ -184,10 +184,24 @@ def _read(path: Path) -> str:
 
 
 def _checkpoints(path: Path) -> Sequence[Checkpoint]:
-    found = checkpoints_in(_read(path))
+    text = _read(path)
+    found = checkpoints_in(text) or [one for part in _parts(text) for one in checkpoints_in(part)]
     if not found:
         raise VedetteError(f"{path}: no signed checkpoint in it", hint="`vedette ledger head` prints one")
     return found
+
+
+def _parts(text: str) -> Sequence[str]:
+    """The plain text of a mail as it is stored, where it is one: there the signs of a note are written otherwise."""
+    from email import message_from_string
+    from email.policy import default
+
+    try:
+        found = message_from_string(text, policy=default)
+        parts = [part.get_content() for part in found.walk() if part.get_content_type() == "text/plain"]
+    except (LookupError, ValueError):
+        return []  # of a charset or an encoding that is none
+    return [part for part in parts if isinstance(part, str)]
 
 
 def _keys(given: Sequence[str]) -> list[VerifierKey]:

@@ -20,13 +20,14 @@ import aiosmtplib
 import jinja2
 
 from vedette.model.clock import SECOND
-from vedette.model.errors import ConfigError
+from vedette.model.errors import ConfigError, StateError
 from vedette.model.levels import Level
 from vedette.model.notifications import Delivery, Notification
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DeliveryReason
+from vedette.notify.ledger_head import LEDGER_HEAD, Head, head_text
 from vedette.notify.render import View, clean, digest_text, digest_title, plain_text, view
-from vedette.notify.settings import EmailSettings, mail_address
+from vedette.notify.settings import NEVER, EmailSettings, mail_address
 
 # Bounded: what was accepted for some recipients of a mail, until the others have it too.
 _MOST_PARTIAL = 1000
@@ -54,6 +55,11 @@ class EmailNotifier:
         self._counter = counter
         self._recipients = [mail_address(text).addr_spec for text in settings.to]
         self._accepted: dict[str, set[str]] = {}
+        self._head: Head | None = None
+
+    def carry(self, head: Head) -> None:
+        """Put the ledger's head under every digest from now on, unless the receiver is set to have none."""
+        self._head = head if self._settings.ledger_head != NEVER else None
 
     async def deliver(self, notification: Notification, *, item_id: str) -> Delivery:
         """Try once to send the mail of `notification`."""
@@ -61,7 +67,14 @@ class EmailNotifier:
 
     async def deliver_digest(self, notifications: Sequence[Notification], *, item_id: str) -> Delivery:
         """Try once to send one mail about all `notifications`."""
-        return await self._send(compose(self._name, self._settings, notifications, item_id), item_id)
+        carries, head = self._head is not None, None
+        if self._head is not None:
+            try:
+                head = await asyncio.to_thread(self._head)
+            except StateError:
+                self._counter.add("notify_ledger_head_failed", self._name)
+        below = head_text(head) if carries else ""
+        return await self._send(compose(self._name, self._settings, notifications, item_id, below), item_id)
 
     async def close(self) -> None:
         """Nothing stays open between mails."""
@@ -162,13 +175,23 @@ def _answered(code: int, message: str) -> Delivery:
     return Delivery(DeliveryReason.REFUSED, detail=detail)
 
 
-def compose(name: str, settings: EmailSettings, notifications: Sequence[Notification], item_id: str) -> EmailMessage:
-    """The mail about `notifications` (several: a digest); the same bytes every time for the same input."""
-    shown = [view(notification) for notification in notifications]
+def compose(
+    name: str, settings: EmailSettings, notifications: Sequence[Notification], item_id: str, head: str = ""
+) -> EmailMessage:
+    """The mail about `notifications` (several: a digest); the same bytes every time for the same input.
+
+    head: what is said of the ledger's head, at the end; "" = nothing.
+    """
+    shown = [view(notification) for notification in notifications if notification.group_key != LEDGER_HEAD]
     if len(shown) > 1:
         shown = _bounded(shown)
-    subject = shown[0].title if len(shown) == 1 else digest_title(shown)
-    text = plain_text(shown[0]) if len(shown) == 1 else digest_text(shown)
+    if not shown:
+        subject, text = f"[DIGEST] the ledger's head of {socket.gethostname()}", ""
+    else:
+        subject = shown[0].title if len(shown) == 1 else digest_title(shown)
+        text = plain_text(shown[0]) if len(shown) == 1 else digest_text(shown)
+    if head:
+        text += f"\n{'-' * 72}\n\n{head}" if text else head
     level = max(notification.level for notification in notifications)
     sender = mail_address(settings.sender)
     domain = sender.domain
@@ -178,7 +201,7 @@ def compose(name: str, settings: EmailSettings, notifications: Sequence[Notifica
     message["To"] = [mail_address(recipient) for recipient in settings.to]
     message["Subject"] = _no_encoded_words(subject)
     message["Message-ID"] = f"<{_digits(item_id, name)}@{domain}>"
-    if len(notifications) == 1:
+    if len(notifications) == 1 and shown:
         # Nobody has the root of the thread; readers put together what refers to the same one.
         thread = f"<thread-{_digits(notifications[0].dedup_key)}@{domain}>"
         message["In-Reply-To"] = thread
@@ -196,7 +219,7 @@ def compose(name: str, settings: EmailSettings, notifications: Sequence[Notifica
     if level >= Level.HIGH:
         message["Importance"] = "high"
     message.set_content(text, cte="quoted-printable")
-    message.add_alternative(_page(subject, shown), subtype="html", cte="quoted-printable")
+    message.add_alternative(_page(subject, shown, head), subtype="html", cte="quoted-printable")
     # A boundary that does not change from one attempt to the next.
     message.set_boundary(f"=_{_digits(item_id, name, 'boundary')}")
     return message
@@ -212,8 +235,8 @@ def _bounded(shown: list[View]) -> list[View]:
     return bounded
 
 
-def _page(title: str, shown: list[View]) -> str:
-    return _pages.get_template("mail.html").render(title=title, shown=shown)
+def _page(title: str, shown: list[View], head: str) -> str:
+    return _pages.get_template("mail.html").render(title=title, shown=shown, head=head)
 
 
 def _header(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from vedette.model.clock import SECOND
+from vedette.model.clock import HOUR, SECOND
 from vedette.system.secrets import Secret
 from vedette.text.times import parse_duration, positive_duration
 from vedette.text.urls import check_url, is_loopback
@@ -33,6 +33,15 @@ def mail_address(text: str) -> Address:
     if not (at and user and domain) or "@" in user:
         raise ValueError(f"{text!r} is not a mail address: write user@domain")
     return Address(display_name=name.strip().strip('"'), username=user, domain=domain)
+
+
+NEVER = "never"
+
+
+def _every(text: str) -> str:
+    if text != NEVER and parse_duration(text) < HOUR:
+        raise ValueError(f"{text!r}: at least 1h, or `{NEVER}`")
+    return text
 
 
 Duration = Annotated[str, AfterValidator(positive_duration)]
@@ -102,6 +111,7 @@ class EmailSettings(_Receiver):
 
     security: `starttls` (required, not merely tried), `tls` (from the first byte), `none` (plain; to this
     machine only), `auto` = starttls, but plain to this machine. port 0: 465 for tls, 25 on this machine, else 587.
+    ledger_head: digests carry the ledger's head, and one goes out at least so often; `never` = none do.
     """
 
     type: Literal["email"] = "email"
@@ -114,6 +124,7 @@ class EmailSettings(_Receiver):
     to: tuple[MailAddress, ...] = Field(min_length=1, max_length=50)
     trust: TlsTrust = TlsTrust()
     digest_interval: Duration = "1h"
+    ledger_head: Annotated[str, AfterValidator(_every)] = "24h"
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
