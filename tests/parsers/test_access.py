@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from vedette.model.batch import Batch, Origin, RecordFormat, split_lines
 from vedette.model.events import Table, Value
 from vedette.parsers.access import AccessParser
+from vedette.parsers.parser import SyslogParser
+from vedette.parsers.registry import PatternSet
 
 COMBINED = b'198.51.100.7 - bob [02/Jan/2026:03:04:05 +0200] "GET /a/b.php?x=\\x22 HTTP/1.1" 404 12 "-" "curl \\"8\\""'
 
@@ -66,6 +68,32 @@ def test_error_logs() -> None:
     assert values(table, "message") == ["no such file", "AH1: x", "open() failed"]
     assert values(table, "process.pid") == [None, 7, 7]
     assert [set(table.kinds.kinds[code].services) for code in table.kinds.codes] == [{"apache"}, {"apache"}, {"nginx"}]
+
+
+def test_the_messages_of_error_logs_are_read_by_patterns() -> None:
+    block = (
+        b"[Sun Mar 01 10:00:00 2026] [auth_basic:error] [client [2001:db8::7]:40112] AH01618: user x not found: /\n"
+        + COMBINED
+        + b'\n2026/03/01 10:00:00 [error] 7#7: *1 user "bob": password mismatch, client: 198.51.100.8, server: www\n'
+        b'2026/03/01 10:00:01 [error] 7#7: *1 user "x": password mismatch, client: 203.0.113.9, server: y": '
+        b"password mismatch, client: 198.51.100.8, server: www\n"
+        b"[Sun Mar 01 10:00:00 2026] [core:error] [client 198.51.100.9] nothing known\n"
+    )
+    starts, ends = split_lines(block)
+    batch = Batch(Origin("host", "test"), 0, block, starts, ends, starts, 5, RecordFormat.ACCESS)
+    table = AccessParser(None, SyslogParser(PatternSet.load())).parse(batch)
+    assert values(table, "event.action") == [
+        "apache-login-failed",
+        None,
+        "nginx-login-failed",
+        "nginx-login-failed",
+        None,
+    ]
+    assert values(table, "source.ip") == ["2001:db8::7", "198.51.100.7", "198.51.100.8", None, "198.51.100.9"]
+    assert values(table, "user.name") == ["x", "bob", "bob", "x", None]
+    assert str(values(table, "message")[2]).startswith('user "bob": password')
+    assert values(table, "vedette.service") == ["apache", "webserver", "nginx", "nginx", "apache"]
+    assert table.ambiguous.tolist() == [3]
 
 
 @settings(max_examples=40)

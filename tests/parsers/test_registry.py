@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vedette.app.detection import batch_of_lines
 from vedette.model.errors import RuleError
 from vedette.model.events import Value
 from vedette.parsers import PATTERNS, PatternSet, SyslogParser
@@ -55,7 +56,7 @@ def test_a_sample_gives_exactly_its_fields(file: PatternFile, pattern: Pattern, 
     number = next(
         number
         for number in sorted(ALL.shapes_of[file.service], key=lambda number: ALL.shapes[number].pattern.rest)
-        if readings(ALL.shapes[number].shape, sample.message)[0]
+        if readings(ALL.shapes[number].shape, file.message_of(sample.message))[0]
     )
     assert fields == ALL.shapes[number].constants | sample.fields, str(sample.location)
 
@@ -68,7 +69,7 @@ def test_no_sample_fits_two_patterns():
             # A catch-all may fit what other patterns mean: it loses.
             if flat.pattern is pattern or (flat.pattern.rest and not pattern.rest):
                 continue
-            if readings(flat.shape, sample.message)[0]:
+            if readings(flat.shape, file.message_of(sample.message))[0]:
                 wrong.append(f"{sample.location}: {pattern.id}, but also {flat.pattern.id} ({flat.format.location})")
     assert not wrong
 
@@ -77,7 +78,9 @@ def test_every_format_gives_the_fields_of_some_sample():
     used: set[int] = set()
     for file, _, sample in SAMPLES:
         numbers = sorted(ALL.shapes_of[file.service], key=lambda number: ALL.shapes[number].pattern.rest)
-        first = next(number for number in numbers if readings(ALL.shapes[number].shape, sample.message)[0])
+        first = next(
+            number for number in numbers if readings(ALL.shapes[number].shape, file.message_of(sample.message))[0]
+        )
         used.add(id(ALL.shapes[first].format))
     idle = {f"{flat.format.location}: {flat.format.text}" for flat in ALL.shapes if id(flat.format) not in used}
     assert not idle
@@ -89,9 +92,47 @@ def test_no_pattern_fits_what_it_says_it_does_not():
         for file in ALL.files
         for pattern in file.patterns
         for message, location in pattern.not_samples
-        if any(readings(shape, message)[0] for written in pattern.formats for shape in written.shapes)
+        if any(readings(shape, file.message_of(message))[0] for written in pattern.formats for shape in written.shapes)
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("program", "service"),
+    [
+        ("postfix-in/smtpd", "postfix"),
+        ("postfix/2525/smtpd", "postfix"),
+        ("postfix/qmgr", None),
+        ("httpd/shop", "apache"),
+        ("/usr/sbin/sshd", "sshd"),
+        ("auth-worker(812)", "dovecot"),
+        ("auth-worker(x)", None),
+        ("doord(1)", None),
+    ],
+)
+def test_instances_of_a_program_are_the_program(program: str, service: str | None):
+    found = ALL.file_of(program)
+    assert (found.service if found else None) == service
+
+
+@pytest.mark.parametrize("light", [0, 1_000_000], ids=["many", "one"])
+def test_an_address_of_either_version_may_stand_before_a_port(light: int):
+    lines = [
+        b"Mar  1 10:00:00 box dropbear[1]: Bad password attempt for 'x' from %b:40112" % address
+        for address in (
+            b"198.51.100.7",
+            b"2001:db8::7",
+            b"::ffff:198.51.100.7",
+            b"::1",
+            b"2001:db8::7:",
+            b"2001",
+            b"x:y",
+        )
+    ]
+    table = SyslogParser(ALL, light=light).parse(batch_of_lines(lines, year=2026))
+    column = table.column("source.ip")
+    found = [column.value(row) for row in range(len(lines))]
+    assert found == ["198.51.100.7", "2001:db8::7", "198.51.100.7", "::1", None, None, None]
 
 
 # ---------------------------------------------------------------------------------------------------- mistakes
@@ -153,6 +194,7 @@ def test_a_good_file():
         ("- 'opened'", "- [opened]", "door.yml:10:9: a mapping is wanted here"),
         ("    samples:", "    rest: maybe\n    samples:", "door.yml:11:11: 'maybe' is neither true nor false"),
         ("patterns:", "cut: x\npatterns:", "door.yml:4:6: 'x' is no number"),
+        ("patterns:", "head: '('\npatterns:", "door.yml:4:7: no regular expression: missing )"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(old: str, new: str, said: str):

@@ -358,9 +358,17 @@ _pieces = st.sampled_from(
         b"last ",
     ]
 )
+NATIVES = (
+    b"2026-03-01T10:00:00.123456Z 12 [Note] x: y",
+    b"2026-03-01T10:00:00.123456+01:00 unbound[1:0] info: x",
+    b"2026-03-01 10:00:00 12 [Note] x: y",
+    b"1772359200.123    924 198.51.100.7 TCP_DENIED/403 3914 GET x",
+    b"[Sun Mar 01 10:00:00 2026] [error] x",
+    b"2026-03-01 10:00:00,121 ftp1 proftpd[711] ftp1: x",
+)
 _record = st.one_of(
     st.lists(_pieces, max_size=9).map(b"".join),
-    st.tuples(st.sampled_from([case[0] for case in CASES]), st.integers(0, 60), st.binary(max_size=2)).map(
+    st.tuples(st.sampled_from([*(case[0] for case in CASES), *NATIVES]), st.integers(0, 60), st.binary(max_size=2)).map(
         lambda made: made[0][: made[1]] + made[2] + made[0][made[1] + len(made[2]) :]
     ),
     st.binary(max_size=40),
@@ -387,6 +395,7 @@ def test_a_batch_is_read_as_its_records_are(records: list[bytes], year: int, tim
         assert (single.pid, single.pri) == (headers.pid[row], headers.pri[row])
         assert shifted((single.start, single.end)) == (headers.start[row], headers.end[row])
         assert single.repeat == headers.repeat[row]
+        assert single.native == headers.natives.get(row, "")
 
 
 # ---------------------------------------------------------------------------------------------------- real logs

@@ -125,7 +125,7 @@ def routed_parser(rules: Sequence[Rule], counter: Counter) -> Parser:
             RecordFormat.MESSAGE: lines,
             RecordFormat.JSON: _Later("json", "JsonParser", counter),
             RecordFormat.AUDIT: _Later("audit", "AuditParser", counter),
-            RecordFormat.ACCESS: _Later("access", "AccessParser", counter),
+            RecordFormat.ACCESS: _Later("access", "AccessParser", counter, lines),
         }
     )
     if len(reading) != len(rules):
@@ -147,16 +147,17 @@ def _with_decoders(parser: Parser, rules: Sequence[Rule]) -> Parser:
 class _Later:
     """A parser of our own that is imported when the first record of its format comes."""
 
-    def __init__(self, module: str, name: str, counter: Counter) -> None:
+    def __init__(self, module: str, name: str, *given: object) -> None:
+        """given: what the parser is made of."""
         self._module, self._name = module, name
-        self._counter = counter
+        self._given = given
         self._parser: Parser | None = None
 
     def parse(self, batch: Batch) -> Table:
         """As the parser does."""
         if self._parser is None:
             made = getattr(import_module(f"vedette.parsers.{self._module}"), self._name)
-            self._parser = made(self._counter)
+            self._parser = made(*self._given)
         assert self._parser is not None
         return self._parser.parse(batch)
 

@@ -53,8 +53,16 @@ _LOGINS = (
     "proftpd",
     "pure-ftpd",
     "vsftpd",
+    "apache",
+    "nginx",
+    "postgresql",
+    "samba",
+    "slapd",
+    "squid",
+    "unbound",
+    "docker",
 )
-_ALL = (*_ALL_AUTH, *_LOGINS, "rsyslogd", "systemd-journald", "auditd", "kernel")
+_ALL = (*_ALL_AUTH, *_LOGINS, "rsyslogd", "systemd-journald", "systemd", "auditd", "kernel")
 
 FIELDS: dict[str, Field] = {
     field.name: field
@@ -92,7 +100,7 @@ FIELDS: dict[str, Field] = {
             "source.port",
             _L,
             "peer port",
-            given_by=("sshd", "dropbear", "exim", "haproxy", "kernel", "named", "openvpn", "postfix"),
+            given_by=("sshd", "kernel", *_LOGINS),
         ),
         Field(
             "source.domain", _K, "peer name from a name service", attacker_text=True, given_by=("sshd", "pam", "mysqld")
@@ -145,7 +153,7 @@ FIELDS: dict[str, Field] = {
         Field("process.command_line", _T, "command as logged", attacker_text=True, given_by=("sudo", "auditd")),
         Field("process.working_directory", _K, "folder it was run in", attacker_text=True, given_by=("sudo", "auditd")),
         Field("process.tty.name", _K, "terminal", given_by=("sudo", "su", "pam", "shadow", "auditd")),
-        Field("vedette.session.id", _K, "session id", given_by=("systemd-logind",)),
+        Field("vedette.session.id", _K, "session id, or number of a connection", given_by=("systemd-logind", "slapd")),
         Field(
             "vedette.logging.lost",
             _L,
@@ -233,7 +241,7 @@ FIELDS: dict[str, Field] = {
         Field("vedette.ports.namespace", _K, "network namespace a listener is in", given_by=("ports",)),
         Field("vedette.ports.firewall", _K, "what the host's own firewall does with others", given_by=("ports",)),
         Field("vedette.ports.firewall_rule", _T, "by which rule", given_by=("ports",)),
-        Field("service.name", _K, "systemd unit of a listener, service of a log record", given_by=("ports", "json")),
+        Field("service.name", _K, "systemd unit, service of a log record", given_by=("ports", "json", "systemd")),
         Field("package.name", _K, "package of a listener's program", given_by=("ports",)),
         Field("process.start", _D, "since when the process runs", given_by=("ports",)),
         Field("vedette.ports.vantage", _K, "from where it was looked at", given_by=("ports",)),

@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from vedette.model.batch import Batch, Trust
-from vedette.model.events import Column, Kinds, RecordKind, Table
+from vedette.model.batch import Batch, GivenHeader, Int64, RecordFormat, Trust
+from vedette.model.events import Column, Kinds, RecordKind, Table, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
+from vedette.parsers.events import PATTERN
+from vedette.parsers.formats import ADDRESS_FIELD
 from vedette.parsers.frames import moments_of
+from vedette.parsers.natives import read_native
+from vedette.parsers.parser import SyslogParser
+from vedette.parsers.registry import CANDIDATES
 from vedette.parsers.years import MONTHS, Calendar, exists, start_of
 from vedette.text.addresses import canonical
 from vedette.text.escape import decode
@@ -82,8 +88,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 class AccessParser:
     """One line of a web server's log a record. Pure; never raises. A line that cannot be read is counted."""
 
-    def __init__(self, counter: Counter | None = None) -> None:
+    def __init__(self, counter: Counter | None = None, lines: SyslogParser | None = None) -> None:
+        """lines: whose patterns read the messages of error logs; without it they are text alone."""
         self._counter = counter
+        self._lines = lines
+        self._given = () if lines is None else tuple(sorted(_given_by(lines)))
 
     def parse(self, batch: Batch) -> Table:
         """The events of `batch`; times without a zone (error logs) are in that of the batch."""
@@ -101,7 +110,16 @@ class AccessParser:
         untimed = np.flatnonzero(codes == 0)
         if self._counter is not None and len(untimed):
             self._counter.add("records_unreadable", DropReason.HEADER_UNREADABLE, len(untimed))
-        table = Table(batch, time=time, kinds=Kinds(codes, _KINDS), unreadable=len(untimed), untimed=untimed)
+        errors = np.flatnonzero(codes > 1) if self._lines is not None else untimed[:0]
+        told = self._told(batch, errors, time, calendar) if len(errors) else None
+        table = Table(
+            batch,
+            time=time,
+            kinds=Kinds(codes, _KINDS),
+            unreadable=len(untimed),
+            untimed=untimed,
+            ambiguous=None if told is None else errors[told.ambiguous],
+        )
 
         def column(part: str) -> Callable[[], Column]:
             return lambda: Column.from_values([found.get(part) for found in parts])
@@ -116,7 +134,59 @@ class AccessParser:
         table.provide("vedette.service", lambda: Column.from_values([_SERVICES[code] for code in codes.tolist()]))
         table.provide("vedette.trust", lambda: _trust(batch))
         table.provide("event.original", lambda: Column.from_values([decode(batch.raw(row)) for row in range(n)]))
+        if told is not None:
+            for name in self._given:
+                table.provide_over(name, _over(told.column(name), errors))
+            told.close()
         return table
+
+    def _told(self, batch: Batch, rows: Int64, time: Int64, calendar: Calendar) -> Table:
+        """What the patterns make of the messages of error logs, a row for each of `rows`."""
+        assert self._lines is not None
+        begins = [read_native(batch.raw(row), 0, calendar) for row in rows.tolist()]
+        starts = batch.starts[rows] + np.array([0 if one is None else one.start for one in begins], dtype=np.int64)
+        header = GivenHeader(
+            time=time[rows],
+            host=[""] * len(rows),
+            program=["" if one is None else one.program for one in begins],
+            pid=np.full(len(rows), -1, dtype=np.int64),
+        )
+        trust = batch.trust if isinstance(batch.trust, Trust) else batch.trust[rows]
+        part = replace(
+            batch,
+            starts=starts,
+            ends=batch.ends[rows],
+            positions=batch.positions[rows],
+            trust=trust,
+            header=header,
+            format=RecordFormat.MESSAGE,
+        )
+        return self._lines.parse(part)
+
+
+def _given_by(lines: SyslogParser) -> set[str]:
+    """The fields that patterns of web servers give."""
+    names = {PATTERN, CANDIDATES, "vedette.source.prefix"}
+    for service in _SERVICES[2:]:
+        for number in lines.patterns.shapes_of.get(str(service), ()):
+            flat = lines.patterns.shapes[number]
+            names.update(flat.constants)
+            names.update(capture.field for capture in flat.shape.captures if capture.field)
+    assert ADDRESS_FIELD not in names
+    return names
+
+
+def _over(told: Column, rows: Int64) -> Callable[[Column], Column]:
+    """What `told` says of `rows`, and for the others, and where it says nothing, what was there."""
+
+    def over(there: Column) -> Column:
+        values: list[Value] = [*told.values, *there.values]
+        codes = np.where(there.codes < 0, np.int32(-1), there.codes + np.int32(len(told.values)))
+        said = told.codes >= 0
+        codes[rows[said]] = told.codes[said]
+        return Column(codes.astype(np.int32), values)
+
+    return over
 
 
 _SERVICES = (None, "webserver", "apache", "nginx")

@@ -3,6 +3,7 @@ Counterpart: `registry` compiles them; `app.detection` asks for the kept ones fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,7 +17,7 @@ from vedette.parsers.formats import Capture, CaptureType, Element, Literal, Piec
 from vedette.parsers.registry import PATTERNS, Format, Pattern, PatternFile, PatternSet
 from vedette.system import kept
 
-_NAME, _VERSION = "vedette-patterns", 2
+_NAME, _VERSION = "vedette-patterns", 3
 _MOST = 4
 
 T = TypeVar("T", bound=Hashable)
@@ -62,7 +63,14 @@ def pack(files: Sequence[PatternFile]) -> bytes:
 
     plain = [
         [
-            [file.service, file.programs, file.any_program, file.cut, *_place(file.location)],
+            [
+                file.service,
+                file.programs,
+                file.any_program,
+                file.cut,
+                file.head.pattern if file.head else None,
+                *_place(file.location),
+            ],
             [
                 [
                     [one.id, one.constants, one.rest, *_place(one.location)[1:]],
@@ -133,7 +141,7 @@ def _files(made: list[Any], taken: list[Any], chunks: list[Any], plain: list[Any
         )
 
     files = []
-    for (service, programs, any_program, cut, *place), patterns in plain:
+    for (service, programs, any_program, cut, head, *place), patterns in plain:
         location = Location(*place)
         name = location.file
         found = []
@@ -145,7 +153,8 @@ def _files(made: list[Any], taken: list[Any], chunks: list[Any], plain: list[Any
             found.append(
                 Pattern(pattern_id, written, _constants(constants), (), (), Location(name, *pattern_place), rest)
             )
-        files.append(PatternFile(service, tuple(programs), tuple(found), location, any_program, cut))
+        before = None if head is None else re.compile(head)
+        files.append(PatternFile(service, tuple(programs), tuple(found), location, any_program, cut, before))
     return tuple(files)
 
 

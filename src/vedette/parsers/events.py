@@ -49,6 +49,10 @@ class Services:
             self.codes, self.programs = headers.programs
         else:
             self.codes, self.programs = _encoded(block, headers.program_start, headers.program_end)
+            for row, program in headers.natives.items():
+                if program not in self.programs:
+                    self.programs.append(program)
+                self.codes[row] = self.programs.index(program)
         self.owners = [patterns.file_of(program) for program in self.programs] + [None]
         self.module_service = patterns.universal[0].service if patterns.universal else ""
         self.modules: Bool = np.zeros(len(batch), dtype=bool)

@@ -23,6 +23,11 @@ TRIES_LIMIT = 256
 
 ADDRESS_FIELD = "source.address"
 
+COLON = 0x3A
+GROUP_LENGTH = 4
+"""Bytes before the first colon of an IPv6 address, at most."""
+_ADDRESS_RUN = re.compile(rb"[0-9A-Fa-f.:]*[0-9A-Fa-f.]")
+
 
 class CaptureType(StrEnum):
     """What a capture may hold."""
@@ -66,6 +71,11 @@ class Take:
     capture: Capture
     stop: int = -1
     suffix: int = 0
+
+    @property
+    def before_port(self) -> bool:
+        """Whether it is an address before `:` and a port: one of IPv6 ends before the last colon, not the first."""
+        return self.stop == COLON and self.capture.type is CaptureType.IP
 
 
 Element = Literal | Capture
@@ -452,6 +462,9 @@ def _forward(steps: tuple[Step, ...], message: bytes, position: int, limit: int)
             end = limit
         if step.stop >= 0:
             stop = message.find(bytes((step.stop,)), position, end)
+            if step.before_port and 0 <= stop - position <= GROUP_LENGTH:
+                run = _ADDRESS_RUN.match(message, position, end)
+                stop = message.rfind(b":", position, run.end()) if run else stop
             end = stop if stop >= 0 else end
         end -= step.suffix
         if end < position or not _holds(step.capture, message[position:end]):

@@ -10,7 +10,19 @@ import numpy as np
 
 from vedette.model.batch import Bool, Int32, Int64
 from vedette.parsers.columns import Block, UInt64, keep, word_of
-from vedette.parsers.formats import Capture, CaptureType, Literal, Piece, Shape, Span, Step, Take, only
+from vedette.parsers.formats import (
+    COLON,
+    GROUP_LENGTH,
+    Capture,
+    CaptureType,
+    Literal,
+    Piece,
+    Shape,
+    Span,
+    Step,
+    Take,
+    only,
+)
 from vedette.parsers.registry import FlatShape, PatternSet
 
 NONE = -1
@@ -282,6 +294,11 @@ class Group:
         if key not in self._ends_of:
             self._ends_of[key] = self._block.find(wanted, position, limit)
         end, unknown = self._ends_of[key]
+        if step.before_port:
+            # What may be IPv6 is read by itself.
+            v6 = (end - position <= GROUP_LENGTH) & (end < limit) & (self._block.byte(np.minimum(end, limit)) == COLON)
+            if v6.any():
+                unknown = v6 if unknown is None else unknown | v6
         if step.suffix:
             end = end - step.suffix
             fits = end >= position

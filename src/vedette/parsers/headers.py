@@ -30,7 +30,8 @@ class Headers:
 
     time: microseconds; *_start, *_end: offsets into the block, -1 where absent; pid, pri: -1 where absent;
     ok: False where the header could not be read (then time is `read_at` and the message the whole record).
-    untimed: the rows whose header names no time, sorted; theirs is `read_at`, too.
+    untimed: the rows whose header names no time, sorted; theirs is `read_at`, too. natives: rows of logs that a daemon
+    wrote itself, and which; they have no program's span.
     hosts, programs: codes and distinct texts, where they are known beside the spans or instead of them. words: see
     `first_words`.
     """
@@ -49,6 +50,7 @@ class Headers:
     hosts: tuple[Int32, list[str]] | None = None
     programs: tuple[Int32, list[str]] | None = None
     untimed: list[int] = field(default_factory=list)
+    natives: dict[int, str] = field(default_factory=dict)
     words: UInt64 | None = None
 
     def first_words(self, block: Block) -> UInt64:
@@ -128,6 +130,8 @@ def _read_rest(batch: Batch, rows: Int64, calendar: Calendar, headers: Headers) 
         headers.time[row] = header.time
         if not header.timed:
             headers.untimed.append(row)
+        if header.native:
+            headers.natives[row] = header.native
         if header.host[0] >= 0:
             headers.host_start[row], headers.host_end[row] = begin + header.host[0], begin + header.host[1]
         if header.program[0] >= 0:

@@ -21,7 +21,7 @@ from vedette.parsers.events import Constants, Events, Services, log_sources_of
 from vedette.parsers.formats import given_by, readings, value_of
 from vedette.parsers.groups import NONE
 from vedette.parsers.headers import LIGHT, Headers, given_headers, read_headers
-from vedette.parsers.registry import PatternFile, PatternSet
+from vedette.parsers.registry import HEAD_LIMIT, PatternFile, PatternSet
 from vedette.parsers.shapes import Matcher, Router
 from vedette.text.escape import decode
 
@@ -80,7 +80,7 @@ class SyslogParser:
         else:
             headers = read_headers(batch, block, light=self._light)
         services = Services(self.patterns, batch, block, headers)
-        starts, words = _unindented(block, headers)
+        starts, words = self._begun(services, block, headers)
         if self._table.full:
             self._table = AddressTable()
         matcher = Matcher(self.patterns, self._table, block, starts, headers.end, words)
@@ -97,6 +97,28 @@ class SyslogParser:
             if events.outcome.ambiguous:
                 self._counter.add("records_not_blamed", BlameReason.AMBIGUOUS, len(events.outcome.ambiguous))
         return events.table(unreadable, self._fields)
+
+    def _begun(self, services: Services, block: Block, headers: Headers) -> tuple[Int64, UInt64]:
+        """Where messages begin, without spaces and what programs write before them, and their first words there."""
+        starts, words = _unindented(block, headers)
+        for code, owner in enumerate(services.owners):
+            if owner is None or owner.head is None:
+                continue
+            if self._wanted is not None and not log_sources_of(owner.service) & self._wanted:
+                continue
+            rows = np.flatnonzero(services.codes == code)
+            moved = []
+            for row, begin, end in zip(rows.tolist(), starts[rows].tolist(), headers.end[rows].tolist(), strict=True):
+                # A slice, so that a head ends within its record.
+                found = owner.head.match(block.raw[begin : min(end, begin + HEAD_LIMIT)])
+                if found is not None and found.end():
+                    moved.append((row, begin + found.end()))
+            if moved:
+                here = np.array([row for row, _ in moved], dtype=np.int64)
+                starts, words = starts.copy(), words.copy()
+                starts[here] = [begin for _, begin in moved]
+                words[here] = block.word(starts[here])
+        return starts, words
 
     def _routes(self, services: Services) -> list[tuple[Router, Int64]]:
         """Which rows are matched against which files' shapes."""
@@ -177,7 +199,7 @@ class SyslogParser:
         block = Block(record)
         headers = given_headers(batch, program) if program else read_headers(batch, block)
         services = Services(self.patterns, batch, block, headers)
-        starts, words = _unindented(block, headers)
+        starts, words = self._begun(services, block, headers)
         message = record[int(starts[0]) : int(headers.end[0])]
         matcher = Matcher(self.patterns, self._table, block, starts, headers.end, words)
         found: list[Reading] = []

@@ -3,6 +3,7 @@ Counterpart: `parsers.written` reads what people wrote, `parsers.shapes` runs wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ CANDIDATES = "vedette.source.candidates"
 
 BEGINNINGS = (b"pam_", b"PAM ", b"(pam_")
 """Messages that files with `any_program` are tried on, whatever the program: modules speak in its name."""
+
+
+HEAD_LIMIT = 512
+"""Bytes of a message that are looked at for what a program writes before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class PatternFile:
     """The patterns of one program family.
 
     any_program: also tried on what modules say in the name of other programs (BEGINNINGS). cut: the program
-    cuts its messages at so many bytes, 0 = never: one of that length may end in text of the attacker's.
+    cuts its messages at so many bytes, 0 = never: one of that length may end in text of the attacker's. head: what
+    the program may write before its messages, time and thread for example; formats begin behind it.
     """
 
     service: str
@@ -71,6 +77,12 @@ class PatternFile:
     location: Location
     any_program: bool = False
     cut: int = 0
+    head: re.Pattern[bytes] | None = None
+
+    def message_of(self, message: bytes) -> bytes:
+        """A message without what the program writes before it."""
+        found = None if self.head is None else self.head.match(message[:HEAD_LIMIT])
+        return message if found is None else message[found.end() :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +180,18 @@ class PatternSet:
         return frozenset(names)
 
     def file_of(self, program: str) -> PatternFile | None:
-        """The file whose program this is; a path (`/usr/sbin/cron`) also counts by its last part."""
+        """The file whose program this is.
+
+        A path (`/usr/sbin/cron`) also counts by its last part. Of several instances (`postfix-out/smtpd`,
+        `postfix/25/smtpd`, `httpd/shop`) the first part counts, with the last or alone; of a numbered process
+        (`auth-worker(812)`) what stands before the number.
+        """
         found = self.own.get(program)
-        if found is None and program.startswith("/"):
-            found = self.own.get(program.rpartition("/")[2])
-        return found
+        if found is not None:
+            return found
+        first, _, rest = program.partition("/")
+        if rest:
+            last = rest.rpartition("/")[2]
+            return self.own.get(f"{first.partition('-')[0]}/{last}") or self.own.get(first or last)
+        name, _, number = program.partition("(")
+        return self.own.get(name) if number[-1:] == ")" and number[:-1].isdecimal() else None

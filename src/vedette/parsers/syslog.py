@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from vedette.model.clock import HOUR, MINUTE, SECOND
+from vedette.parsers.natives import read_native
 from vedette.parsers.years import MONTHS, Calendar, exists, start_of
 
 REPEAT_LIMIT = 10_000
@@ -22,7 +23,8 @@ WRAPPERS = (b"message ", b"[ID ")
 class Header:
     """One record's header; spans are offsets into the record, (-1, -1) where the part is absent.
 
-    timed: False where it names no time, so that `time` is when the record was read.
+    timed: False where it names no time, so that `time` is when the record was read. native: the program whose own log
+    file this is from, "" for syslog; then `program` is absent.
     """
 
     ok: bool
@@ -35,6 +37,7 @@ class Header:
     end: int
     repeat: int
     timed: bool = True
+    native: str = ""
 
 
 _PRI = re.compile(rb"<(\d{1,3})>")
@@ -48,6 +51,8 @@ _REST_5424 = re.compile(
     rb'(?:-|(?:\[[^ =\]"]++(?: [^ =\]"]++="(?:[^"\\]|\\.)*+")*+\])++)(?: (?:\xef\xbb\xbf)?|\Z)',
     re.DOTALL,
 )
+# What no syslog header begins with: a digit or a bracket, a weekday; and what a daemon's own time looks like.
+_OWN_DATE = re.compile(rb"[\[0-9a-f]|[A-Z][a-z][a-z] [A-Z]|time=")
 _INLINE_TAG = re.compile(rb"([^:\[\]]+)(?:\[(\d{0,18})[^:\]]*\])?:")
 _REPEATED = re.compile(rb"message repeated (\d{1,12}) times: \[ ?(.*)\]\Z", re.DOTALL)
 _MESSAGE_ID = re.compile(rb"\[ID \d{1,10} [a-z0-9]{1,16}\.[a-z]{1,16}\] ")
@@ -65,6 +70,13 @@ def read_header(record: bytes, calendar: Calendar, read_at: int) -> Header:
 
 def _read(record: bytes, calendar: Calendar, read_at: int) -> Header | None:
     position, pri = 0, ABSENT
+    if _OWN_DATE.match(record) and (found := read_native(record, 0, calendar)) is not None:
+        if not found.program:
+            return _read_tag(record, found.start, found.time, ABSENT)
+        end = len(record)
+        return Header(
+            True, found.time, _NOWHERE, _NOWHERE, found.pid, ABSENT, found.start, end, 1, native=found.program
+        )
     if match := _PRI.match(record):
         position, pri = match.end(), int(match[1])
         if pri > 191:

@@ -3,6 +3,7 @@ Counterpart: `patterns/*.yml` are the files; `parsers.registry` says what comes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import yaml
@@ -101,7 +102,7 @@ class _Reader:
         return value
 
 
-_FILE_KEYS = frozenset({"service", "program", "any_program", "cut", "set", "patterns"})
+_FILE_KEYS = frozenset({"service", "program", "any_program", "cut", "head", "set", "patterns"})
 _PATTERN_KEYS = frozenset({"id", "set", "rest", "formats", "samples", "not_samples"})
 _FORMAT_KEYS = frozenset({"format", "set"})
 _SAMPLE_KEYS = frozenset({"message", "fields"})
@@ -132,7 +133,15 @@ def read_file(text: bytes, name: str) -> PatternFile:
         location=Location(name, 1),
         any_program="any_program" in top and reader.truth(top["any_program"]),
         cut=reader.number(top["cut"]) if "cut" in top else 0,
+        head=_head(reader, top["head"]) if "head" in top else None,
     )
+
+
+def _head(reader: _Reader, node: yaml.Node) -> re.Pattern[bytes]:
+    try:
+        return re.compile(reader.text(node).encode())
+    except re.error as error:
+        raise RuleError(f"no regular expression: {error}", location=reader.at(node)) from None
 
 
 def _pattern(reader: _Reader, node: yaml.Node, outer: dict[str, Value]) -> Pattern:
