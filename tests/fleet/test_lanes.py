@@ -108,3 +108,19 @@ def test_selected_and_cut_records_are_the_same_records(
     assert [record for piece in pieces for record in raws(piece)] == raws(whole)
     assert all(len(piece) <= rows_limit for piece in pieces if len(whole))
     assert all(len(piece.block) <= block_limit + 1 or len(piece) == 1 for piece in pieces if len(whole))
+
+
+@pytest.mark.parametrize(
+    ("one", "wanted"),
+    [
+        (batch(b"a", source="file:/var/log/auth.log"), True),
+        (batch(b"a", source="file:/var/log/app.log"), False),
+        (batch(b"<13>a", b"<38>b", source="syslog:udp"), True),
+        (batch(b"<13>a", b"<30>b", source="syslog:udp"), False),
+        (batch(b"a", b"b", programs=["web", "sshd"]), True),
+        (batch(b"a", b"b", programs=["web", "app"]), False),
+    ],
+    ids=["whole source", "another file", "facility", "other facilities", "program", "other programs"],
+)
+def test_what_is_of_security_as_far_as_can_be_told_at_once_must_not_wait(one: Batch, wanted: bool) -> None:
+    assert Lanes(LanesSettings()).hurries(one) is wanted

@@ -32,12 +32,26 @@ class Lanes:
         self._column = programs
         self._whole: dict[str, bool] = {}
 
+    def hurries(self, batch: Batch) -> bool:
+        """Whether records of security are in it, so that it must not wait.
+
+        As far as can be told at once: of lines that name no facility the headers are read only when they are split.
+        """
+        if self._is_whole(batch.origin.source):
+            return True
+        if batch.header is not None and not self._programs.isdisjoint(batch.header.program):
+            return True
+        return bool(facilities(batch).any())
+
+    def _is_whole(self, source: str) -> bool:
+        if source not in self._whole:
+            self._whole[source] = any(fnmatchcase(source, pattern) for pattern in self._settings.sources)
+        return self._whole[source]
+
     def __call__(self, batch: Batch) -> Sequence[Part]:
         """(stream, lane, batch): one part, or two where only some of the records are of security."""
         source = batch.origin.source
-        if source not in self._whole:
-            self._whole[source] = any(fnmatchcase(source, pattern) for pattern in self._settings.sources)
-        if self._whole[source]:
+        if self._is_whole(source):
             return [(source, Lane.SECURITY, batch)]
         chosen = self._chosen(batch)
         if not chosen.any():
