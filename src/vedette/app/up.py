@@ -34,6 +34,7 @@ from vedette.app.keep import Keep, Keeping, keep_in_lake
 from vedette.app.knowing import Knowing
 from vedette.app.login_chains import WATCHED as CHAINED
 from vedette.app.login_chains import ChainWatch
+from vedette.app.pacing import Pacing, is_paced
 from vedette.app.pager import on_pager_event
 from vedette.app.pipeline import LAKE, Pipeline
 from vedette.app.reading import (
@@ -51,6 +52,7 @@ from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import Engine
 from vedette.detections.matches import Matches
+from vedette.fleet.lanes import Lanes
 from vedette.fleet.login_chains import LoginChains
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
@@ -132,6 +134,7 @@ class Up:
         self._keep_by = keep
         self._keeping: Keeping | None = None
         self._settling: Settling | None = None
+        self._pacing: Pacing | None = None
 
     async def run(self, settings: Settings, stop: asyncio.Event) -> None:
         """Start everything in order, run, end it in reverse order; raises what could not be mended."""
@@ -180,6 +183,7 @@ class Up:
         keeping = self._keeping = self._keep(settings, me)
         leave = self._priority.leave if self._priority is not None else None
         self._settling = Settling(keeping.shelf, leave) if keeping is not None else None
+        pacing = self._pacing = Pacing(self._put, Lanes(settings.shipping.lanes).hurries)
         held.listeners.only(settings.sources.places)
         reading = plan_sources(
             settings.sources,
@@ -308,6 +312,7 @@ class Up:
                 await self._cancel(background, others)
         finally:
             # Everything already read is judged and committed; the sources have stopped.
+            pacing.close()
             self._queue.put(None)
             await asyncio.to_thread(engine.join)
             if self._settling is not None:
@@ -356,8 +361,9 @@ class Up:
 
     async def _read(self, source: Source) -> None:
         """Run one source; one that cannot go on does not stop the others."""
+        pacing = self._pacing
         try:
-            await source.run(self._emit)
+            await source.run(pacing.emit if pacing is not None and is_paced(source.name) else self._emit)
         except OSError as error:
             self.counters.add("sources_failed", source.name)
             log.error("SOURCE STOPPED", source=source.name, reason=str(error))
@@ -439,13 +445,17 @@ class Up:
         self._say("up")
 
     async def _emit(self, batch: Batch) -> None:
+        # One batch a source waits at most, and it reads on when the engine has taken that: its next batch grows.
+        await self._put(batch).wait()
+
+    def _put(self, batch: Batch) -> asyncio.Event:
+        """To be judged and kept; what comes back is set once the engine takes it."""
         # On its way to the disk while it is judged: the commit waits for that.
         if self._keeping is not None:
             self._keeping.shelf.put(batch)
-        # One batch a source waits at most, and it reads on when the engine has taken that: its next batch grows.
         taken = asyncio.Event()
         self._queue.put_nowait((batch, taken, DIRECT))
-        await taken.wait()
+        return taken
 
     def _engine(self, pipeline: Pipeline, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         """The engine thread: batches as they come, ticks in between."""
