@@ -4,21 +4,23 @@ Counterpart: `bench.logging_lines` makes them; `bench.report_logging` writes the
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import zstandard
 from tests.scenarios.parts.processes import short_folder
 
 from bench import authlog
-from bench.logging_lines import DAY, SECONDS, Lines
+from bench.logging_lines import DAY, SECONDS, Lines, Rolled
 from bench.logging_syslog import LossError, Say
 from vedette.app.counters import Counters
 from vedette.app.keeping import FLUSH_BYTES, header_parser, headers_of
@@ -65,6 +67,8 @@ class Searched:
     found: int
     runs: list[tuple[float, float]] = field(default_factory=list)
     peers: list[tuple[float, float]] = field(default_factory=list)
+    memory: float = 0
+    """MiB that ours took at most."""
 
     @property
     def wall(self) -> tuple[float, float]:
@@ -80,8 +84,9 @@ class Searched:
 class _Filling:
     """A lake of its own, filled as `up` does: batches, flushes of 32 MiB, each hour compacted when it is over."""
 
-    def __init__(self, folder: Path, *, ledger: bool) -> None:
-        self._clock, counters = FakeClock(_BEGUN), Counters()
+    def __init__(self, folder: Path, *, ledger: bool, begin: datetime = DAY, apart: bool = False) -> None:
+        begun = int(begin.timestamp()) * SECOND
+        self._clock, counters = FakeClock(begun), Counters()
         self.folder = folder / "lake"
         self._ledger = None
         if ledger:
@@ -90,29 +95,45 @@ class _Filling:
         self._lake = Lake(self.folder, clock=self._clock, counter=counters, ledger=self._ledger)
         self._parser = header_parser(counters)
         self._numbers: dict[str, int] = {}
-        self._hour = _BEGUN // HOUR
+        self._positions: dict[str, int] = {}
+        self._hour = begun // HOUR
+        self._apart = ThreadPoolExecutor(1) if apart else None
+        self._compacting: list[Future[Any]] = []
         self.lines = self.raw = 0
 
-    def put(self, block: bytes, at: int, stream: str) -> None:
+    def put(self, block: bytes, at: int, stream: str, host: str = REPLAY_HOST_ID) -> None:
         """Lines that came at this time; microseconds."""
         if at // HOUR != self._hour:
             self._lake.flush()
             self._hour = at // HOUR
             self._clock.set(at)
-            self._lake.compact()
+            self._compact()
         self._clock.set(max(at, self._clock.now()))
-        number = self._numbers[stream] = self._numbers.get(stream, 0) + 1
+        number = self._numbers[host] = self._numbers.get(host, 0) + 1
         starts, ends = split_lines(block)
-        batch = Batch(Origin(REPLAY_HOST_ID, stream, "1"), number, block, starts, ends, starts + np.int64(self.raw), at)
-        key = BatchKey(REPLAY_HOST_ID, stream, number)
+        position = self._positions.get(host, 0)
+        self._positions[host] = position + len(block)
+        batch = Batch(Origin(host, stream, "1"), number, block, starts, ends, starts + np.int64(position), at)
+        key = BatchKey(host, stream, number)
         self._lake.put(key, batch, headers_of(batch, self._parser))
         self.lines, self.raw = self.lines + len(batch), self.raw + len(block)
         if self._lake.waiting > FLUSH_BYTES:
             self._lake.flush()
 
+    def _compact(self) -> None:
+        """Beside what comes, as `up` does; not two hours behind it."""
+        if self._apart is None:
+            self._lake.compact()
+            return
+        while len(self._compacting) > 1:
+            self._compacting.pop(0).result()
+        self._compacting.append(self._apart.submit(self._lake.compact))
+
     def close(self) -> None:
         """All of it in few files, and those that were replaced gone."""
         self._lake.flush()
+        for one in self._compacting:
+            one.result()
         for _ in range(2):
             self._clock.set(self._clock.now() + HOUR)
             self._lake.compact()
@@ -170,108 +191,155 @@ def _pieces(path: Path, stream: str) -> Iterator[tuple[bytes, str]]:
 # ------------------------------------------------------------------------------------------------ searched
 
 
-def _planted(block: bytes, first: int, total: int) -> bytes:
-    """The block with what is searched for in it, at places that depend on its number alone."""
-    hour = total // 24
+@dataclass(frozen=True)
+class Filled:
+    """A lake and one zstd file a day with the same lines. day: the last one, which is searched by itself."""
+
+    lines: int
+    raw: int
+    disk: int
+    packed: int
+    days: Sequence[datetime]
+
+
+def _planted(first: int, count: int, per_day: int, total: int) -> list[str]:
+    """What is searched for, among lines first to first + count; a `{}` stands for the time."""
     extra = []
-    if first <= total // 3 < first + BATCH:
+    if first <= total // 3 < first + count:
         extra.append(f"<134>{{}} app01 api[77]: level=info msg={NEEDLE} done")
-    if any(first <= (2 * place + 1) * total // 40 < first + BATCH for place in range(20)):
+    if any(first <= (2 * place + 1) * total // 40 < first + count for place in range(20)):
         extra.append(f"<38>{{}} db01 sshd[78]: Failed password for invalid user admin from {ADDRESS} port 4711 ssh2")
-    if any(first <= place * hour + hour // 2 < first + BATCH for place in range(24)):
+    hour, today = per_day // 24, first % per_day
+    if any(today <= place * hour + hour // 2 < today + count for place in range(24)):
         line = (
             f"<38>{{}} db02 sshd[79]: Accepted publickey for {USER} from 198.51.100.4 port 4712 ssh2: ED25519 SHA256:x"
         )
         extra += [line, line]
-    if not extra:
-        return block
-    stamp = block[block.index(b">") + 1 :][:15].decode()
-    return block + "".join(f"{line.format(stamp)}\n" for line in extra).encode()
+    return extra
 
 
-def fill(folder: Path, lines: int, say: Say) -> tuple[int, int, int]:
-    """A day of so many lines, as `folder`/lake and as `folder`/lines.zst; lines, raw bytes, bytes of the lake."""
-    filling = _Filling(folder, ledger=False)
-    made = Lines(rate=lines / SECONDS)
-    compressor = zstandard.ZstdCompressor(level=3)
-    with (folder / "lines.zst").open("wb") as out, compressor.stream_writer(out) as packed:
-        for first in range(0, lines, BATCH):
-            block = _planted(made.block(min(BATCH, lines - first)), first, lines)
-            packed.write(block)
-            filling.put(block, _BEGUN + first * SECONDS * SECOND // lines, "syslog:tcp/192.0.2.1")
-            if first % (lines // 10 // BATCH * BATCH or BATCH) == 0:
-                say(f"{first:,} of {lines:,} lines are in the lake")
+def fill(folder: Path, lines: int, days: int, minutes: float, say: Say) -> Filled:
+    """So many lines in so many days, as `folder`/lake and as `folder`/lines-DAY.zst; whole days while time is left."""
+    per_day = lines // days
+    end = time.monotonic() + minutes * 60
+    filling = _Filling(folder, ledger=False, begin=DAY - timedelta(days=days - 1), apart=True)
+    made = Rolled(per_day=per_day, begin=DAY - timedelta(days=days - 1))
+    done: list[datetime] = []
+    for number in range(days):
+        if time.monotonic() > end and done:
+            break
+        day = DAY - timedelta(days=days - 1 - number)
+        # What is looked for lies in the days that there will be, so it is in the first one.
+        compressor = zstandard.ZstdCompressor(level=3)
+        with _packed(folder, day).open("wb") as out, compressor.stream_writer(out) as packed:
+            for first in range(number * per_day, (number + 1) * per_day, BATCH):
+                block = made.block(first, min(BATCH, (number + 1) * per_day - first))
+                stamp = block[block.index(b">") + 1 :][:15].decode()
+                extra = _planted(first, BATCH, per_day, lines)
+                block += "".join(f"{line.format(stamp)}\n" for line in extra).encode()
+                packed.write(block)
+                at = int(day.timestamp()) * SECOND + first % per_day * SECONDS * SECOND // per_day
+                filling.put(block, at, "syslog:tcp/192.0.2.1", f"{first // BATCH % 8 + 1:032x}")
+        done.append(day)
+        say(f"{day:%d %B}: {filling.lines:,} lines are in the lake")
     filling.close()
     disk = sum(path.stat().st_size for path in filling.folder.rglob("*") if path.is_file())
-    return filling.lines, filling.raw, disk
+    size = sum(_packed(folder, day).stat().st_size for day in done)
+    return Filled(filling.lines, filling.raw, disk, size, done)
 
 
-def searches(folder: Path, runs: int, say: Say) -> list[Searched]:
-    """Each search and its peer in turns, `runs` pairs after one that is not counted."""
-    hour = "@timestamp:[2026-11-23T11:00:00Z TO 2026-11-23T12:00:00Z}"
+def _packed(folder: Path, day: datetime) -> Path:
+    return folder / f"lines-{day:%Y-%m-%d}.zst"
+
+
+def searches(folder: Path, filled: Filled, lines: int, runs: int, say: Say) -> list[Searched]:
+    """Each search and its peer in turns, `runs` pairs after one that is not counted. lines: as `fill` was asked for."""
+    day = filled.days[-1]
+    per_day = lines // max((DAY - filled.days[0]).days + 1, 1)
+    held = len(filled.days) * per_day
+    hour = f"@timestamp:[{day:%Y-%m-%d}T11:00:00Z TO {day:%Y-%m-%d}T12:00:00Z}}"
+    bars = f"@timestamp:[{day:%Y-%m-%d}T00:00:00Z TO {day + timedelta(days=1):%Y-%m-%d}T00:00:00Z}}"
+    stamp = f"{day:%b %e}"
+    addresses = sum((2 * place + 1) * lines // 40 < held for place in range(20))
+    every = [_packed(folder, one) for one in filled.days]
+    word = "a word that stands in one line"
     found = [
-        Searched("a word that stands in one line", NEEDLE, f"grep -c {NEEDLE}", 1),
-        Searched("an address (20 lines)", f"source.ip:{ADDRESS}", f"grep -c -F {ADDRESS}", 20),
-        Searched("a user in an hour (2 lines)", f"user.name:{USER} AND {hour}", f"grep -c 'Nov 23 11:.* {USER} '", 2),
-        Searched("histogram of the day", "* | histogram 1h", "cut -c 6-14 | uniq -c", 24),
+        Searched(word, NEEDLE, f"zstdcat *.zst | grep -c {NEEDLE}", int(lines // 3 < held)),
+        Searched(
+            f"an address ({addresses} lines)",
+            f"source.ip:{ADDRESS}",
+            f"zstdcat *.zst | grep -c -F {ADDRESS}",
+            addresses,
+        ),
+        Searched(
+            "a user in an hour (2 lines)",
+            f"user.name:{USER} AND {hour}",
+            f"zstdcat {every[-1].name} | grep -c '{stamp} 11:.* {USER} '",
+            2,
+        ),
+        Searched(
+            "histogram of a day", f"{bars} | histogram 1h", f"zstdcat {every[-1].name} | cut -c 6-14 | uniq -c", 24
+        ),
     ]
-    peers = {
-        found[0].what: ["grep", "-c", NEEDLE],
-        found[1].what: ["grep", "-c", "-F", ADDRESS],
-        found[2].what: ["grep", "-c", f"Nov 23 11:.* {USER} "],
-    }
-    for one in found:
-        argv = [_VEDETTE, "search", one.query, "--data", str(folder), "--since", "2026-11-23T00:00:00Z"]
-        argv += ["--until", "2026-11-24T00:00:00Z", "--timeout", "10m", "--output", "json"]
+    pipes = [
+        (every, [["grep", "-c", NEEDLE]]),
+        (every, [["grep", "-c", "-F", ADDRESS]]),
+        (every[-1:], [["grep", "-c", f"{stamp} 11:.* {USER} "]]),
+        (every[-1:], [["cut", "-c", "6-14"], ["uniq", "-c"]]),
+    ]
+    for one, (packed, peer) in zip(found, pipes, strict=True):
+        query = one.query
+        argv = [_VEDETTE, "search", query, "--data", str(folder), "--since", f"{filled.days[0]:%Y-%m-%d}T00:00:00Z"]
+        argv += ["--until", f"{DAY + timedelta(days=1):%Y-%m-%d}T00:00:00Z", "--timeout", "10m", "--output", "json"]
         for run in range(runs + 1):
-            ours, lines = _timed([argv])
-            if len(lines.splitlines()) != one.found:
-                raise LossError(f"{one.what}: {len(lines.splitlines())} and not {one.found}")
-            zst = ["zstdcat", str(folder / "lines.zst")]
-            other = peers.get(one.what)
-            theirs, said = _timed([zst, other] if other else [zst, ["cut", "-c", "6-14"], ["uniq", "-c"]])
-            if other and int(said) != one.found:
-                raise LossError(f"{one.what}: the peer finds {said!r}")
+            ours, printed, memory = _timed([argv])
+            if len(printed.splitlines()) != one.found:
+                raise LossError(f"{one.what}: {len(printed.splitlines())} and not {one.found}")
+            theirs, printed, _ = _timed([["zstdcat", *map(str, packed)], *peer])
+            if peer[-1][0] == "grep" and int(printed) != one.found:
+                raise LossError(f"{one.what}: the peer finds {printed!r}")
             if run:
                 one.runs.append(ours)
                 one.peers.append(theirs)
+                one.memory = max(one.memory, memory)
         wall, cpu = one.wall, one.cpu
-        say(f"{one.what}: {wall[0]:.2f} s, peer {wall[1]:.2f} s: {wall[1] / wall[0]:.1f} (CPU {cpu[1] / cpu[0]:.1f})")
+        say(
+            f"{one.what}: {wall[0]:.2f} s, peer {wall[1]:.2f} s: {wall[1] / wall[0]:.1f}"
+            f" (CPU {cpu[0]:.2f} s, {cpu[1]:.2f} s: {cpu[1] / cpu[0]:.1f}), {one.memory:.0f} MiB"
+        )
     return found
 
 
-def _timed(pipe: Sequence[Sequence[str]]) -> tuple[tuple[float, float], bytes]:
-    """Wall and CPU seconds of a pipe of programs, and what its last one wrote."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+def _timed(pipe: Sequence[Sequence[str]]) -> tuple[tuple[float, float], bytes, float]:
+    """Wall and CPU seconds of a pipe of programs, what its last one wrote, and the MiB that one took at most."""
+    began, cpu, memory = time.monotonic(), 0.0, 0
     running: list[subprocess.Popen[bytes]] = []
     for argv in pipe:
         source = running[-1].stdout if running else subprocess.DEVNULL
         running.append(subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
         if len(running) > 1 and running[-2].stdout is not None:
             running[-2].stdout.close()
-    out, _ = running[-1].communicate()
+    assert running[-1].stdout is not None
+    out = running[-1].stdout.read()
+    running[-1].stdout.close()
     for one in running:
-        one.wait()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return (time.monotonic() - began, cpu), out
+        _, status, used = os.wait4(one.pid, 0)
+        one.returncode = os.waitstatus_to_exitcode(status)
+        cpu, memory = cpu + used.ru_utime + used.ru_stime, used.ru_maxrss
+    return (time.monotonic() - began, cpu), out, memory / 1024
 
 
 @dataclass(frozen=True)
 class Large:
     """The lake that was searched."""
 
-    lines: int
-    raw: int
-    disk: int
-    packed: int
+    filled: Filled
     searched: list[Searched]
 
 
-def searched(lines: int, runs: int, say: Say) -> Large:
+def searched(lines: int, days: int, minutes: float, runs: int, say: Say) -> Large:
     """Build the lake in a folder that is removed at the end, and search it."""
     with short_folder() as folder:
-        count, raw, disk = fill(folder, lines, say)
-        say(f"{count:,} lines, {raw / 1e9:.2f} GB raw, {disk / 1e9:.2f} GB on the disk")
-        packed = (folder / "lines.zst").stat().st_size
-        return Large(count, raw, disk, packed, searches(folder, runs, say))
+        filled = fill(folder, lines, days, minutes, say)
+        say(f"{filled.lines:,} lines, {filled.raw / 1e9:.2f} GB raw, {filled.disk / 1e9:.2f} GB on the disk")
+        return Large(filled, searches(folder, filled, lines, runs, say))

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vedette.app.counters import Counters
-from vedette.app.detection import batch_of_lines, routed_parser
+from vedette.app.detection import batch_of_lines
+from vedette.app.routed import routed_parser
 from vedette.app.search import Search
 from vedette.detections.match import Matcher
 from vedette.model.batch import Batch, Origin

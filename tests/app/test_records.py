@@ -8,8 +8,9 @@ import json
 import pytest
 
 from vedette.app.counters import Counters
-from vedette.app.detection import batch_of_lines, routed_parser
+from vedette.app.detection import batch_of_lines
 from vedette.app.records import NAMES_LIMIT, Records
+from vedette.app.routed import routed_parser
 from vedette.model.levels import Level
 from vedette.model.rules import Rule
 

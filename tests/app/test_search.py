@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.app.search_parts import HOUR, lake_of, obvious, put, search
 
 from vedette.app.counters import Counters
-from vedette.app.detection import batch_of_lines, routed_parser
+from vedette.app.detection import batch_of_lines
+from vedette.app.routed import routed_parser
 from vedette.app.search import CutReason, Limits, take
 from vedette.app.search_plan import VERBATIM, literals_of
 from vedette.model.levels import Level

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vedette.app.counters import Counters
-from vedette.app.detection import batch_of_lines, routed_parser
+from vedette.app.detection import batch_of_lines
+from vedette.app.routed import routed_parser
 from vedette.detections.lines import LineMatcher
 from vedette.detections.linescan import LineScan, said_of
 from vedette.model.errors import Location

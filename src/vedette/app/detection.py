@@ -4,7 +4,6 @@ Counterpart: `rules` and `parsers` load, `detections` run; this is where they me
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,21 +11,17 @@ import numpy as np
 
 from vedette.app.counters import Counters
 from vedette.app.formats import format_of
+from vedette.app.routed import routed_parser
 from vedette.detections.correlate import Correlator
 from vedette.detections.engine import stretch_of
-from vedette.detections.interest import Interest
-from vedette.detections.linescan import LineParser
 from vedette.detections.match import Matcher
-from vedette.detections.needs import log_sources
 from vedette.model.batch import REPLAY_HOST_ID, Batch, Origin, RecordFormat, Trust, lines_of
 from vedette.model.errors import RuleError
-from vedette.model.events import Table
 from vedette.model.findings import Finding
-from vedette.model.protocols import Counter, Parser
+from vedette.model.protocols import Counter
 from vedette.model.rules import LogSource, Rule
 from vedette.parsers import cache as pattern_cache
 from vedette.parsers.parser import SyslogParser, wanted_of
-from vedette.parsers.routing import RoutingParser
 from vedette.parsers.syslog import span_of_file
 from vedette.rules import cache
 from vedette.rules.files import PACKS, TREE_SUFFIX, iter_files, pipeline_files
@@ -110,56 +105,6 @@ def load_matcher(
 def matcher_of(rules: Sequence[Rule], *, counter: Counter, skew_limit: int = 0, key: str = "") -> Matcher:
     """A matcher over `rules` that parses what they look at. key: of these rules and no others, if there is one."""
     return Matcher(rules, routed_parser(rules, counter), skew_limit=skew_limit, cache=kept.folder(), key=key)
-
-
-def routed_parser(rules: Sequence[Rule], counter: Counter) -> Parser:
-    """Our parsers for every format, looking at what `rules` can match."""
-    # Line filters read lines themselves: on their behalf no message is matched against patterns.
-    reading = [rule for rule in rules if getattr(rule, "lines", None) is None]
-    lines = SyslogParser(
-        pattern_cache.load(kept.folder()), wanted_of(log_sources(reading)), counter, interest=Interest(reading)
-    )
-    parser: Parser = RoutingParser(
-        {
-            RecordFormat.SYSLOG: lines,
-            RecordFormat.MESSAGE: lines,
-            RecordFormat.JSON: _Later("json", "JsonParser", counter),
-            RecordFormat.AUDIT: _Later("audit", "AuditParser", counter),
-            RecordFormat.ACCESS: _Later("access", "AccessParser", counter, lines),
-        }
-    )
-    if len(reading) != len(rules):
-        parser = LineParser(parser, rules)
-    return _with_decoders(parser, rules)
-
-
-def _with_decoders(parser: Parser, rules: Sequence[Rule]) -> Parser:
-    """`parser`, and the decoders that rules of decision trees name."""
-    files = dict.fromkeys(file for rule in rules if rule.branch is not None for file in rule.branch.decoders)
-    if not files:
-        return parser
-    from vedette.parsers.ossec_decoders import read_decoders
-    from vedette.parsers.ossec_fields import OssecParser
-
-    return OssecParser(parser, read_decoders(map(Path, files)))
-
-
-class _Later:
-    """A parser of our own that is imported when the first record of its format comes."""
-
-    def __init__(self, module: str, name: str, *given: object) -> None:
-        """given: what the parser is made of."""
-        self._module, self._name = module, name
-        self._given = given
-        self._parser: Parser | None = None
-
-    def parse(self, batch: Batch) -> Table:
-        """As the parser does."""
-        if self._parser is None:
-            made = getattr(import_module(f"vedette.parsers.{self._module}"), self._name)
-            self._parser = made(*self._given)
-        assert self._parser is not None
-        return self._parser.parse(batch)
 
 
 def parser_of(logsources: Iterable[LogSource], counter: Counter) -> SyslogParser:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import assert_never
 
 from vedette.app.counters import Counters
-from vedette.app.detection import routed_parser
+from vedette.app.routed import routed_parser
 from vedette.fleet.forward import Forwarder, Headed, Heads, Stored, Target
 from vedette.fleet.forward_files import FilesForward
 from vedette.fleet.forward_http import HttpForward

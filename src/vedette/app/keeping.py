@@ -14,9 +14,9 @@ import numpy as np
 import structlog
 
 from vedette.app import own
-from vedette.app.detection import routed_parser
 from vedette.app.findings_stream import FindingsStream
 from vedette.app.forwarding import forwarders
+from vedette.app.routed import routed_parser
 from vedette.fleet.lanes import Lanes
 from vedette.fleet.masking import Masks
 from vedette.fleet.messages import MessageError, unpack, unpack_dropped

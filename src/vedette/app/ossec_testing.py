@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vedette.app.counters import Counters
-from vedette.app.detection import routed_parser
+from vedette.app.routed import routed_parser
 from vedette.detections.branches import Branches
 from vedette.detections.engine import stretch_of
 from vedette.detections.match import Matcher

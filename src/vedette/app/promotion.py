@@ -21,7 +21,8 @@ from vedette.app.audit import Action, Audit
 from vedette.app.counters import Counters
 from vedette.app.detection import matcher_of
 from vedette.app.replay import Progress, Replay, ReplayFile, evidence, is_gzip, open_files
-from vedette.config.load import DEFAULT_PATH, load_with_places
+from vedette.config.folders import DEFAULT_PATH
+from vedette.config.load import load_with_places
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.match import Matcher

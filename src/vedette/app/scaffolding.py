@@ -14,9 +14,10 @@ import orjson
 
 from vedette.app.abilities import abilities
 from vedette.app.counters import Counters
-from vedette.app.detection import CaseEngine, batch_of_lines, routed_parser
+from vedette.app.detection import CaseEngine, batch_of_lines
 from vedette.app.formats import format_of
 from vedette.app.records import Records
+from vedette.app.routed import routed_parser
 from vedette.model.batch import RecordFormat, split_lines
 from vedette.model.errors import VedetteError
 from vedette.model.events import Scalar

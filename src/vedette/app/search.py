@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import orjson
 
-from vedette.app.detection import routed_parser
+from vedette.app.routed import routed_parser
 from vedette.app.search_plan import literals_of
 from vedette.detections.match import Matcher
 from vedette.model.batch import Batch, GivenHeader, Int64, RecordFormat, Trust

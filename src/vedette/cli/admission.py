@@ -48,9 +48,12 @@ def _asked(name: str, needed: Role, callback: Callable[..., Any]) -> Callable[..
 @contextmanager
 def _admitted(name: str, needed: Role, given: Mapping[str, Any]) -> Iterator[None]:
     from vedette.app.host import ACTING, STATE_FILE
-    from vedette.cli.state import settings_of
+    from vedette.cli.state import data_folder_of, is_configured, settings_of
 
     config, data = (Path(given[one]) if given.get(one) else None for one in ("config", "data"))
+    if not is_configured(config) and not _is_there(data_folder_of(config, data) / STATE_FILE):
+        yield
+        return
     settings = settings_of(config, data)
     # Nobody is asked where there is no state, so what that takes is not imported either.
     if not settings.state_url and not _is_there(settings.data_folder() / STATE_FILE):

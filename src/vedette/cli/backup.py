@@ -12,7 +12,7 @@ import typer
 from vedette.cli.options import Config, Data
 from vedette.cli.output import errors_said, note, say
 from vedette.cli.state import settings_of
-from vedette.config.load import DEFAULT_PATH
+from vedette.config.folders import DEFAULT_PATH
 from vedette.model.clock import SystemClock
 from vedette.model.errors import VedetteError
 from vedette.system.secrets import Secret

@@ -14,7 +14,8 @@ import typer
 
 from vedette.cli.options import Config, Data, Output
 from vedette.cli.output import FOUND, OK, WRONG, Format, errors_said, note, say, write_json
-from vedette.config.load import DEFAULT_PATH, load_with_places, schema
+from vedette.config.folders import DEFAULT_PATH
+from vedette.config.load import load_with_places, schema
 from vedette.config.settings import Settings
 
 app = typer.Typer(help="The configuration: check, show, schema.", no_args_is_help=True)

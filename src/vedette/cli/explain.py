@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from vedette.app.counters import Counters
-from vedette.app.detection import batch_of_lines, load_matcher, parser_of, routed_parser
+from vedette.app.detection import batch_of_lines, load_matcher, parser_of
 from vedette.app.formats import format_of, objects_in
 from vedette.app.records import Records
+from vedette.app.routed import routed_parser
 from vedette.cli.options import Pipelines
 from vedette.cli.output import Format, errors_said, note, say, write_json
 from vedette.cli.replaying import check_options

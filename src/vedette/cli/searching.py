@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vedette.cli.hub import needs_hub
-from vedette.cli.state import settings_of
+from vedette.cli.state import data_folder_of
 from vedette.model.errors import VedetteError
 from vedette.text.times import parse_duration, parse_rfc3339
 
@@ -41,7 +41,7 @@ def moment(text: str, option: str, now: int) -> int:
 def lake_folder(config: Path | None, data: Path | None) -> Path:
     """Where the lake of the configuration lies."""
     needs_hub("luqum", "pyarrow", "sqlalchemy")
-    return settings_of(config, data).data_folder() / "lake"
+    return data_folder_of(config, data) / "lake"
 
 
 @contextmanager

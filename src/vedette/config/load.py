@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from vedette.config.folders import DEFAULT_PATH
 from vedette.config.settings import Settings
 from vedette.model.errors import ConfigError, Location
 from vedette.text.documents import Document, parse_documents
 
-DEFAULT_PATH = Path("/etc/vedette/vedette.yml")
 _LARGEST = 1 << 20
 
 _Path = tuple[str | int, ...]

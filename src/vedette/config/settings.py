@@ -3,13 +3,13 @@ Counterpart: `config.load` makes it from files, `app` hands each stage its part.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vedette.alerts.settings import AlertsSettings
+from vedette.config.folders import default_data_folder
 from vedette.fleet.forward_settings import ForwardTargets
 from vedette.fleet.hub_settings import HubSettings
 from vedette.fleet.settings import ShippingSettings
@@ -61,9 +61,4 @@ class Settings(BaseModel):
 
     def data_folder(self) -> Path:
         """Where this host keeps its data, by configuration or by who runs it."""
-        if self.data is not None:
-            return self.data
-        if os.geteuid() == 0:
-            return Path("/var/lib/vedette")
-        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-        return Path(state) / "vedette"
+        return default_data_folder() if self.data is None else self.data

@@ -106,8 +106,8 @@ def _counted(position: Int64, told: Bool, firsts: Int64) -> Bool:
     n = len(position)
     lasts = np.append(firsts[1:], n) - 1
     hidden: Bool = np.logical_or.reduceat(told & _inner(firsts, n), firsts)
-    as_many: Bool = position[lasts] - position[firsts] == lasts - firsts
-    return as_many & ~hidden & told[lasts] & (lasts - firsts >= 2)
+    alone: Bool = ~hidden & told[lasts] & (lasts - firsts >= 2) & (position[lasts] - position[firsts] == lasts - firsts)
+    return alone
 
 
 def _inner(firsts: Int64, n: int) -> Bool:

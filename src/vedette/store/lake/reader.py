@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from vedette.model.batch import Batch, Bool, Int64, RecordFormat
@@ -245,6 +244,7 @@ class Reader:
     def sql_view(self) -> Any:
         """A DuckDB connection with the view `events` over the live files, which can reach nothing else; close it."""
         import duckdb
+        import pyarrow.dataset as ds
 
         connection = duckdb.connect()
         for name, value in (("enable_external_access", "false"), ("python_enable_replacements", "false")):
