@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,10 +96,12 @@ def record(action: Action, now: int) -> dict[str, object]:
     }
 
 
-def arguments(given: Mapping[str, object]) -> list[str]:
-    """What a command was given, `name=value`; what is secret by its name or its look is masked."""
+def arguments(given: Mapping[str, object], untold: Set[str] = frozenset()) -> list[str]:
+    """What a command was given, `name=value`; what is secret by its name or its look is masked, and so is `untold`."""
     return [
-        f"{name}={MASKED}" if _SECRET_NAME.search(name) else _said(_TOKEN.sub(MASKED, f"{name}={_plain(value)}"))
+        f"{name}={MASKED}"
+        if name in untold or _SECRET_NAME.search(name)
+        else _said(_TOKEN.sub(MASKED, f"{name}={_plain(value)}"))
         for name, value in given.items()
         if value not in (None, False, "", [], ())
     ][:_MOST]

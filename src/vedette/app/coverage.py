@@ -4,7 +4,7 @@ Counterpart: `sources.liveness` tells faults into the lake; `cli.fleet_coverage`
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +13,14 @@ import orjson
 
 from vedette.app.host import known_host_id
 from vedette.model.clock import BEGINNING, MINUTE, SECOND
-from vedette.model.coverage import Gap, GapReason, Statement
+from vedette.model.coverage import Erased, Gap, GapReason, Statement
 from vedette.model.liveness import KEYED, OVER, STANDS, Fault, LivenessReason
 from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped
 from vedette.sources.liveness import DATASET, NAME, RESTATED
-from vedette.store.lake.manifest import Tombstone
+from vedette.store.lake.listing import Tombstone
 from vedette.store.lake.reader import END, Reader, Scan
-from vedette.store.lake.spans import Span, spans, tombstones
+from vedette.store.lake.spans import Span, erasures, spans, tombstones
 from vedette.text.times import parse_rfc3339
 
 _SECURITY = "#security"
@@ -72,7 +72,19 @@ def statement(
         for gap in found
         if (begin := max(gap.since, since)) < (end := min(gap.until, until))
     }
-    return Statement(since, until, sorted(gaps, key=lambda gap: (gap.host_id, gap.since, gap.stream, gap.reason)))
+    ordered = sorted(gaps, key=lambda gap: (gap.host_id, gap.since, gap.stream, gap.reason))
+    return Statement(since, until, ordered, _erased(reader, wanted, called, since, until))
+
+
+def _erased(
+    reader: Reader, hosts: AbstractSet[str], called: Mapping[str, str], since: int, until: int
+) -> Sequence[Erased]:
+    counts: dict[str, tuple[int, int]] = {}
+    for one in erasures(reader, since, until):
+        if one.host_id in hosts:
+            records, at = counts.get(one.host_id, (0, 0))
+            counts[one.host_id] = records + one.records, max(at, one.at)
+    return [Erased(host_id, called.get(host_id, ""), *found) for host_id, found in sorted(counts.items())]
 
 
 # ------------------------------------------------------------------------------------------------------ by number

@@ -42,6 +42,7 @@ ROLES: dict[str, Role | None] = {
     "block import": Role.RESPONDER,
     "search": Role.VIEWER,
     "tail": Role.VIEWER,
+    "lake": Role.ADMIN,
     "ledger": Role.VIEWER,
     "ledger verify": _OPEN,
     "fleet": Role.ADMIN,
@@ -54,6 +55,9 @@ ROLES: dict[str, Role | None] = {
     "backup": Role.ADMIN,
     "operators": Role.ADMIN,
 }
+
+UNTOLD: dict[str, frozenset[str]] = {"lake erase": frozenset({"query"})}
+"""Arguments the audit does not get: they would put back what the command takes out."""
 
 
 def role_of(command: str) -> Role | None:

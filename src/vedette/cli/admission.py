@@ -14,7 +14,7 @@ from typing import Any
 from typer import Exit
 from typer.core import TyperCommand, TyperGroup
 
-from vedette.app.roles import role_of
+from vedette.app.roles import UNTOLD, role_of
 from vedette.cli.output import FOUND, OK, WRONG, errors_said
 from vedette.model.operators import Role
 
@@ -84,7 +84,7 @@ def _admitted(name: str, needed: Role, given: Mapping[str, Any]) -> Iterator[Non
                 "role": acting.role.value,
                 "token": acting.token,
                 "command": name,
-                "arguments": arguments(given),
+                "arguments": arguments(given, UNTOLD.get(name, frozenset())),
                 "code": code,
             }
             done = code in (OK, FOUND, _INTERRUPTED)

@@ -36,6 +36,7 @@ COMMANDS = {
     "ports": Entry("vedette.cli.ports", "app", "Ports: check, learn, explain, schema."),
     "integrity": Entry("vedette.cli.integrity", "app", "Integrity: init, check, explain, odd, accept."),
     "attack": Entry("vedette.cli.attack", "app", "Attack files: run, check."),
+    "lake": Entry("vedette.cli.lake", "app", "The lake: erase."),
     "ledger": Entry("vedette.cli.ledger", "app", "The ledger: head, prove, export, verify."),
     "backup": Entry(
         "vedette.cli.backup", "backup", "Write state, keys and configuration to one file, while everything runs."

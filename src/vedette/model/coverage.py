@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
-from vedette.model.clock import MINUTE
+from vedette.model.clock import MINUTE, SECOND
 
 MOST_WORDS = 20
 
@@ -62,16 +63,40 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Erased:
+    """Single records of a host that were erased because somebody asked: how many, when the last of them went.
+
+    Of batches with a record in the time that is asked for; whether the erased ones were in it, nobody knows any more.
+    """
+
+    host_id: str
+    host_name: str
+    records: int
+    at: int
+
+    @property
+    def words(self) -> str:
+        """As a person reads it."""
+        count = f"{self.records} {'record' if self.records == 1 else 'records'}"
+        day = datetime.fromtimestamp(self.at // SECOND, UTC)
+        return f"{self.host_name or self.host_id}: {count} erased on request, last on {day:%Y-%m-%d}"
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
-    """What is known of the coverage of since <= `@timestamp` < until; gaps: by host, then by time."""
+    """What is known of the coverage of since <= `@timestamp` < until; gaps: by host, then by time.
+
+    erased: a host each. What is here is whole but for those, and the ledger says who asked, and why.
+    """
 
     since: int
     until: int
     gaps: Sequence[Gap] = ()
+    erased: Sequence[Erased] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is known to be missing."""
+        """Whether no time is known to be missing."""
         return not self.gaps
 
     @property
@@ -102,7 +127,12 @@ class Statement:
             )
         if len(minutes) > MOST_WORDS:
             said.append(f"{len(minutes) - MOST_WORDS} more hosts with gaps")
+        said += [one.words for one in self.erased[:MOST_WORDS]]
+        if len(self.erased) > MOST_WORDS:
+            said.append(f"{len(self.erased) - MOST_WORDS} more hosts with erased records")
         return said
 
     def __str__(self) -> str:
-        return "complete" if self.complete else "; ".join(self.words)
+        if self.complete:
+            return "complete" + (f" but for {'; '.join(self.words)}" if self.erased else "")
+        return "; ".join(self.words)

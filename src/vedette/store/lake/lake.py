@@ -22,6 +22,7 @@ from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped, Headers
 from vedette.store.lake import compaction, files, retention
 from vedette.store.lake import manifest as m
+from vedette.store.lake.alone import alone
 from vedette.store.lake.columns import Rows, contents_of, rows_of, table_of
 from vedette.store.lake.reader import Reader
 from vedette.store.lake.rewriting import Stop
@@ -91,13 +92,22 @@ class Lake(Reader):
                 self._known = {name: found.copy() for name, found in self._stored.items()}
                 for stream, dropped in m.all_dropped(connection):
                     self._known.setdefault(names[stream], Ranges()).add(dropped.first, dropped.last)
-                orphans = files.sweep(folder, m.all_paths(connection))
+            orphans = self._sweep()
         except BaseException:
             # A lock that is still held would be in the way of the next try in this process.
             self.close()
             raise
         if orphans:
             self._counter.add("lake_orphans_swept", n=orphans)
+
+    def _sweep(self) -> int:
+        with alone(self.folder) as ours:
+            if not ours:
+                return 0  # what another program is writing just now is listed nowhere yet
+            # Listed as of now: what it finished before we came must not be taken for left over.
+            with self._manifest.reading() as connection:
+                listed = m.all_paths(connection)
+            return files.sweep(self.folder, listed)
 
     @property
     def waiting(self) -> int:
@@ -245,7 +255,9 @@ class Lake(Reader):
 
         StateError or OSError: what was not done yet waits for the next time.
         """
-        with self._rewriting:
+        with self._rewriting, alone(self.folder) as ours:
+            if not ours:
+                return compaction.Compacted()  # somebody erases; the next time
             return compaction.compact(self.folder, self._manifest, self._clock.now(), stop=self._or_closing(stop))
 
     def retain(
@@ -258,7 +270,9 @@ class Lake(Reader):
 
         From a thread with time. StateError or OSError: what was not done yet waits for the next time.
         """
-        with self._rewriting:
+        with self._rewriting, alone(self.folder) as ours:
+            if not ours:
+                return []
             now, ended = self._clock.now(), self._or_closing(stop)
             gone = retention.retain(self.folder, self._manifest, policies, now, erased=erased, stop=ended)
         for stone in gone:

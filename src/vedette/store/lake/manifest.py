@@ -4,9 +4,9 @@ Counterpart: `lake` writes it, `reader` reads one frozen moment of it, also from
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,20 @@ from vedette.model.errors import StateError
 from vedette.model.ranges import Ranges
 from vedette.model.shipping import Dropped
 from vedette.store.connections import in_our_words, locate, make_engine, prepare_file
-from vedette.store.lake.contents import Contents, decode, encode
-
-VERSION = 1
-FILE_NAME = "manifest.db"
+from vedette.store.lake.contents import Contents, encode
+from vedette.store.lake.listing import FILE_NAME, VERSION, check_version
+from vedette.store.lake.listing import ErasedRecords as ErasedRecords
+from vedette.store.lake.listing import File as File
+from vedette.store.lake.listing import StreamName as StreamName
+from vedette.store.lake.listing import Tombstone as Tombstone
+from vedette.store.lake.listing import all_dropped as all_dropped
+from vedette.store.lake.listing import all_erased as all_erased
+from vedette.store.lake.listing import all_tombstones as all_tombstones
+from vedette.store.lake.listing import contents as contents
+from vedette.store.lake.listing import live_files as live_files
+from vedette.store.lake.listing import next_sequence as next_sequence
+from vedette.store.lake.listing import ranges as ranges
+from vedette.store.lake.listing import streams as streams
 
 METADATA = MetaData()
 _META = Table("meta", METADATA, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -112,44 +122,17 @@ _TOMBSTONES = Table(
     Column("at", BigInteger, nullable=False),
     Index("tombstones_by_stream", "stream_id", "first"),
 )
-
-StreamName = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A live file. first, last: sequence numbers of its batches; tier: how often it was compacted."""
-
-    id: int
-    path: str
-    hour: int
-    first: int
-    last: int
-    batches: int
-    records: int
-    raw_bytes: int
-    bytes: int
-    time_min: int
-    time_max: int
-    tier: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """Batches first to last of a stream were stored and let go, or erased, on purpose. reason: a `Gone` value."""
-
-    host_id: str
-    stream: str
-    first: int
-    last: int
-    records: int
-    raw_bytes: int
-    reason: str
-    at: int
-
-
-# Live files alone: what was replaced lies on the disk for those who still read it.
-_FILE = select(*(FILES.c[name] for name in File.__dataclass_fields__)).where(FILES.c.replaced_at.is_(None))
+_ERASED = Table(
+    "erased",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("stream_id", Integer, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("time_min", BigInteger, nullable=False),
+    Column("time_max", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
 
 
 class Manifest:
@@ -183,12 +166,7 @@ class Manifest:
                     upsert(_META).values(name="version", value=str(VERSION)).on_conflict_do_nothing()  #
                 )
         with self.reading() as connection:
-            stored = connection.execute(select(_META.c.value).where(_META.c.name == "version")).scalar()
-        if stored != str(VERSION):
-            raise StateError(
-                f"lake in {self.path} has version {stored}, this version knows none newer than {VERSION}",
-                hint="run the version that wrote it or a newer one; nothing was changed",
-            )
+            check_version(connection, self.path)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -202,6 +180,20 @@ class Manifest:
         """One frozen moment."""
         with self._open_still(), in_our_words(str(self.path)), self._reader.begin() as connection:
             yield connection
+
+    def settle(self) -> bool:
+        """Have the log of changes beside the database taken in and cut; False where somebody who reads holds it."""
+        assert self._writer is not None, "opened for reading"
+        with self._open_still(), in_our_words(str(self.path)):
+            connection = self._writer.raw_connection()
+            try:
+                cursor = connection.cursor()
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                found = cursor.fetchone()
+                cursor.close()
+            finally:
+                connection.close()
+        return found is not None and not found[0]
 
     @contextmanager
     def _open_still(self) -> Iterator[None]:
@@ -226,11 +218,6 @@ class Manifest:
                 engine.dispose()
 
 
-def streams(connection: Connection) -> dict[int, StreamName]:
-    """Every known host and stream by its id."""
-    return {row.id: (row.host_id, row.stream) for row in connection.execute(select(_STREAMS))}
-
-
 def stream_id(connection: Connection, name: StreamName) -> int:
     """The id of a host's stream, a new one where it is not known yet."""
     connection.execute(upsert(_STREAMS).values(host_id=name[0], stream=name[1]).on_conflict_do_nothing())
@@ -238,31 +225,9 @@ def stream_id(connection: Connection, name: StreamName) -> int:
     return int(connection.execute(found).scalar_one())
 
 
-def live_files(
-    connection: Connection, after: int = 0, *, through: int | None = None, most: int | None = None
-) -> list[File]:
-    """Those with a batch after sequence number `after` and none behind `through` alone, in ingest order."""
-    wanted = _FILE.where(FILES.c.last > after).order_by(FILES.c.first).limit(most)
-    if through is not None:
-        wanted = wanted.where(FILES.c.first <= through)
-    return [File(*row) for row in connection.execute(wanted)]
-
-
 def listed(connection: Connection, path: str) -> bool:
     """Whether a file is spoken of."""
     return connection.execute(select(FILES.c.id).where(FILES.c.path == path)).scalar() is not None
-
-
-def next_sequence(connection: Connection) -> int:
-    """One more than any sequence number that was ever given."""
-    found = connection.execute(select(_META.c.value).where(_META.c.name == "next_sequence")).scalar()
-    return int(found or 1)
-
-
-def contents(connection: Connection, file_id: int) -> Contents | None:
-    """What a file holds, also a replaced one that is not deleted yet; None where it is gone."""
-    body = connection.execute(select(_CONTENTS.c.body).where(_CONTENTS.c.file_id == file_id)).scalar()
-    return None if body is None else decode(body)
 
 
 def add_file(connection: Connection, file: Mapping[str, Any], held: Contents) -> int:
@@ -343,14 +308,6 @@ def holdings(connection: Connection) -> list[tuple[int, int, int, int]]:
     return [tuple(row) for row in connection.execute(found)]
 
 
-def ranges(connection: Connection) -> dict[int, Ranges]:
-    """Every number that was ever stored, by stream."""
-    found: dict[int, Ranges] = {}
-    for row in connection.execute(select(_RANGES).order_by(_RANGES.c.stream_id, _RANGES.c.first)):
-        found.setdefault(row.stream_id, Ranges()).add(row.first, row.last)
-    return found
-
-
 def add_numbers(connection: Connection, stream: int, added: Ranges) -> None:
     """Join numbers to those that were stored before."""
     for first, last in added:
@@ -426,16 +383,6 @@ def _records_of(connection: Connection, stream: int, first: int, last: int) -> t
     return batches, records
 
 
-def all_dropped(connection: Connection) -> list[tuple[int, Dropped]]:
-    """Every known gap with the id of its stream, oldest first."""
-    names = streams(connection)
-    rows = connection.execute(select(_DROPPED).order_by(_DROPPED.c.at, _DROPPED.c.stream_id, _DROPPED.c.first))
-    return [
-        (row.stream_id, Dropped(*names[row.stream_id], row.first, row.last, row.records, row.reason, row.at))
-        for row in rows
-    ]
-
-
 def add_tombstones(connection: Connection, tombstones: Sequence[tuple[int, Tombstone]]) -> None:
     """Record what was let go on purpose, with the id of its stream."""
     columns = ("first", "last", "records", "raw_bytes", "reason", "at")
@@ -447,11 +394,18 @@ def add_tombstones(connection: Connection, tombstones: Sequence[tuple[int, Tombs
         connection.execute(insert(_TOMBSTONES), rows)
 
 
-def all_tombstones(connection: Connection) -> list[Tombstone]:
-    """Everything that was let go on purpose, in that order."""
-    names = streams(connection)
-    rows = connection.execute(select(_TOMBSTONES).order_by(_TOMBSTONES.c.id))
-    return [
-        Tombstone(*names[row.stream_id], row.first, row.last, row.records, row.raw_bytes, row.reason, row.at)
-        for row in rows
+def add_erased(connection: Connection, erased: Iterable[ErasedRecords]) -> None:
+    """Record that single records went because somebody asked."""
+    rows = [
+        {
+            "stream_id": one.stream_id,
+            "number": one.number,
+            "records": one.records,
+            "time_min": one.earliest,
+            "time_max": one.latest,
+            "at": one.at,
+        }
+        for one in erased
     ]
+    if rows:
+        connection.execute(insert(_ERASED), rows)

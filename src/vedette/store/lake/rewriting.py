@@ -26,6 +26,8 @@ LEVEL = 12
 """Of zstd: a file is written so once and read often."""
 GRACE = 10 * MINUTE
 """How long a replaced file stays for those who began to read it."""
+AT_ONCE = -(1 << 60)
+"""As a grace: whenever it was replaced, by whatever clock."""
 
 Also = Callable[[Connection], None]
 Stop = Callable[[], bool]
@@ -37,11 +39,16 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """A live file and which of its batches stay (one bool a batch)."""
+    """A live file and which of its batches stay (one bool a batch).
+
+    rows: which of its records stay of those (one bool a record), None = all; after: what is held of them then.
+    """
 
     file: m.File
     held: Contents
     keep: Bool
+    rows: Bool | None = None
+    after: Contents | None = None
 
 
 def rewrite(
@@ -59,7 +66,7 @@ def rewrite(
     Holds no lock but the manifest's own, and that for the swap alone. also: what else belongs in that transaction.
     StateError, OSError or StoppedError: then nothing was changed, and no file is left.
     """
-    parts = [one.held.chosen(one.keep) for one in old if one.keep.any()]
+    parts = [(one.after or one.held).chosen(one.keep) for one in old if one.keep.any()]
     held, path, size = None, "", 0
     if parts:
         held = joined(parts)
@@ -118,9 +125,22 @@ def _tables(folder: Path, old: Sequence[Old]) -> Iterator[Any]:
                 if not one.keep[mine].any():
                     continue
                 table = _whole(read_group(file, group), one.held, np.flatnonzero(mine))
-                if not one.keep[mine].all():
-                    table = table.filter(pa.array(np.repeat(one.keep[mine], one.held.records[mine])))
+                stays = np.repeat(one.keep[mine], one.held.records[mine])
+                if one.rows is not None:
+                    first = int(one.held.groups[group])
+                    stays = stays & one.rows[first : first + len(stays)]
+                if not stays.all():
+                    table = _only_used(table.filter(pa.array(stays)))
                 yield table
+
+
+def _only_used(table: Any) -> Any:
+    """The same rows; names that none of them has any more are in no dictionary, which would be written whole."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            texts = table.column(place).cast(field.type.value_type)
+            table = table.set_column(place, field, texts.dictionary_encode())
+    return table
 
 
 def _whole(table: Any, held: Contents, places: Int64) -> Any:

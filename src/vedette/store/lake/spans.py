@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import bindparam, select
 
 from vedette.model.shipping import BatchKey
-from vedette.store.lake import manifest as m
+from vedette.store.lake import listing as m
 from vedette.store.lake.contents import Contents
 from vedette.store.lake.reader import Reader
 
@@ -24,13 +23,6 @@ class Span:
     read_at: int
 
 
-_HELD = m._HOLDINGS.c
-# Made once: a search asks this for every host.
-_FILES_WITH = select(_HELD.file_id).where(
-    _HELD.stream_id == bindparam("stream"), _HELD.first <= bindparam("number"), _HELD.last >= bindparam("number")
-)
-
-
 def spans(reader: Reader, keys: Iterable[BatchKey]) -> dict[BatchKey, Span]:
     """Of these batches, as far as they are here."""
     found: dict[BatchKey, Span] = {}
@@ -41,7 +33,7 @@ def spans(reader: Reader, keys: Iterable[BatchKey]) -> dict[BatchKey, Span]:
             stream = ids.get((key.host_id, key.stream), 0)
             if not stream:
                 continue
-            for file in connection.execute(_FILES_WITH, {"stream": stream, "number": key.number}).scalars():
+            for file in m.files_with(connection, stream, key.number):
                 if file not in opened:
                     opened[file] = m.contents(connection, file)
                 held = opened[file]
@@ -64,3 +56,9 @@ def tombstones(reader: Reader) -> Sequence[m.Tombstone]:
     """Everything that was let go on purpose, in that order."""
     with reader._manifest.reading() as connection:
         return m.all_tombstones(connection)
+
+
+def erasures(reader: Reader, since: int, until: int) -> Sequence[m.ErasedRecords]:
+    """Single records that were erased on request, of batches with a record in since <= `@timestamp` < until."""
+    with reader._manifest.reading() as connection:
+        return m.all_erased(connection, since, until)
