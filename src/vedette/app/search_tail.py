@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from vedette.app.search import Confirming, Hit, take
-from vedette.store.lake import manifest
+from vedette.store.lake import listing
 from vedette.store.lake.reader import Taken
 
 AT_ONCE = 200
@@ -27,10 +27,10 @@ class Followed(Protocol):
 
 def last_sequence(folder: Path) -> int:
     """The sequence number of the newest batch of the lake in `folder`; StateError where there is none."""
-    held = manifest.Manifest(folder, write=False)
+    held = listing.Listing(folder)
     try:
         with held.reading() as connection:
-            return manifest.next_sequence(connection) - 1
+            return listing.next_sequence(connection) - 1
     finally:
         held.close()
 

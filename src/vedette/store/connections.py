@@ -4,7 +4,6 @@ Counterpart: `store.state`, which holds one writer and many readers made here.""
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,42 +15,24 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from vedette.model.errors import StateError
+from vedette.store import sqlite_words
+from vedette.store.sqlite_words import BUSY_TIMEOUT_MS, HINTS, hint_of
 from vedette.store.tables import HEAD
 from vedette.system.files import open_own
 
-BUSY_TIMEOUT_MS = 10_000
-
 # One writer at a time also when several programs share a PostgreSQL database; SQLite locks its file itself.
 _WRITER_LOCK = 0x76656465747465
-
-_HINTS = {
-    "SQLITE_FULL": "make room on the disk: nothing of this transaction was kept, the next one works again",
-    "SQLITE_IOERR": "look at the disk (kernel log): nothing of this transaction was kept",
-    "SQLITE_READONLY": "the file or its file system is read-only: mount it writable or name another folder",
-    "SQLITE_CANTOPEN": "the folder must exist, be writable and have room",
-    "SQLITE_BUSY": "another program holds the database: end it, or wait",
-    "SQLITE_LOCKED": "another program holds the database: end it, or wait",
-    "SQLITE_CORRUPT": "the file is damaged: move it away (it is started anew) or restore a copy",
-    "SQLITE_NOTADB": "the file is no state database: move it away or name another folder",
-}
-
-
-def _hint(error: BaseException | None) -> str:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    return next((hint for prefix, hint in _HINTS.items() if name.startswith(prefix)), "")
 
 
 @contextmanager
 def in_our_words(place: str) -> Iterator[None]:
     """Errors of the database as StateError, said of `place`; statements and values stay out of the text."""
     try:
-        yield
+        with sqlite_words.in_our_words(place):  # of a statement given to the driver itself
+            yield
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-        raise StateError(f"state in {place}: {said[0]}", hint=_hint(error.orig)) from error
-    except sqlite3.Error as error:  # of a statement given to the driver itself
-        hint = _hint(error) or "look at the disk (kernel log)"
-        raise StateError(f"state in {place}: {error}", hint=hint) from error
+        raise StateError(f"state in {place}: {said[0]}", hint=hint_of(error.orig)) from error
     except msgspec.DecodeError as error:
         raise StateError(
             f"state in {place} holds a row that cannot be read: {error}",
@@ -87,7 +68,7 @@ def prepare_file(path: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise StateError(f"state in {path}: {error.strerror}", hint=_HINTS["SQLITE_CANTOPEN"]) from error
+        raise StateError(f"state in {path}: {error.strerror}", hint=HINTS["SQLITE_CANTOPEN"]) from error
 
 
 def _sqlite_engine(url: URL, *, write: bool) -> Engine:

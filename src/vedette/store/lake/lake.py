@@ -61,6 +61,8 @@ class _Doubt:
 class Lake(Reader):
     """A lake that is written. One in a folder at a time (StateError); `put` from any thread, `flush` from one."""
 
+    _manifest: m.Manifest
+
     def __init__(self, folder: Path, *, clock: Clock, counter: Counter, ledger: Ledger | None = None) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

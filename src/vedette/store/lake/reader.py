@@ -19,7 +19,7 @@ from vedette.model.batch import Batch, Bool, Int64, RecordFormat
 from vedette.model.clock import BEGINNING
 from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped
-from vedette.store.lake import manifest as m
+from vedette.store.lake import listing as m
 from vedette.store.lake import words
 from vedette.store.lake.arranged import read_group
 from vedette.store.lake.columns import HEADER_COLUMNS, lengths, needed, numbers, rebuilt
@@ -128,9 +128,9 @@ class _Asked:
 class Reader:
     """A lake's folder, read. Safe from any thread; each call sees one frozen moment. StateError: as `Manifest`."""
 
-    def __init__(self, folder: Path, manifest: m.Manifest | None = None) -> None:
+    def __init__(self, folder: Path, manifest: m.Listed | None = None) -> None:
         self.folder = folder
-        self._manifest = manifest or m.Manifest(folder, write=False)
+        self._manifest: m.Listed = manifest or m.Listing(folder)
         self._own = manifest is None
 
     def close(self) -> None:
