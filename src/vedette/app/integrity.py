@@ -75,7 +75,7 @@ class Checked:
         reader = Reader(digests=header.digests, stopped=self.stopped)
         comparison = Comparison(
             walk,
-            self.baseline.rows(),
+            self.baseline.runs(),
             reader,
             find=self.baseline.find,
             clock=self.clock,

@@ -15,7 +15,6 @@ from vedette.app.host import operator_name
 from vedette.app.integrity import Checked, same_trees, take_baseline
 from vedette.cli.options import Config, Data, Output
 from vedette.cli.output import FOUND, OK, WRONG, Format, errors_said, json_line, note, say, write_json
-from vedette.cli.state import settings_of
 from vedette.model.clock import SystemClock
 from vedette.model.errors import VedetteError
 from vedette.model.integrity import Change
@@ -64,7 +63,7 @@ def check(
     """
     with errors_said():
         if tree is None and baseline is None:
-            raise SystemExit(_say_outstanding(settings_of(config, data).data_folder(), output))
+            raise SystemExit(_say_outstanding(_data_folder(config, data), output))
         if tree is None or baseline is None:
             raise VedetteError("--tree and --baseline go together")
         with Baseline(baseline) as known:
@@ -77,7 +76,7 @@ def explain(path: Annotated[Path, typer.Argument()], config: Config = None, data
     """What the source `integrity` knows of a path: how it was, how it is, who changed it, what vouches for it."""
     with errors_said():
         wanted = os.fsencode(path.absolute())
-        for one in read_told(_folder(settings_of(config, data).data_folder())):
+        for one in read_told(_folder(_data_folder(config, data))):
             if one.path == wanted and one.record:
                 state = "accepted, or vouched for" if one.settled else "waits to be accepted"
                 say(f"{decode(wanted)}: {state}")
@@ -130,7 +129,7 @@ def accept(
             raise VedetteError("--reason: say why")
         from vedette.app.integrity_watch import Request, ask_to_accept
 
-        folder = _folder(settings_of(config, data).data_folder())
+        folder = _folder(_data_folder(config, data))
         wanted = [os.fsencode(one.absolute()) for one in paths or ()]
         waiting = [one.path for one in read_told(folder) if not one.settled]
         for one in wanted:
@@ -139,6 +138,13 @@ def accept(
         ask_to_accept(folder, Request(None if everything else wanted, operator_name(), reason))
         count = len(waiting) if everything else len(wanted)
         say(f"{count} accepted by {operator_name()}: the source takes it when it runs")
+
+
+def _data_folder(config: Path | None, data: Path | None) -> Path:
+    # Of what looks at trees at once, the settings of a whole installation are half of the work of a small one.
+    from vedette.cli.state import settings_of
+
+    return settings_of(config, data).data_folder()
 
 
 def _folder(data: Path) -> Path:

@@ -289,15 +289,15 @@ def _remove(top: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_read_again(tree: Tree, monkeypatch: pytest.MonkeyPatch):
     path = tree.top / "a"
     path.write_text("first")
-    real, times = os.read, iter(range(100))
+    real, times = os.readv, iter(range(100))
 
-    def writing(fd: int, count: int) -> bytes:
-        data = real(fd, count)
-        if data == b"first" and next(times) == 0:
+    def writing(fd: int, buffers: list[memoryview]) -> int:
+        count = real(fd, buffers)
+        if buffers[0][:count] == b"first" and next(times) == 0:
             path.write_text("other")
-        return data
+        return count
 
-    monkeypatch.setattr(digest.os, "read", writing)
+    monkeypatch.setattr(digest.os, "readv", writing)
     tree.init()
     monkeypatch.undo()
     with Baseline(tree.file) as baseline:
@@ -308,16 +308,16 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tree: Tree, monkeypa
 
 def test_a_file_that_never_stays_the_same_is_said(tree: Tree, monkeypatch: pytest.MonkeyPatch):
     path = tree.top / "a"
-    real, times = os.read, iter(range(1, 100))
+    real, times = os.readv, iter(range(1, 100))
 
-    def writing(fd: int, count: int) -> bytes:
-        data = real(fd, count)
+    def writing(fd: int, buffers: list[memoryview]) -> int:
+        count = real(fd, buffers)
         if os.fstat(fd).st_ino == path.stat().st_ino:
             os.utime(path, (next(times), 5))
-        return data
+        return count
 
     os.utime(path, (7, 7))
-    monkeypatch.setattr(digest.os, "read", writing)
+    monkeypatch.setattr(digest.os, "readv", writing)
     _, checked = tree.check()
     assert [(gap.path, gap.reason) for gap in checked.could_not_tell] == [
         (os.fsencode(path), GapReason.CHANGING),

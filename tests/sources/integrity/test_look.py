@@ -4,6 +4,7 @@ Counterpart: vedette.sources.integrity.look, known and digest, over real files."
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,13 @@ import pytest
 from vedette.model.clock import SystemClock
 from vedette.model.integrity import ChangeKind, Unread
 from vedette.sources.integrity import baseline as baseline_module
+from vedette.sources.integrity import digest
 from vedette.sources.integrity import look as module
 from vedette.sources.integrity.digest import Reader, gap_of
 from vedette.sources.integrity.known import Known
 from vedette.sources.integrity.look import Look
 from vedette.sources.integrity.settings import IntegritySettings
-from vedette.sources.integrity.walk import GapReason, numbers_of
+from vedette.sources.integrity.walk import GapReason, Visited, numbers_of
 
 
 class Place:
@@ -160,3 +162,63 @@ def test_removed_is_removed(place: Place) -> None:
     (place.top / "f00").unlink()
     (change,) = place.look.at({place.path("f00"): (None, 0, False)}).changes
     assert change.kind is ChangeKind.REMOVED
+
+
+def flat(place: Place) -> list[tuple[bytes, bytes]]:
+    return [(row.folder, row.name) for run in place.known.runs() for row in run.rows()]
+
+
+def test_by_folders_it_is_known_as_row_by_row(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what was told laid over it: first and last of a folder, gone ones, and folders the baseline has not."""
+    monkeypatch.setattr(baseline_module, "_ROWS_TOGETHER", 4)
+    for name in ("b", "m"):
+        (place.top / name).mkdir()
+        (place.top / name / "in").write_text("x")
+    place.look.first()
+    (place.top / "f00").unlink()
+    (place.top / "f07").write_text("other")
+    (place.top / "a").write_text("new")
+    (place.top / "z").write_text("new")
+    (place.top / "c").mkdir()
+    (place.top / "c" / "in").write_text("new")
+    (place.top / "zz").mkdir()
+    (place.top / "zz" / "in").write_text("new")
+    seen = place.look.all(full=False)
+    assert len(seen.changes) == 8
+    for change in seen.changes:
+        place.known.settle(change, {"told": True}, settled=False)
+    rows = list(place.known.rows())
+    assert [row for run in place.known.runs() for row in run.rows()] == rows
+    assert flat(place) == [(row.folder, row.name) for row in rows]
+    assert not place.look.all(full=False).changes
+    assert not place.look.all(full=True).changes
+
+
+def test_large_files_read_beside_each_other_and_small_ones_keep_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest, "_WORTH_THREADS", 5)
+    wanted = []
+    for number in range(20):
+        (tmp_path / f"{number:02}").write_bytes(b"%d" % number * (1 + number % 3 * 5))
+    fd = os.open(tmp_path, os.O_RDONLY)
+    reader = Reader(3)
+    for name in sorted(os.listdir(tmp_path)):
+        wanted.append((os.fsencode(name), numbers_of(os.stat(name, dir_fd=fd))))
+    (tmp_path / "04").unlink()
+    found = reader.read(fd, wanted)
+    os.close(fd)
+    reader.close()
+    for number, read in enumerate(found):
+        if number == 4:
+            assert read is None
+        else:
+            assert read is not None
+            assert read.sha256 == hashlib.sha256(b"%d" % number * (1 + number % 3 * 5)).digest()
+
+
+def test_folders_that_were_visited_come_back_as_they_were_added() -> None:
+    visited = Visited()
+    for folder, at in ((b"", 5), (b"/\xff\n", -3), (b"/a", 1 << 62)):
+        visited.add(folder, at)
+    assert list(visited) == [(b"", 5), (b"/\xff\n", -3), (b"/a", 1 << 62)]

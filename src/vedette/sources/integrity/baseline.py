@@ -6,21 +6,23 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import sys
 import tempfile
 import threading
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 import msgspec
-import numpy as np
 import zstandard
 
 from vedette.model.errors import StateError
 from vedette.sources.integrity.digest import NOTHING_BESIDE, Beside, Read
-from vedette.sources.integrity.walk import Numbers, order
+from vedette.sources.integrity.walk import CTIME, MTIME, Numbers, order
 
 FORMAT = b"vedette baseline "
 VERSION = 1
@@ -29,6 +31,8 @@ _LARGEST = 1 << 28
 """Bytes of a block unpacked; what claims more is no block of ours."""
 _HEADER, _ROWS, _FOOTER = b"H", b"R", b"F"
 _NO_DIGEST = bytes(32)
+_MASK = 0xFFFFFFFFFFFFFFFF
+_Beside = tuple[bytes, list[tuple[bytes, bytes]], bytes, bytes, str]
 
 Sign = Callable[[bytes], bytes]
 """A signature over the SHA-256 of the whole file."""
@@ -47,6 +51,78 @@ class Row(NamedTuple):
     def key(self) -> tuple[bytes, bytes]:
         """What rows are sorted by."""
         return order(self.folder), self.name
+
+
+class Run:
+    """Rows of one folder that follow each other, in columns: most are held against a listing without being taken apart.
+
+    latest: the newest change time among them, nanoseconds. unread: whether a digest is missing that was wanted.
+    """
+
+    __slots__ = ("_beside", "_digests", "_first", "folder", "latest", "names", "numbers", "unread")
+
+    def __init__(
+        self,
+        folder: bytes,
+        names: Sequence[bytes],
+        numbers: Sequence[Numbers],
+        latest: int,
+        digests: bytes,
+        beside: Mapping[int, _Beside],
+        first: int,
+    ) -> None:
+        """digests, beside: of the whole block, in which the run begins at `first`."""
+        self.folder = folder
+        self.names = names
+        self.numbers = numbers
+        self.latest = latest
+        self._digests = digests
+        self._beside = beside
+        self._first = first
+        self.unread = any(beside[at][4] for at in range(first, first + len(names)) if at in beside) if beside else False
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Self:
+        """The same of rows that were taken apart already; all of one folder."""
+        numbers = [row.read.numbers for row in rows]
+        return cls(
+            rows[0].folder,
+            [row.name for row in rows],
+            numbers,
+            max(one[CTIME] for one in numbers),
+            b"".join(row.read.sha256 or _NO_DIGEST for row in rows),
+            {at: _flat(row.read.beside) for at, row in enumerate(rows) if row.read.beside != NOTHING_BESIDE},
+            0,
+        )
+
+    def read(self, at: int) -> Read:
+        """What the row at this place of the run says."""
+        place = self._first + at
+        digest = self._digests[place * 32 : place * 32 + 32]
+        more = self._beside.get(place)
+        return Read(
+            self.numbers[at],
+            b"" if digest == _NO_DIGEST else digest,
+            NOTHING_BESIDE if more is None else Beside(more[0], tuple(more[1]), more[2], more[3], more[4]),
+        )
+
+    def rows(self, first: int = 0) -> Iterator[Row]:
+        """One after the other, from the one at `first` on."""
+        for at in range(first, len(self.names)):
+            yield Row(self.folder, self.names[at], self.read(at))
+
+
+def in_runs(rows: Iterable[Row]) -> Iterator[Run]:
+    """Rows in the order of a walk, folder by folder; a large folder comes in several."""
+    for _, found in groupby(rows, key=lambda row: row.folder):
+        together: list[Row] = []
+        for row in found:
+            together.append(row)
+            if len(together) >= _ROWS_TOGETHER:
+                yield Run.of(together)
+                together = []
+        if together:
+            yield Run.of(together)
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -75,7 +151,29 @@ class _Block(msgspec.Struct, frozen=True):
     numbers: bytes
     """Nine columns of little-endian 64-bit numbers."""
     digests: bytes
-    beside: dict[int, tuple[bytes, list[tuple[bytes, bytes]], bytes, bytes, str]]
+    beside: dict[int, _Beside]
+
+
+def _flat(beside: Beside) -> _Beside:
+    return beside.target, list(beside.xattrs), beside.acl, beside.capability, beside.unread
+
+
+def _column(values: Sequence[int]) -> bytes:
+    """Little-endian 64-bit numbers. Inodes may be above what a signed one holds, times below nothing: their bits."""
+    try:
+        column = array("Q", values)
+    except OverflowError:
+        column = array("Q", [value & _MASK for value in values])
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()
+
+
+def _values(data: bytes, *, signed: bool) -> list[int]:
+    column = array("q" if signed else "Q", data)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tolist()
 
 
 def _pack(value: object) -> bytes:
@@ -105,8 +203,7 @@ class BaselineWriter:
             self._counts.append(0)
         self._counts[-1] += 1
         if read.beside is not NOTHING_BESIDE and read.beside != NOTHING_BESIDE:
-            target, xattrs, acl, capability, unread = read.beside
-            self._beside[len(self._names)] = (target, list(xattrs), acl, capability, unread)
+            self._beside[len(self._names)] = _flat(read.beside)
         self._names.append(name)
         self.rows += 1
         self._numbers.append(read.numbers)
@@ -139,12 +236,8 @@ class BaselineWriter:
     def _flush(self) -> None:
         if not self._names:
             return
-        # Inodes may be above what a signed number holds, times below nothing: both are kept by their bits.
-        wrapped = [[value & 0xFFFFFFFFFFFFFFFF for value in column] for column in zip(*self._numbers, strict=True)]
-        columns = np.array(wrapped, dtype="<u8")
-        block = _Block(
-            self._folders, self._counts, self._names, columns.tobytes(), b"".join(self._digests), self._beside
-        )
+        numbers = b"".join(map(_column, zip(*self._numbers, strict=True)))
+        block = _Block(self._folders, self._counts, self._names, numbers, b"".join(self._digests), self._beside)
         self._block(_ROWS, _pack(block))
         self._clear()
 
@@ -154,7 +247,7 @@ class BaselineWriter:
         self._names: list[bytes] = []
         self._numbers: list[Numbers] = []
         self._digests: list[bytes] = []
-        self._beside: dict[int, tuple[bytes, list[tuple[bytes, bytes]], bytes, bytes, str]] = {}
+        self._beside: dict[int, _Beside] = {}
 
     def _block(self, kind: bytes, packed: bytes) -> None:
         self._write(kind + struct.pack("<I", len(packed)) + packed)
@@ -221,6 +314,11 @@ class Baseline:
         """Every row, in the order of a walk."""
         for place in self._places:
             yield from self._rows_at(place)
+
+    def runs(self) -> Iterator[Run]:
+        """Every row, in the order of a walk, by folders."""
+        for place in self._places:
+            yield from self._runs_at(place)
 
     def rows_in(self, folder: bytes) -> Iterator[Row]:
         """The rows of what lies in a folder, however deep, in the order of a walk."""
@@ -310,31 +408,31 @@ class Baseline:
                 return (header, msgspec.msgpack.decode(unpacked, type=Footer)), places
 
     def _rows_at(self, place: tuple[int, int]) -> Iterator[Row]:
+        for run in self._runs_at(place):
+            yield from run.rows()
+
+    def _runs_at(self, place: tuple[int, int]) -> Iterator[Run]:
         try:
             packed = os.pread(self._file.fileno(), place[1], place[0])
             block = msgspec.msgpack.decode(_unpack(packed), type=_Block)
-            columns = np.frombuffer(block.numbers, dtype="<u8").reshape(9, len(block.names))
+            count, width = len(block.names), len(block.names) * 8
+            if (len(block.numbers), len(block.digests), sum(block.counts)) != (9 * width, 32 * count, count):
+                raise ValueError("its columns are not as long as each other")
+            if not count or min(block.counts) < 1:
+                raise ValueError("it has folders of nothing")
             # Only times may lie below nothing.
-            parts = [(column.view("<i8") if at in (4, 5) else column).tolist() for at, column in enumerate(columns)]
+            columns = [
+                _values(block.numbers[at * width : at * width + width], signed=at in (MTIME, CTIME)) for at in range(9)
+            ]
         except (OSError, ValueError, msgspec.DecodeError, zstandard.ZstdError) as error:
             raise self._broken(str(error)) from None
-        numbers: Sequence[Numbers] = list(zip(*parts, strict=True))
+        numbers: Sequence[Numbers] = list(zip(*columns, strict=True))
         at = 0
-        digests, beside = block.digests, block.beside
-        for folder, count in zip(block.folders, block.counts, strict=True):
-            for one in range(at, at + count):
-                digest = digests[one * 32 : one * 32 + 32]
-                more = beside.get(one)
-                yield Row(
-                    folder,
-                    block.names[one],
-                    Read(
-                        numbers[one],
-                        b"" if digest == _NO_DIGEST else digest,
-                        NOTHING_BESIDE if more is None else Beside(more[0], tuple(more[1]), more[2], more[3], more[4]),
-                    ),
-                )
-            at += count
+        for folder, together in zip(block.folders, block.counts, strict=True):
+            end = at + together
+            latest = max(columns[CTIME][at:end], default=0)
+            yield Run(folder, block.names[at:end], numbers[at:end], latest, block.digests, block.beside, at)
+            at = end
 
     def _broken(self, words: str, hint: str = "") -> StateError:
         return StateError(f"the baseline {self.path} is not as it was written: {words}", hint=hint)

@@ -4,12 +4,12 @@ Counterpart: `walk` and `baseline` are merged here; `app.integrity` and the sour
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from vedette.model.clock import Clock
 from vedette.model.integrity import Attribute, Change, ChangeKind, Entry, FileType
-from vedette.sources.integrity.baseline import Row
+from vedette.sources.integrity.baseline import Row, Run
 from vedette.sources.integrity.digest import Read, Reader, entry, gap_of
 from vedette.sources.integrity.walk import (
     CTIME,
@@ -97,7 +97,7 @@ class Comparison:
     def __init__(
         self,
         walk: Walk,
-        rows: Iterator[Row],
+        runs: Iterator[Run],
         reader: Reader,
         *,
         find: Callable[[bytes, bytes], Read | None],
@@ -107,7 +107,7 @@ class Comparison:
         quiet: Sequence[bytes] = (),
     ) -> None:
         self._walk = walk
-        self._rows = rows
+        self._runs = runs
         self._reader = reader
         self._find = find
         self._settled = began - SETTLED if trust_times else -(1 << 62)
@@ -137,29 +137,58 @@ class Comparison:
     # ------------------------------------------------------------------------------------------------ merging
 
     def _merged(self) -> Iterator[Change]:
-        row = next(self._rows, None)
+        run, at = next(self._runs, None), 0
         for listed in self._walk:
             pending: list[tuple[bytes, Numbers, Row | None]] = []
-            folder, settled = listed.folder, self._settled
-            for name, numbers in zip(listed.names, listed.numbers, strict=True):
-                if row is not None and (row.name != name or row.folder != folder):
-                    key = order(folder), name
-                    while row is not None and row.key < key:
-                        yield from self._was_there(row)
-                        row = next(self._rows, None)
-                if row is not None and row.name == name and row.folder == folder:
-                    before = row.read.numbers
-                    if numbers != before or numbers[CTIME] >= settled or row.read.beside.unread:
-                        pending.append((name, numbers, row))
-                    row = next(self._rows, None)
-                else:
-                    pending.append((name, numbers, None))
-            self.tally.paths += len(listed.names)
+            folder, names, numbers = listed.folder, listed.names, listed.numbers
+            here, count = 0, len(names)
+            self.tally.paths += count
+            while here < count:
+                if run is not None and run.folder != folder and order(run.folder) < order(folder):
+                    yield from self._were_there(run.rows(at))
+                    run, at = next(self._runs, None), 0
+                    continue
+                if run is None or run.folder != folder:
+                    pending += [(names[one], numbers[one], None) for one in range(here, count)]
+                    break
+                together = min(count - here, len(run.names) - at)
+                if names[here : here + together] == run.names[at : at + together]:
+                    # As nearly always: nothing came and nothing went.
+                    pending += self._to_read(names, numbers, here, run, at, together)
+                    here, at = here + together, at + together
+                while here < count and at < len(run.names):
+                    name, known = names[here], run.names[at]
+                    if known < name:
+                        yield from self._were_there([Row(folder, known, run.read(at))])
+                        at += 1
+                    elif known > name:
+                        pending.append((name, numbers[here], None))
+                        here += 1
+                    else:
+                        pending += self._to_read(names, numbers, here, run, at, 1)
+                        here, at = here + 1, at + 1
+                if at >= len(run.names):
+                    run, at = next(self._runs, None), 0
             if pending:
                 yield from self._read(listed, pending)
-        while row is not None:
-            yield from self._was_there(row)
-            row = next(self._rows, None)
+        while run is not None:
+            yield from self._were_there(run.rows(at))
+            run, at = next(self._runs, None), 0
+
+    def _to_read(
+        self, names: Sequence[bytes], numbers: Sequence[Numbers], here: int, run: Run, at: int, together: int
+    ) -> list[tuple[bytes, Numbers, Row | None]]:
+        """Those of a stretch of one folder, listed and known by the same names, that their numbers do not prove."""
+        settled, known = self._settled, run.numbers
+        if not run.unread and run.latest < settled and numbers[here : here + together] == known[at : at + together]:
+            return []
+        found: list[tuple[bytes, Numbers, Row | None]] = []
+        for one, other in zip(range(here, here + together), range(at, at + together), strict=True):
+            if numbers[one] != known[other] or known[other][CTIME] >= settled or run.unread:
+                read = run.read(other)
+                if numbers[one] != known[other] or known[other][CTIME] >= settled or read.beside.unread:
+                    found.append((names[one], numbers[one], Row(run.folder, names[one], read)))
+        return found
 
     def _read(self, listed: Listed, pending: Sequence[tuple[bytes, Numbers, Row | None]]) -> Iterator[Change]:
         wanted = [(name or listed.called, numbers) for name, numbers, _ in pending]
@@ -171,7 +200,7 @@ class Comparison:
             path = joined(listed.folder, name)
             if read is None:
                 if row is not None:
-                    yield from self._was_there(row)
+                    yield from self._were_there([row])
                 continue
             if row is not None and row.read.sha256 and (gap := gap_of(path, read)) is not None:
                 self.could_not_tell.append(gap)
@@ -179,12 +208,12 @@ class Comparison:
             if change is not None:
                 yield change
 
-    def _was_there(self, row: Row) -> Iterator[Change]:
-        """A row that the walk did not come by: gone, unless it lies where the walk could not look."""
-        path = joined(row.folder, row.name)
-        if self._hidden(path):
-            return
-        yield Change(ChangeKind.REMOVED, path, before=entry(path, row.read), at=self._clock.now())
+    def _were_there(self, rows: Iterable[Row]) -> Iterator[Change]:
+        """Rows that the walk did not come by: gone, unless they lie where the walk could not look."""
+        for row in rows:
+            path = joined(row.folder, row.name)
+            if not self._hidden(path):
+                yield Change(ChangeKind.REMOVED, path, before=entry(path, row.read), at=self._clock.now())
 
     def _hidden(self, path: bytes) -> bool:
         if len(self._unread) != len(self._walk.gaps):

@@ -4,6 +4,7 @@ Counterpart: `source` looks, tells and settles here; `vedette integrity check|ex
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 
 from vedette.model.errors import StateError
 from vedette.model.integrity import Change
-from vedette.sources.integrity.baseline import Baseline, BaselineWriter, Check, Footer, Row, Sign
+from vedette.sources.integrity.baseline import Baseline, BaselineWriter, Check, Footer, Row, Run, Sign, in_runs
 from vedette.sources.integrity.digest import Beside, Read, read_of
 from vedette.sources.integrity.walk import is_within, joined, order
 from vedette.system.files import write_atomic
@@ -130,12 +131,39 @@ class Known:
                 stack.enter_context(baseline.held())
             yield from self._rows(baseline, told, within)
 
+    def runs(self) -> Iterator[Run]:
+        """The same by folders: those of which nothing was told come as they lie in the baseline."""
+        with ExitStack() as stack:
+            with self._lock:
+                told = dict(self._told)
+                baseline = self.baseline
+                if baseline is None:
+                    return
+                stack.enter_context(baseline.held())
+            places = [(self.placed(path), one) for path, one in told.items()]
+            touched = {folder for (folder, _), _ in places}
+            over = deque(_over(places))
+            for run in baseline.runs():
+                begins = order(run.folder), run.names[0]
+                while over and over[0][:2] < begins:
+                    yield Run.of([self._row(over.popleft())])
+                if run.folder not in touched:
+                    yield run
+                    continue
+                rows: list[Row] = []
+                for row in run.rows():
+                    while over and over[0][:2] < row.key:
+                        rows.append(self._row(over.popleft()))
+                    if over and over[0][:2] == row.key:
+                        rows.append(self._row(over.popleft()))
+                    elif joined(row.folder, row.name) not in told:
+                        rows.append(row)
+                yield from in_runs(rows)
+            yield from (Run.of([self._row(one)]) for one in over)
+
     def _rows(self, baseline: Baseline, told: Mapping[bytes, Told], within: bytes | None) -> Iterator[Row]:
         places = [(self.placed(path), one) for path, one in told.items()]
-        over = sorted(
-            ((order(folder), name, folder, one) for (folder, name), one in places if one.numbers is not None),
-            key=lambda one: one[:2],
-        )
+        over = _over(places)
         if within is not None:
             over = [one for one in over if is_within(one[2], within or b"/")]
         at = 0
@@ -240,6 +268,14 @@ class Known:
             self.open()
         self.save()
         return len(settled)
+
+
+def _over(places: Sequence[tuple[tuple[bytes, bytes], Told]]) -> list[tuple[bytes, bytes, bytes, Told]]:
+    """What was told and is there, in the order of rows: that order, name, folder."""
+    return sorted(
+        ((order(folder), name, folder, one) for (folder, name), one in places if one.numbers is not None),
+        key=lambda one: one[:2],
+    )
 
 
 def _with_accepted(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vedette.model.clock import Clock
 from vedette.model.integrity import Attribute, Change, ChangeKind, FileType, Who
-from vedette.sources.integrity.baseline import Header
+from vedette.sources.integrity.baseline import Header, in_runs
 from vedette.sources.integrity.compare import Comparison, changed
 from vedette.sources.integrity.digest import Read, Reader, read_of
 from vedette.sources.integrity.known import BASELINE, Known
@@ -122,7 +122,7 @@ class Look:
         reader = Reader(sparse=False, stopped=self._stopped)
         comparison = Comparison(
             walk,
-            self._known.rows(),
+            self._known.runs(),
             reader,
             find=self._known.find,
             clock=self._clock,
@@ -162,7 +162,7 @@ class Look:
         """What is in a folder that came, went or was moved, against what was known of it."""
         walk = Walk([path], self.leave_out, self._stopped, follow=False)
         comparison = Comparison(
-            walk, self._known.rows(path), self._reader, find=self._known.find, clock=self._clock, began=0
+            walk, in_runs(self._known.rows(path)), self._reader, find=self._known.find, clock=self._clock, began=0
         )
         found = []
         for change in comparison:
