@@ -315,3 +315,33 @@ def test_a_configuration_file_is_vouched_for_as_shipped_alone(debian: Debian) ->
     one = judged(debian, voucher(debian), changes(edited, tree(debian.root)))["etc/tool.conf"]
     assert one is not None
     assert one.verdict is Verdict.VOUCHED
+
+
+@pytest.mark.parametrize("suffix", [".dpkg-new", ".dpkg-tmp"])
+def test_what_dpkg_puts_aside_is_nothing_once_it_is_gone(debian: Debian, suffix: str) -> None:
+    debian.install(debian.build("tool", "1.0", OLD, conffiles=CONF))
+    before = tree(debian.root)
+    aside = [debian.root / f"{name}{suffix}" for name in ("usr/bin/tool", "etc/tool.conf", "usr/bin/nobodys")]
+    for path, content in zip(aside, (OLD["usr/bin/tool"], OLD["etc/tool.conf"], b"mine\n"), strict=True):
+        path.write_bytes(content)
+    during = tree(debian.root)
+    debian.install(debian.build("tool", "1.1", NEW, conffiles=CONF))
+    for path in aside:
+        path.unlink(missing_ok=True)
+    # Looked at while it was there, judged when it is gone and the database speaks of 1.1 alone.
+    for found in (changes(before, during), changes(during, before)):
+        verdicts = {name: one and one.verdict for name, one in judged(debian, voucher(debian), found).items()}
+        assert verdicts == {
+            f"usr/bin/tool{suffix}": Verdict.VOUCHED,
+            f"etc/tool.conf{suffix}": Verdict.VOUCHED,
+            f"usr/bin/nobodys{suffix}": None,
+        }
+
+
+def test_what_is_left_beside_a_package_s_file_is_judged_by_what_is_in_it(debian: Debian) -> None:
+    debian.install(debian.build("tool", "1.0", OLD, conffiles=CONF))
+    before = tree(debian.root)
+    (debian.root / "usr/bin/tool.dpkg-tmp").write_bytes(b"neither\n")
+    left = judged(debian, voucher(debian), changes(before, tree(debian.root)))["usr/bin/tool.dpkg-tmp"]
+    assert left is not None
+    assert left.verdict is Verdict.CONTRADICTED

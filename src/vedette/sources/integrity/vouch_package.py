@@ -179,6 +179,13 @@ class _Judge:
         return Vouching(PACKAGE, Verdict.HINT, detail, name, now.version)
 
     def _owned(self, change: Change, owner: Installed) -> Vouching | None:
+        if change.path != original(change.path):
+            # dpkg puts new files beside those they replace, and these aside until all are there; seen late, the
+            # database may speak of the new version alone. What is left lying there is judged as what it stands for.
+            if not os.path.lexists(_on_this_machine(self._database.root, change.path)):
+                detail = f"dpkg had it there while it changed {owner.package}, and it is gone again"
+                return Vouching(PACKAGE, Verdict.VOUCHED, detail, owner.package, owner.version)
+            self.unsure = True
         versions = [owner.version, *sorted(self._targets.get(owner.package, frozenset()) - {owner.version})]
         manifests = [
             found
@@ -287,9 +294,13 @@ def _find(manifest: Manifest, path: bytes) -> Shipped | None:
     return next((manifest.files[one] for one in spellings(path) if one in manifest.files), None)
 
 
+def _on_this_machine(root: Path, path: bytes) -> bytes:
+    return path if root == Path("/") else os.fsencode(root) + path
+
+
 def _as_it_stands(root: Path, path: bytes) -> Change | None:
     """A path as if it had just been added; None where it is not there, or is neither a file nor a link."""
-    where = path if root == Path("/") else os.fsencode(root) + path
+    where = _on_this_machine(root, path)
     try:
         status = os.lstat(where)
         target = os.readlink(where) if stat.S_ISLNK(status.st_mode) else b""  # noqa: PTH115 (bytes)
@@ -314,7 +325,7 @@ def _md5(root: Path, change: Change) -> str | None:
     assert change.after is not None
     md5, sha256, read = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
     try:
-        path = change.path if root == Path("/") else os.fsencode(root) + change.path
+        path = _on_this_machine(root, change.path)
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             while data := stream.read(1 << 18):
