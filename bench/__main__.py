@@ -39,7 +39,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=10, help="runs each of the attack (default 10)")
     parser.add_argument("--replays", type=int, default=5, help="runs each of replay and of a look at ports (default 5)")
     parser.add_argument("--small", action="store_true", help="little of each: to see that it runs")
-    parser.add_argument("--lines", type=int, default=5_000_000, help="of the lake that is searched (default 5,000,000)")
+    parser.add_argument("--lines", type=int, default=50_000_000, help="of the lake that is searched (50,000,000)")
+    parser.add_argument("--days", type=int, default=5, help="so many days these lines are of (default 5)")
+    parser.add_argument("--filling", type=float, default=60, help="no further day is begun after so many minutes (60)")
     parser.add_argument("--minutes", type=float, default=10, help="of the hub with 50 agents (default 10)")
     parser.add_argument(
         "--parts",
@@ -113,7 +115,8 @@ def _logging(given: argparse.Namespace) -> list[list[str]]:
     if "disk" in parts:
         sections.append(report_logging.kept_section(logging_lake.sizes(100_000 if small else 1_000_000, _say)))
     if "search" in parts:
-        large = logging_lake.searched(200_000 if small else given.lines, 1 if small else 3, _say)
+        lines = 480_000 if small else given.lines
+        large = logging_lake.searched(lines, 2 if small else given.days, given.filling, 1 if small else 3, _say)
         sections.append(report_logging.searched_section(large))
     return sections
 
