@@ -33,6 +33,7 @@ def test_the_rungs_reach_the_respond_stage(tmp_path: Path) -> None:
     ("text", "place", "words"),
     [
         ("version: 1\nrespond:\n  a: enforce\n  a: observe\n", "4:3", "there twice"),
+        ("version: 1\nrespond:\n  a: canary\n", "", "name the hosts under `blocking: canary_hosts:`"),
         ("version: 1\nresspond: {}\n", "2:1", "did you mean respond?"),
         ("version: 2\n", "1:1", "Input should be 1"),
         ("rules: {}\n", "1:1", "version: 1"),

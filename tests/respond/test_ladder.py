@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from vedette.model.decisions import Rung
 from vedette.model.rules import Response
-from vedette.respond.ladder import Fuse, FuseLimit, lease_of, rung_of
+from vedette.respond.ladder import Fuse, FuseLimit, is_canary, lease_of, rung_of
 from vedette.respond.settings import FuseSettings, RespondSettings
 
 MINUTE = 60_000_000
@@ -16,6 +16,22 @@ MINUTE = 60_000_000
 def test_a_rule_nobody_spoke_of_observes():
     rungs = RespondSettings(rungs={"a": "enforce", "b": "simulate"}).rungs
     assert [rung_of(rungs, one) for one in "abc"] == [Rung.ENFORCE, Rung.SIMULATE, Rung.OBSERVE]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        pytest.param((), False, id="none"),
+        pytest.param(("web01",), True, id="name"),
+        pytest.param(("id-1",), True, id="id"),
+        pytest.param(("web0*", "db"), True, id="pattern"),
+        pytest.param(("WEB01", "web", "eb01"), False, id="others"),
+        pytest.param(("",), False, id="empty"),
+    ],
+)
+def test_a_canary_is_named_by_id_or_name(patterns: tuple[str, ...], found: bool):
+    assert is_canary(patterns, "id-1", "web01") is found
+    assert not is_canary(patterns, "", "")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,13 @@ def _blocking(own: RespondSettings, content: Content) -> RespondSettings:
     """Floor and allowlist only grow: a hub can take nothing off what a host protects."""
     given = [AllowEntry(network=one.network, comment=one.comment) for one in content.allowlist]
     floor = RespondSettings(floor=content.floor).floor
-    return own.model_copy(update={"allowlist": (*own.allowlist, *given), "floor": (*own.floor, *floor)})
+    return own.model_copy(
+        update={
+            "allowlist": (*own.allowlist, *given),
+            "floor": (*own.floor, *floor),
+            "canary_hosts": own.canary_hosts or content.canary_hosts,
+        }
+    )
 
 
 def _ports(settings: Settings, content: Content, host_id: str) -> dict[str, PortsSettings]:

@@ -78,6 +78,7 @@ def content_of(settings: Settings, vantages: Mapping[str, str]) -> Content:
         respond={name: rung.value for name, rung in settings.respond.items()},
         allowlist=tuple(Allowed(str(one.network), one.comment) for one in entries),
         floor=settings.blocking.floor,
+        canary_hosts=settings.blocking.canary_hosts,
         ports=watch,
     )
 

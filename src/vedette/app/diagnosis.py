@@ -18,7 +18,7 @@ from vedette.app.soundness import Check, Places, Verdict, check_log_files, check
 from vedette.config.settings import Settings
 from vedette.model.alerts import AlertState
 from vedette.model.clock import DAY, Clock
-from vedette.model.decisions import Rung
+from vedette.model.decisions import RUNG_WORDS, Rung
 from vedette.model.errors import StateError, VedetteError
 from vedette.model.levels import Level
 from vedette.model.notifications import OutboxItem, OutboxState
@@ -207,7 +207,7 @@ def _ladder(settings: Settings, rules: Sequence[Rule]) -> Iterator[Check]:
     for rule in rules:
         if rule.response is not None:
             rung = rung_of(settings.respond, rule.id)
-            yield Check("ladder", OK, f"{rule.id} {rung.value}s")
+            yield Check("ladder", OK, f"{rule.id} {RUNG_WORDS[rung]}")
 
 
 def _enforcers(settings: Settings, running: bool) -> Iterator[Check]:

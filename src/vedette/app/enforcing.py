@@ -10,6 +10,7 @@ import structlog
 from vedette.app import own
 from vedette.app.standing import Say, Standing
 from vedette.model.clock import SECOND
+from vedette.model.decisions import Decision
 from vedette.model.errors import EnforcementError, StateError
 from vedette.model.protocols import Counter, Enforcer
 from vedette.respond.policy import Outcome, Policy
@@ -17,6 +18,8 @@ from vedette.store.state import State
 
 log = structlog.get_logger()
 
+FLEET = "fleet"
+"""What the enforcer is called that has agents block."""
 SYNC_EVERY = 10 * SECOND
 """How often what the enforcers hold is compared with what is in force."""
 RETRY_AFTER = SECOND
@@ -49,8 +52,8 @@ class Enforcing:
         """Add and remove; one that fails is said, and tried again by `sync`."""
         for enforcer in self._enforcers:
             try:
-                if decided.enforce:
-                    enforcer.add(decided.enforce, now)
+                if mine := self._for(enforcer, decided.enforce):
+                    enforcer.add(mine, now)
                 if decided.remove:
                     enforcer.remove(decided.remove)
             except EnforcementError as error:
@@ -68,7 +71,7 @@ class Enforcing:
             return  # said at the commit point; the kernel keeps what it has
         for enforcer in self._enforcers:
             try:
-                mended = enforcer.sync(active, now)
+                mended = enforcer.sync(self._for(enforcer, active), now)
             except EnforcementError as error:
                 self._on_broken(enforcer, error, now)
                 continue
@@ -76,6 +79,12 @@ class Enforcing:
                 self._counter.add("enforcer_mended", enforcer.name, mended)
             if self._broken.tell("", now, f"{enforcer.name} works again", enforcer.name):
                 log.warning("enforcer works again", enforcer=enforcer.name)
+
+    def _for(self, enforcer: Enforcer, decisions: Sequence[Decision]) -> Sequence[Decision]:
+        """Those it is to hold: what agents try first is not enforced by the hub on itself meanwhile."""
+        if enforcer.name == FLEET or not self._policy.staged:
+            return decisions
+        return [one for one in decisions if one.owner not in self._policy.staged]
 
     def _on_broken(self, enforcer: Enforcer, error: EnforcementError, now: int) -> None:
         self._counter.add("enforcer_failed", enforcer.name)

@@ -4,6 +4,7 @@ Counterpart: `store.fleet_blocks` keeps it, `app.hub_control` has agents carry i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from vedette.app.host import ALLOWLIST_FILE
 from vedette.fleet.hub_settings import FleetBlockSettings
 from vedette.model.clock import MINUTE, Clock
-from vedette.model.decisions import Decision, Target
+from vedette.model.decisions import Decision, Rung, Target
 from vedette.model.errors import EnforcementError, StateError, VedetteError
 from vedette.model.fleet import Agent, AgentState
 from vedette.model.ids import uuid7
@@ -19,7 +20,9 @@ from vedette.model.protocols import Counter
 from vedette.model.rules import Rule, Scope
 from vedette.respond.active import target_of
 from vedette.respond.enforcers import make_guard
+from vedette.respond.ladder import is_canary, rung_of
 from vedette.respond.policy import OPERATOR_HINTS, BlockRefusedError
+from vedette.respond.settings import RespondSettings
 from vedette.store.agents import Agents
 from vedette.store.fleet_blocks import FleetBlock, FleetBlocks, FleetBlockState, HostAnswer
 from vedette.text.addresses import parse, parse_network
@@ -57,6 +60,17 @@ def begun(
         block.group,
         first,
         widens_at,
+    )
+
+
+def tried(block: FleetBlock, canaries: Sequence[Agent], settings: FleetBlockSettings, now: int) -> FleetBlock:
+    """`block` of a rule on the rung canary as it starts: on these hosts, and lifted where one of them knows better."""
+    return replace(
+        block,
+        state=FleetBlockState.CANARY,
+        canaries=tuple(sorted(one.host_id for one in canaries)),
+        widens_at=now + parse_duration(settings.canary_for),
+        trial=True,
     )
 
 
@@ -125,6 +139,7 @@ class FleetEnforcer:
 
     addresses: what each host says its own addresses are, by host id; no rule has one of those blocked, since what a
     rule rests on comes from hosts, and one of them may be somebody else's. nudge: has agents told at once.
+    responding: which rules are on the rung canary, and what hosts are named for it.
     """
 
     name = "fleet"
@@ -139,10 +154,15 @@ class FleetEnforcer:
         counter: Counter,
         nudge: Callable[[], None],
         addresses: Callable[[], Mapping[str, Sequence[str]]] = dict,
+        responding: RespondSettings | None = None,
     ) -> None:
         self._clock = clock
         self._state, self._blocks = state, FleetBlocks(state)
-        self._rules = {f"rule:{rule.id}" for rule in rules if rule.scope is Scope.FLEET}
+        of_fleet = [rule.id for rule in rules if rule.scope is Scope.FLEET]
+        self._rules = {f"rule:{rule_id}" for rule_id in of_fleet}
+        responding = responding or RespondSettings()
+        self._named = responding.canary_hosts
+        self._trials = {f"rule:{rule_id}" for rule_id in of_fleet if rung_of(responding.rungs, rule_id) is Rung.CANARY}
         self._settings, self._counter, self._nudge = settings, counter, nudge
         self._addresses = addresses
         self._judged: dict[str, int] = {}
@@ -158,17 +178,26 @@ class FleetEnforcer:
         try:
             agents = _active(self._state)
             gateways = {one.host_id for one in agents if one.group == self._settings.gateways}
+            canaries = [one for one in agents if is_canary(self._named, one.host_id, one.name)]
             for one in ours:
                 hosts = {record_id.partition("/")[0] for record_id in one.evidence}
                 if len(hosts) < ENOUGH_HOSTS and not hosts & gateways:
                     self._refuse(one, "too-few-hosts")
                 elif self._holds_one_of_us(one.target.value, agents):
                     self._refuse(one, "of-the-fleet")
+                elif one.owner in self._trials and not canaries:
+                    self._refuse(one, "no-canary")
+                elif one.owner in self._trials and self._was_returned(one.owner, now):
+                    self._refuse(one, "returned")
                 elif self._is_too_fast(now):
                     self._refuse(one, "fuse-blown")
                 else:
                     block = FleetBlock(one.id, one.target.value, one.owner, one.reason, one.starts_at, one.expires_at)
-                    self._blocks.add(begun(block, agents, self._settings, now), now, self._settings.active)
+                    if one.owner in self._trials:
+                        block = tried(block, canaries, self._settings, now)
+                    else:
+                        block = begun(block, agents, self._settings, now)
+                    self._blocks.add(block, now, self._settings.active)
                     self._judged[one.id] = one.expires_at
                     self._counter.add("fleet_blocks", "decided")
         except StateError as error:
@@ -183,6 +212,9 @@ class FleetEnforcer:
             if host_id in active
             for text in texts
         )
+
+    def _was_returned(self, owner: str, now: int) -> bool:
+        return self._blocks.returned(owner, now - parse_duration(self._settings.returned_for)) is not None
 
     def _is_too_fast(self, now: int) -> bool:
         self._recent = [at for at in self._recent if now - MINUTE < at <= now]

@@ -163,6 +163,7 @@ class HubKeeping(LakeKeeping):
                 counter=self._counter,
                 nudge=self._nudge_control,
                 addresses=lambda: self.addresses(),
+                responding=self.settings.responding,
             )
         ]
 

@@ -27,7 +27,7 @@ from vedette.model.protocols import Counter
 from vedette.sources.news import NewsSource
 from vedette.store.agents import Agents
 from vedette.store.bundles import Bundles
-from vedette.store.fleet_blocks import FleetBlock, FleetBlocks, FleetBlockState, HostAnswer
+from vedette.store.fleet_blocks import RETURNED, FleetBlock, FleetBlocks, FleetBlockState, HostAnswer
 from vedette.store.ledger.ledger import Ledger
 from vedette.store.ledger.notes import NoteError, VerifierKey
 from vedette.store.witnesses import Seen, Witnesses
@@ -110,10 +110,16 @@ class HubControl:
     def _advance(self) -> None:
         now = self._clock.now()
         for block in self._blocks.advance(now):
-            self._counter.add("fleet_blocks", block.state)
+            returned = block.ended_by.startswith(RETURNED)
+            self._counter.add("fleet_blocks", "returned" if returned else block.state)
+            about = {"decision": block.id, "target": block.target}
+            if returned:
+                host, _, reason = block.ended_by.removeprefix(RETURNED).partition(":")
+                words = f"block of {block.target} by {block.reason} was returned: {reason} on {host}"
+                self._news.say("block-returned", words, {**about, "reason": reason})
             if block.state is FleetBlockState.HELD:
                 words = f"block of {block.target} stays on its first hosts: one refused it"
-                self._news.say("block-held", words, {"decision": block.id, "target": block.target})
+                self._news.say("block-held", words, about)
         self._blocks.forget(now - KEPT_FOR)
         self._watch.look(now)
 

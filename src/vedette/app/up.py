@@ -56,7 +56,7 @@ from vedette.fleet.lanes import Lanes
 from vedette.fleet.login_chains import LoginChains
 from vedette.model.batch import Batch
 from vedette.model.clock import MINUTE, SECOND, Clock
-from vedette.model.decisions import Rung
+from vedette.model.decisions import RUNG_WORDS, Rung
 from vedette.model.errors import VedetteError
 from vedette.model.protocols import Notifier, Source
 from vedette.model.rules import Rule
@@ -162,7 +162,7 @@ class Up:
         known = {rule.id for rule in rules}
         for rule_id, rung in sorted(settings.respond.items()):
             if rule_id in known:
-                self._say(f"blocks: {rule_id} {rung.value}s")
+                self._say(f"blocks: {rule_id} {RUNG_WORDS[rung]}")
             else:
                 self._say(f"lacks: rule {rule_id}, which `respond:` names")
         if Rung.ENFORCE not in settings.respond.values():
@@ -232,7 +232,7 @@ class Up:
             judged = HubEngine(host_engine, Engine(matcher, correlator, counters, watch=chains.see))
         judged.correlator.restore(state.correlation())
         self_test = SelfTest([host_engine.matcher, matcher], counters)
-        policy = Policy(settings.responding, rules, guard, me.host_id, known)
+        policy = Policy(settings.responding, rules, guard, me.host_id, known, host_name=me.host_name)
         watch = GuardWatch(
             guard,
             settings.responding,

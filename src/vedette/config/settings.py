@@ -45,13 +45,15 @@ class Settings(BaseModel):
     rules: RulesSettings = RulesSettings()
     alerts: AlertsSettings = AlertsSettings()
     notify: NotifySettings = NotifySettings()
-    respond: dict[str, Rung] = Field(default_factory=dict, description="rule id -> observe, simulate or enforce")
+    respond: dict[str, Rung] = Field(default_factory=dict, description="rule id -> observe, simulate, canary, enforce")
     blocking: RespondSettings = RespondSettings()
 
     @model_validator(mode="after")
     def _one_place_for_rungs(self) -> Settings:
         if self.blocking.rungs:
             raise ValueError("rules and their rungs stand under `respond:`")
+        if Rung.CANARY in self.respond.values() and not self.blocking.canary_hosts:
+            raise ValueError("`respond:` has a rule on the rung canary: name the hosts under `blocking: canary_hosts:`")
         return self
 
     @property

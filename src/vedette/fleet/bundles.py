@@ -71,7 +71,8 @@ class Content(msgspec.Struct, frozen=True):
     """What is in a bundle; keys that a newer hub adds within this version are ignored.
 
     files: name -> text of rule files; pipelines: names of ours, or of `pipeline_files`. The others are as in the
-    configuration: under `rules:` steps, placeholders, ssh; `respond:`; under `blocking:` allowlist and floor.
+    configuration: under `rules:` steps, placeholders, ssh; `respond:`; under `blocking:` allowlist, floor and
+    canary_hosts.
     """
 
     format: str = _CONTENT
@@ -86,6 +87,7 @@ class Content(msgspec.Struct, frozen=True):
     respond: dict[str, str] = {}
     allowlist: tuple[Allowed, ...] = ()
     floor: tuple[str, ...] = ()
+    canary_hosts: tuple[str, ...] = ()
     ports: PortWatch | None = None
 
 

@@ -74,6 +74,10 @@ class FleetBlockSettings(BaseModel):
     canary_for: Duration = Field(default="2m", description="how long those have it before the others")
     gateways: str = Field(default="gateways", description="the group whose hosts' evidence is enough by itself")
     active: int = Field(default=1000, ge=1, le=10_000, description="blocks of the fleet at one time")
+    returned_for: Duration = Field(
+        default="24h",
+        description="how long a rule on canary blocks nothing after one of its blocks was returned",
+    )
     per_minute: int = Field(default=20, ge=1, description="blocks that rules may put on the fleet in a minute")
 
 

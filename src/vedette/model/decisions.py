@@ -18,11 +18,22 @@ class TargetKind(StrEnum):
 
 
 class Rung(StrEnum):
-    """How far a response has climbed the ladder (canary comes with the fleet)."""
+    """How far a response has climbed the ladder."""
 
     OBSERVE = "observe"
     SIMULATE = "simulate"
+    CANARY = "canary"
+    """Enforced on named hosts; on the others simulated, or later where the rule is of the fleet."""
     ENFORCE = "enforce"
+
+
+RUNG_WORDS = {
+    Rung.OBSERVE: "observes",
+    Rung.SIMULATE: "simulates",
+    Rung.CANARY: "enforces on canary hosts",
+    Rung.ENFORCE: "enforces",
+}
+"""What a rule does there, in words."""
 
 
 class DecisionState(StrEnum):

@@ -1,4 +1,4 @@
-"""How far a response has climbed (observe, simulate, enforce), how long it blocks, and the fuse.
+"""How far a response has climbed (observe, simulate, canary, enforce), how long it blocks, and the fuse.
 Counterpart: policy asks for rung, lease and fuse; `config` sets them, `doctor` shows them."""
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from vedette.model.clock import MINUTE
 from vedette.model.decisions import Rung
@@ -17,6 +18,11 @@ from vedette.respond.settings import FuseSettings
 def rung_of(rungs: Mapping[str, Rung], rule_id: str) -> Rung:
     """The rung of a rule; one nobody spoke of observes."""
     return rungs.get(rule_id, Rung.OBSERVE)
+
+
+def is_canary(patterns: Iterable[str], host_id: str, host_name: str) -> bool:
+    """Whether a host is one of those named, by its id or its name."""
+    return any(fnmatchcase(text, pattern) for pattern in patterns for text in (host_id, host_name) if text)
 
 
 def lease_of(response: Response, offence: int) -> int:

@@ -13,11 +13,11 @@ from vedette.model.findings import EVIDENCE_LIMIT, Finding
 from vedette.model.ids import uuid7
 from vedette.model.protocols import Transaction
 from vedette.model.reasons import BlameReason, RefusalReason
-from vedette.model.rules import Response, Rule
+from vedette.model.rules import Response, Rule, Scope
 from vedette.respond.active import ActiveIndex, network_of, target_of, wide_of
 from vedette.respond.allowlist import Entry, Guard
 from vedette.respond.known_logins import KnownLogins
-from vedette.respond.ladder import Fuse, FuseBlown, FuseLimit, lease_of, rung_of
+from vedette.respond.ladder import Fuse, FuseBlown, FuseLimit, is_canary, lease_of, rung_of
 from vedette.respond.settings import RespondSettings
 from vedette.text.addresses import Network, parse_network
 from vedette.text.escape import shorten, terminal
@@ -67,6 +67,8 @@ class Outcome:
 class Policy:
     """Decides. Every method writes through the transaction it is given and returns what is to be enforced.
 
+    staged: owners of decisions that are for agents alone, and for some of them first.
+
     The decisions in force are read from the first transaction and then kept beside it. The caller says
     `committed(outcome)` after the commit; where it does not (the commit failed), or says `forget()`
     (another process wrote decisions), they are read again at the next call. One call per transaction.
@@ -79,8 +81,11 @@ class Policy:
         guard: Guard,
         host_id: str,
         known: KnownLogins | None = None,
+        *,
+        host_name: str = "",
     ) -> None:
         self.guard = guard
+        self._host_name = host_name
         self._known = known
         self._host_id = host_id
         self._enforced = ActiveIndex()
@@ -93,8 +98,14 @@ class Policy:
     def configure(self, settings: RespondSettings, rules: Iterable[Rule]) -> None:
         """Take other settings and rules from now on (reload)."""
         self._settings = settings
+        rules = list(rules)
         self._responses: dict[str, Response] = {rule.id: rule.response for rule in rules if rule.response is not None}
         self._fuse = Fuse(settings.fuse)
+        self._canary = is_canary(settings.canary_hosts, self._host_id, self._host_name)
+        of_fleet = {rule.id for rule in rules if rule.scope is Scope.FLEET}
+        self.staged = frozenset(
+            f"rule:{rule_id}" for rule_id in of_fleet if rung_of(settings.rungs, rule_id) is Rung.CANARY
+        )
         self._in_step = False
 
     def committed(self, outcome: Outcome) -> None:
@@ -164,7 +175,7 @@ class Policy:
         def refuse(reason: RefusalReason) -> None:
             outcome.refusals.append(Refusal(finding.rule_id, shorten(terminal(text), 100), reason, finding.id))
 
-        rung = rung_of(self._settings.rungs, finding.rule_id)
+        rung = self._rung(finding.rule_id)
         if finding.blame is BlameReason.SOURCE_FORGEABLE and rung is not Rung.OBSERVE:
             refuse(RefusalReason.SOURCE_FORGEABLE)
             rung = Rung.SIMULATE
@@ -242,6 +253,13 @@ class Policy:
             self._fuse.count(now)
             self._fuse.blown = False
         return None
+
+    def _rung(self, rule_id: str) -> Rung:
+        """What a rule's rung comes to here: on the rung canary it enforces on some hosts only."""
+        rung = rung_of(self._settings.rungs, rule_id)
+        if rung is not Rung.CANARY:
+            return rung
+        return Rung.ENFORCE if self._canary or f"rule:{rule_id}" in self.staged else Rung.SIMULATE
 
     @staticmethod
     def _is_known(finding: Finding, network: Network, now: int, known: KnownLogins) -> bool:

@@ -68,9 +68,11 @@ class KnownLoginSettings(_Settings):
 
 
 class RespondSettings(_Settings):
-    """Everything about blocking. rungs: what `respond: {RULE-ID: observe|simulate|enforce}` says."""
+    """Everything about blocking. rungs: what `respond: {RULE-ID: observe|simulate|canary|enforce}` says."""
 
     rungs: dict[str, Rung] = Field(default_factory=dict)
+    canary_hosts: tuple[str, ...] = ()
+    """Hosts (names or ids, `*` for any text) on which rules on the rung canary enforce."""
     enforcers: tuple[EnforcerName, ...] = ("nftables",)
     fuse: FuseSettings = FuseSettings()
     floor: tuple[NetworkText, ...] = ()

@@ -32,7 +32,8 @@ IN_FORCE = (FleetBlockState.CANARY, FleetBlockState.HELD, FleetBlockState.EVERYW
 @dataclass(frozen=True, slots=True)
 class FleetBlock:
     """A block. group: of agents it is for, "" = all; canaries: host ids first; widens_at: when it goes to the
-    others, microseconds. change: counts what is done to any of them. owner: `operator:NAME` or `rule:ID`.
+    others, microseconds. trial: of a rule on the rung canary, lifted by itself where one of those hosts knows better.
+    change: counts what is done to any of them. owner: `operator:NAME` or `rule:ID`.
     """
 
     id: str
@@ -48,6 +49,7 @@ class FleetBlock:
     change: int = 0
     ended_at: int = 0
     ended_by: str = ""
+    trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,13 @@ class HostAnswer:
     reason: str
 
 
+HARM = frozenset({"known-login", "allowlisted", "hard-floor", "lifted-here"})
+"""Reasons of a host to refuse that say the block would hit, or hit, somebody who belongs there."""
+RETURNED = "returned:"
+"""What `ended_by` begins with where a trial was ended so; the host's id and its reason follow."""
+
 _DECODER = msgspec.json.Decoder(FleetBlock)
+_LOOK = 10_000
 _IN_FORCE = [state.value for state in IN_FORCE]
 
 
@@ -87,6 +95,9 @@ class FleetBlocks:
         StateError where `most` are in force already.
         """
         with self._state.writing() as connection:
+            ended = connection.execute(select(FLEET_BLOCKS.c.body).where(FLEET_BLOCKS.c.id == block.id)).scalar()
+            if ended is not None and (before := _DECODER.decode(ended)).state is FleetBlockState.LIFTED:
+                return before  # decided anew after a restart: what was lifted stays so
             found = _in_force(connection, now)
             same = next((one for one in found if (one.target, one.group) == (block.target, block.group)), None)
             if same is not None:
@@ -108,11 +119,22 @@ class FleetBlocks:
             ]
 
     def advance(self, now: int) -> Sequence[FleetBlock]:
-        """Those whose canaries have had them long enough: everywhere, or held where one refused it."""
+        """Those whose canaries have had them long enough: everywhere, or held where one refused it.
+
+        A trial is lifted at once where one of them refused it for a reason of HARM. After that it is as any other:
+        one host of many, which may belong to somebody else, takes it from no others.
+        """
         with self._state.writing() as connection:
             changed = []
             for one in _in_force(connection, now):
-                if one.state is not FleetBlockState.CANARY or one.widens_at > now:
+                if one.state is not FleetBlockState.CANARY:
+                    continue
+                if one.trial and (by := _harm(connection, one)):
+                    changed.append(
+                        _save(connection, replace(one, state=FleetBlockState.LIFTED, ended_at=now, ended_by=by))
+                    )
+                    continue
+                if one.widens_at > now:
                     continue
                 of = and_(FLEET_ANSWERS.c.block_id == one.id, FLEET_ANSWERS.c.host_id.in_(one.canaries))
                 refused = select(func.count()).select_from(FLEET_ANSWERS).where(of, FLEET_ANSWERS.c.state == "refused")
@@ -120,6 +142,17 @@ class FleetBlocks:
                 state = FleetBlockState.HELD if held else FleetBlockState.EVERYWHERE
                 changed.append(_save(connection, replace(one, state=state)))
             return changed
+
+    def returned(self, owner: str, since: int) -> FleetBlock | None:
+        """The last block of this owner that was returned since then."""
+        # Newest first; what is looked through is bounded by what may be in force at one time, many times over.
+        lifted = select(FLEET_BLOCKS.c.body).where(FLEET_BLOCKS.c.state == FleetBlockState.LIFTED.value)
+        with self._state.reading() as connection:
+            bodies = connection.execute(lifted.order_by(FLEET_BLOCKS.c.change.desc()).limit(_LOOK)).scalars()
+            for one in map(_DECODER.decode, bodies):
+                if one.owner == owner and one.ended_by.startswith(RETURNED) and one.ended_at >= since:
+                    return one
+        return None
 
     def widen(self, target: str, now: int) -> Sequence[FleetBlock]:
         """A person says that it goes everywhere."""
@@ -166,6 +199,17 @@ def _in_force(connection: Connection, now: int) -> list[FleetBlock]:
     which = and_(FLEET_BLOCKS.c.state.in_(_IN_FORCE), FLEET_BLOCKS.c.expires_at > now)
     bodies = connection.execute(select(FLEET_BLOCKS.c.body).where(which).order_by(FLEET_BLOCKS.c.id)).scalars()
     return [_DECODER.decode(body) for body in bodies]
+
+
+def _harm(connection: Connection, block: FleetBlock) -> str:
+    of = and_(
+        FLEET_ANSWERS.c.block_id == block.id,
+        FLEET_ANSWERS.c.host_id.in_(block.canaries),
+        FLEET_ANSWERS.c.state == "refused",
+        FLEET_ANSWERS.c.reason.in_(HARM),
+    )
+    found = connection.execute(select(FLEET_ANSWERS).where(of).order_by(FLEET_ANSWERS.c.at).limit(1)).one_or_none()
+    return "" if found is None else f"{RETURNED}{found.host_id}:{found.reason}"
 
 
 def _last_change(connection: Connection) -> int:
