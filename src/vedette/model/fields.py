@@ -365,6 +365,8 @@ FIELDS: dict[str, Field] = {
         Field("vedette.audit.after", _K, "role or step since", given_by=("audit",)),
         Field("vedette.audit.bytes", _L, "how long the audit is", given_by=("audit",)),
         Field("vedette.audit.bytes_before", _L, "how long it was", given_by=("audit",)),
+        Field("vedette.audit.records", _L, "records that were erased", given_by=("audit",)),
+        Field("vedette.audit.batches", _L, "batches they were of", given_by=("audit",)),
     )
 }
 
