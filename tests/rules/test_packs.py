@@ -63,6 +63,7 @@ def test_ids_are_slugs_of_their_pack_and_titles_differ(packs: LoadResult):
         "firewall",
         "web",
         "rootkit",
+        "container",
     }
     assert max(Counter(rule.name for rule in packs.rules).values()) == 1
 

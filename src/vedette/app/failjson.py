@@ -62,12 +62,17 @@ def _files(folders: Sequence[Path], name: str, log: Path) -> list[Path]:
 
 
 class OwnRun:
-    """Our parsers and packs over such lines: a failure is what a rule that may block an address counts, or is."""
+    """Our parsers and packs over such lines: a failure is what a rule that accuses an address counts, or is.
+
+    Accused is whom a rule may block, or counts by address, even where nobody is blocked for it because the address may
+    be forged.
+    """
 
     def __init__(self) -> None:
         rules = load((), packs=True, examples=True).rules
         blocking = [rule for rule in rules if rule.response is not None and rule.response.target == "source.ip"]
-        counted = {name for rule in blocking if rule.correlate is not None for name in rule.correlate.of}
+        counting = [rule for rule in rules if rule.correlate is not None and "source.ip" in rule.correlate.group_by]
+        counted = {name for rule in counting if rule.correlate is not None for name in rule.correlate.of}
         blaming = counted | {rule.id for rule in blocking if rule.correlate is None}
         self._matcher = matcher_of(rules, counter=Counters())
         self._blaming = [at for at, rule in enumerate(rules) if rule.id in blaming or blaming & set(rule.groups)]
@@ -76,14 +81,15 @@ class OwnRun:
         """Every case that was annotated, and every other line for which an address would be blamed."""
         results = []
         for case in cases.cases:
-            words = list(_judged(case, self._line(case)))
+            words = list(_judged(case, self.line(case)))
             if case.expected is None and not words:
                 continue
             named = Case(case.filter, _name(case), (case.line.encode(),), (), False, case.location)
             results.append(CaseResult(named, tuple(words)))
         return results
 
-    def _line(self, case: FailCase) -> tuple[Failure, int] | None:
+    def line(self, case: FailCase) -> tuple[Failure, int] | None:
+        """Whom a line accuses and when, microseconds UTC; None where it accuses nobody."""
         line = case.line
         if case.journal:
             line = f"{NOW.astimezone(ZONE):%b %e %H:%M:%S} {line}"

@@ -58,8 +58,8 @@ _ACCESS_KIND = RecordKind("", frozenset({"webserver", "proxy"}), frozenset({"ngi
 _KINDS = (
     RecordKind(),
     _ACCESS_KIND,
-    RecordKind("", frozenset(), frozenset({"apache"})),
-    RecordKind("", frozenset(), frozenset({"nginx"})),
+    RecordKind("linux", frozenset(), frozenset({"apache"})),
+    RecordKind("linux", frozenset(), frozenset({"nginx"})),
 )
 
 # What W3C, Sigma and ECS call the parts of a line; each part has one meaning.
