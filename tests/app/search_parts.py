@@ -38,11 +38,17 @@ def put(
 ) -> Batch:
     """Store these lines as one batch, of the format they look like."""
     batch = batch_of_lines(lines, year=2026)
-    batch = replace(batch, origin=Origin(host_id, stream), number=number, read_at=created or batch.read_at)
+    return put_batch(
+        lake, replace(batch, origin=Origin(host_id, stream), number=number, read_at=created or batch.read_at)
+    )
+
+
+def put_batch(lake: Lake, batch: Batch) -> Batch:
+    """Store a batch as it is."""
     table = routed_parser([], Counters()).parse(batch)
     severity = np.full(len(batch), 255, np.uint8)
     headers = Headers(table.time, table.column("host.name"), table.column("process.name"), severity)
-    assert lake.put(BatchKey(host_id, stream, number), batch, headers)
+    assert lake.put(BatchKey(batch.origin.host_id, batch.origin.source, batch.number), batch, headers)
     return batch
 
 

@@ -59,6 +59,7 @@ def test_ids_are_slugs_of_their_pack_and_titles_differ(packs: LoadResult):
         "fleet",
         "operators",
         "integrity",
+        "odd",
         "service",
         "firewall",
         "web",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -97,32 +97,68 @@ def _value(path: bytes, row: Row) -> str:
     return " ".join(words)
 
 
-def facts_told(records: Iterable[dict[str, Any]]) -> list[Fact]:
-    """The facts in records with flat names; of each host the newest of a kind.
+class Told:
+    """Facts that hosts told, as flat records: of each host the newest of a kind.
 
     Records are `facts-told` of the source `rootkit`, and changes of files of packages that the source `integrity` told:
-    those are held against the hosts that told of the same file of the same version of the package.
+    those are held against the hosts that told of the same file of the same version of the package. A host is called by
+    `host.name`, or `host.id` where the record has none.
     """
-    newest: dict[tuple[str, str], tuple[str, list[str]]] = {}
-    files: dict[tuple[str, str, str], tuple[str, str]] = {}
-    for record in records:
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, str], tuple[str, list[str]]] = {}
+        self._files: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._same: dict[str, str] = {}
+        """Like hosts say the same: each fact is held once."""
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One more record, in any order; what tells no facts is passed by."""
         host = str(record.get("host.name") or record.get("host.id") or "")
         if record.get("event.action") in ("file-added", "file-changed") and record.get("package.version"):
             package = f"{record.get('package.name')} {record['package.version']}"
             about = (host, f"{AMONG_THOSE} of {package}", str(record.get("file.path", "")))
             told_at, digest = str(record.get("@timestamp", "")), str(record.get("file.hash.sha256", ""))
-            if host and digest and told_at >= files.get(about, ("", ""))[0]:
-                files[about] = told_at, digest[:32]
+            if host and digest and told_at >= self._files.get(about, ("", ""))[0]:
+                self._files[about] = told_at, digest[:32]
         if record.get("event.action") != "facts-told":
-            continue
+            return
         kind, at = str(record.get("vedette.rootkit.kind", "")), str(record.get("@timestamp", ""))
         told = record.get("vedette.rootkit.facts") or []
-        facts = [told] if isinstance(told, str) else [str(one) for one in told]
-        if host and kind and at >= newest.get((host, kind), ("", []))[0]:
-            newest[host, kind] = at, facts
-    found = [Fact(host, kind, path, digest) for (host, kind, path), (_, digest) in files.items()]
-    for (host, kind), (_, facts) in newest.items():
-        for fact in facts:
-            key, _, value = fact.partition(" = ")
-            found.append(Fact(host, kind, key, value or "there"))
-    return sorted(found, key=lambda one: (one.kind, one.key, one.host))
+        if host and kind and at >= self._newest.get((host, kind), ("", []))[0]:
+            facts = [told] if isinstance(told, str) else [str(one) for one in told]
+            self._newest[host, kind] = at, [self._same.setdefault(one, one) for one in facts]
+
+    def facts(self) -> list[Fact]:
+        """All of them, sorted by kind and key."""
+        return [fact for kind in self.kinds() for fact in self._facts(kind)]
+
+    def kinds(self) -> list[str]:
+        """What is told of, in order."""
+        return sorted({kind for _, kind in self._newest} | {kind for _, kind, _ in self._files})
+
+    def hosts(self, kind: str) -> set[str]:
+        """Who told of a kind, though it be that there is nothing."""
+        return {host for host, one in self._newest if one == kind} | {
+            host for host, one, _ in self._files if one == kind
+        }
+
+    def odd(self, kind: str, hosts: Collection[str], *, least: int = 5, most: float = 0.1) -> Iterator[Odd]:
+        """What a few of these hosts have otherwise; those that did not tell of the kind are not compared."""
+        return odd_ones(self._facts(kind), self.hosts(kind) & set(hosts), least=least, most=most)
+
+    def _facts(self, kind: str) -> list[Fact]:
+        found = [Fact(host, kind, path, one[1]) for (host, of, path), one in self._files.items() if of == kind]
+        for (host, of), (_, facts) in self._newest.items():
+            if of == kind:
+                for fact in facts:
+                    key, _, value = fact.partition(" = ")
+                    found.append(Fact(host, kind, key, value or "there"))
+        return sorted(found, key=lambda one: (one.key, one.host))
+
+
+def facts_told(records: Iterable[Mapping[str, Any]]) -> list[Fact]:
+    """The facts in records with flat names, as `Told` takes them."""
+    told = Told()
+    for record in records:
+        told.add(record)
+    return told.facts()

@@ -30,6 +30,8 @@ from vedette.text.times import parse_duration
 
 BEGAN, LOST, UNSEEN = "integrity-baseline-made", "integrity-events-lost", "file-not-looked-at"
 ALTERED, ADVANCED = "integrity-baseline-altered", "integrity-baseline-advanced"
+HELD = "integrity-baseline-held"
+"""Told at each start: the hub knows which one it should be, though all that lies on this host be written anew."""
 BURST, ACCEPTED, NOT_WATCHED = "integrity-burst", "integrity-accepted", "integrity-not-watched"
 _TOGETHER = 200
 _MOST_DIRTY = 200_000
@@ -200,6 +202,9 @@ class IntegritySource:
                 words = "integrity: the baseline is not the one that was written here: what it says proves nothing"
                 other = {"file.path": str(baseline.path), "vedette.integrity.digest": baseline.digest}
                 await self._say(emit, [record(words, ALTERED, self._clock.now(), other)])
+            held: dict[str, Any] = {"vedette.integrity.digest": baseline.digest}
+            words = f"integrity: {baseline.footer.rows} paths are known; watched by {watching.name}"
+            await self._say(emit, [record(words, HELD, self._clock.now(), held)])
             self._scan_now.set()
             return
         if self._cursor:
@@ -246,10 +251,15 @@ class IntegritySource:
 
     async def _advance(self, emit: Emit) -> None:
         """What needs nobody becomes part of the baseline; its new digest is told, and kept where the host cannot."""
+        before = self._digest()
         count = await asyncio.get_running_loop().run_in_executor(self._threads, self._look.advance)
         if count:
             words = f"integrity: {count} paths are part of the baseline now"
-            about = {"vedette.integrity.count": count, "vedette.integrity.digest": self._digest()}
+            about = {
+                "vedette.integrity.count": count,
+                "vedette.integrity.digest": self._digest(),
+                "vedette.integrity.before.digest": before,
+            }
             await self._say(emit, [record(words, ADVANCED, self._clock.now(), about)])
 
     def _digest(self) -> str:
