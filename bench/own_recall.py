@@ -50,7 +50,7 @@ BESIDE: dict[str, tuple[str, ...]] = {"pam": ("pam-generic",), "sshd": ("sshd",)
 
 @dataclass(slots=True)
 class Share:
-    """What came of one service's lines. missed: failures nobody was accused for; wrong: lines that are no failure by any
+    """What came of a service's lines. missed: failures nobody was accused for; wrong: lines that are no failure by any
     filter of the service, and somebody was; strangers: failures for which somebody else was.
     """
 

@@ -118,6 +118,17 @@ LINES = [
         id="exim",
     ),
     pytest.param(
+        b"2026-03-01 10:00:00 pop3-login: Info: Aborted login (auth failed, 1 attempts): user=<x>, rip=198.51.100.7, "
+        b"lip=::1",
+        ("dovecot", NOON, -1, "dovecot-login-failed", PEER),
+        id="dovecot",
+    ),
+    pytest.param(
+        b"@4000000069a40e6a077a9e94 auth: Info: sql(alice,198.51.100.7): Password mismatch",
+        ("dovecot", "2026-03-01T10:01:04.000000Z", -1, "dovecot-login-failed", PEER),
+        id="dovecot-tai64n",
+    ),
+    pytest.param(
         b"2026-03-01 10:00:00,121 ftp1 proftpd[711] ftp1 (x[198.51.100.7]): USER alice (Login failed): Password.",
         ("proftpd", "2026-03-01T10:00:00.121000Z", -1, "proftpd-login-failed", PEER),
         id="proftpd",

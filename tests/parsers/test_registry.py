@@ -107,6 +107,8 @@ def test_no_pattern_fits_what_it_says_it_does_not():
         ("/usr/sbin/sshd", "sshd"),
         ("auth-worker(812)", "dovecot"),
         ("auth-worker(x)", None),
+        ("ovpn-server2", "openvpn"),
+        ("42", None),
         ("doord(1)", None),
     ],
 )

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from vedette.model.clock import DAY, HOUR, MINUTE, SECOND
 from vedette.parsers.years import MONTHS, Calendar, exists, start_of
 
+_TAI = 10
+"""Seconds that labels of TAI64N are ahead of UTC as multilog writes them, which knows no leap seconds."""
+_LATEST = 1 << 34
 LIMIT = 512
 """Bytes at the beginning of a record that tell whose it is."""
 
@@ -67,6 +70,9 @@ _HEADS: tuple[tuple[str, bytes], ...] = (
     ("exim", _ISO + _FRACTION + _ZONE + rb" (?:\[(?P<pid>\d{1,10})\] )?"
      rb"(?=[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4} |H=|\w+ authenticator failed for |(?:\S+ )?SMTP "
      rb"|no [A-Za-z]+ |TLS |(?:Start|End) queue run|exim \d|SA: |rejected |unexpected |refused connection )"),
+    ("dovecot", _ISO + _FRACTION + rb" (?=(?:imap|pop3|managesieve|submission)-login: |auth[-:(])"),
+    # a label of TAI64N, as multilog writes it
+    ("dovecot", rb"@(?P<tai>4[0-9a-f]{15})[0-9a-f]{8} (?=(?:imap|pop3|managesieve|submission)-login: |auth[-:(])"),
     # "host program[pid]" behind a time of its own, as ProFTPD writes
     ("", _ISO + rb"[.,](?P<fraction>\d{1,9}) (?=\S+ [A-Za-z][\w./-]*\[\d{1,10}\]:? )"),
 )  # fmt: skip
@@ -97,6 +103,9 @@ def _time(found: dict[str, bytes], calendar: Calendar) -> int | None:
     micros = int((found.get("fraction") or b"")[:6].ljust(6, b"0"))
     if found.get("epoch"):
         return int(found["epoch"]) * SECOND + micros
+    if found.get("tai"):
+        seconds = int(found["tai"], 16) - (1 << 62) - _TAI
+        return seconds * SECOND if 0 <= seconds < _LATEST else None
     if found.get("hex"):
         return int(found["hex"], 16) * SECOND
     # A year of two digits is of the years from 1969 on, as POSIX reads it.

@@ -183,8 +183,8 @@ class PatternSet:
         """The file whose program this is.
 
         A path (`/usr/sbin/cron`) also counts by its last part. Of several instances (`postfix-out/smtpd`,
-        `postfix/25/smtpd`, `httpd/shop`) the first part counts, with the last or alone; of a numbered process
-        (`auth-worker(812)`) what stands before the number.
+        `postfix/25/smtpd`, `httpd/shop`) the first part counts, with the last or alone; of a numbered process or
+        instance (`auth-worker(812)`, `ovpn-server2`) what stands before the number.
         """
         found = self.own.get(program)
         if found is not None:
@@ -194,4 +194,6 @@ class PatternSet:
             last = rest.rpartition("/")[2]
             return self.own.get(f"{first.partition('-')[0]}/{last}") or self.own.get(first or last)
         name, _, number = program.partition("(")
-        return self.own.get(name) if number[-1:] == ")" and number[:-1].isdecimal() else None
+        if number:
+            return self.own.get(name) if number[-1] == ")" and number[:-1].isdecimal() else None
+        return self.own.get(name.rstrip("0123456789"))

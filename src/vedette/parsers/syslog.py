@@ -52,7 +52,7 @@ _REST_5424 = re.compile(
     re.DOTALL,
 )
 # What no syslog header begins with: a digit or a bracket, a weekday; and what a daemon's own time looks like.
-_OWN_DATE = re.compile(rb"[\[0-9a-f]|[A-Z][a-z][a-z] [A-Z]|time=")
+_OWN_DATE = re.compile(rb"[\[@0-9a-f]|[A-Z][a-z][a-z] [A-Z]|time=")
 _INLINE_TAG = re.compile(rb"([^:\[\]]+)(?:\[(\d{0,18})[^:\]]*\])?:")
 _REPEATED = re.compile(rb"message repeated (\d{1,12}) times: \[ ?(.*)\]\Z", re.DOTALL)
 _MESSAGE_ID = re.compile(rb"\[ID \d{1,10} [a-z0-9]{1,16}\.[a-z]{1,16}\] ")
