@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from vedette.model.clock import SystemClock
+from vedette.model.errors import StateError
 from vedette.model.integrity import ChangeKind, Unread
 from vedette.sources.integrity import baseline as baseline_module
 from vedette.sources.integrity import digest
 from vedette.sources.integrity import look as module
 from vedette.sources.integrity.digest import Reader, gap_of
-from vedette.sources.integrity.known import Known
+from vedette.sources.integrity.known import TOLD, Known, read_told
 from vedette.sources.integrity.look import Look
 from vedette.sources.integrity.settings import IntegritySettings
 from vedette.sources.integrity.walk import GapReason, Visited, numbers_of
@@ -222,3 +223,43 @@ def test_folders_that_were_visited_come_back_as_they_were_added() -> None:
     for folder, at in ((b"", 5), (b"/\xff\n", -3), (b"/a", 1 << 62)):
         visited.add(folder, at)
     assert list(visited) == [(b"", 5), (b"/\xff\n", -3), (b"/a", 1 << 62)]
+
+
+def test_what_was_told_is_signed_where_the_baseline_is(tmp_path: Path) -> None:
+    def sign(digest: bytes) -> bytes:
+        return b"ours" + digest
+
+    def check(digest: bytes, signature: bytes) -> bool:
+        return signature == sign(digest)
+
+    (tmp_path / "a").write_text("x")
+    settings = IntegritySettings(trees=(str(tmp_path / "a"),))
+    folder = tmp_path / "known"
+    folder.mkdir()
+    known = Known(folder, sign, check)
+    look = Look(settings, known, SystemClock())
+    look.first()
+    (tmp_path / "a").write_text("other")
+    for change in look.all(full=False).changes:
+        known.settle(change, {"told": True}, settled=True)
+    known.save()
+    known.close()
+    # Whoever has no key and hides a change by saying that it was told already.
+    reopened = Known(folder, sign, check)
+    assert len(read_told(folder, check)) == 1
+    reopened.close()
+    other = Known(folder)
+    other.settle(
+        next(iter(Look(settings, other, SystemClock()).all(full=True).changes), None) or change, {}, settled=True
+    )
+    other.save()
+    other.close()
+    with pytest.raises(StateError, match="not signed by this host"):
+        Known(folder, sign, check)
+    (folder / TOLD).write_bytes(b"\x83\xa6format\xb6vedette integrity told\xa7version\x09\xa4told\x90")
+    with pytest.raises(StateError, match="newer"):
+        read_told(folder)
+    (folder / TOLD).write_bytes(b"\x83\xa6format\xb6vedette integrity told\xa7version\x01\xa4told\x90")
+    assert read_told(folder) == []
+    with pytest.raises(StateError, match="not signed by this host"):
+        read_told(folder, check)

@@ -3,6 +3,7 @@ Counterpart: `source` looks, tells and settles here; `vedette integrity check|ex
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,8 @@ from vedette.system.files import write_atomic
 NAME = "integrity"
 """Of the source, and of its folder in the data folder."""
 BASELINE, TOLD = "baseline", "told"
-_FORMAT, _VERSION = "vedette integrity told", 1
+_FORMAT, _VERSION = "vedette integrity told", 2
+"""2: a signature may follow the first object."""
 
 
 class Told(msgspec.Struct):
@@ -55,8 +57,17 @@ class _File(msgspec.Struct):
     told: list[Told]
 
 
-def read_told(folder: Path) -> list[Told]:
-    """What waits to be accepted; StateError where it cannot be read or is newer."""
+class _Signed(msgspec.Struct):
+    """What lies on the disk. data: a `_File`; signature: over its SHA-256, empty where nobody signs."""
+
+    format: str
+    version: int
+    data: bytes
+    signature: bytes = b""
+
+
+def read_told(folder: Path, check: Check | None = None) -> list[Told]:
+    """What waits to be accepted; StateError where it cannot be read, is newer, or `check` says it is not ours."""
     path = folder / TOLD
     try:
         data = path.read_bytes()
@@ -71,9 +82,20 @@ def read_told(folder: Path) -> list[Told]:
             raise StateError(f"{path} is no file of ours", hint="remove it: what waits to be accepted is told again")
         if head["version"] > _VERSION:
             raise StateError(f"{path} is of version {head['version']}, newer than this program", hint="upgrade")
-        return msgspec.msgpack.decode(data, type=_File).told
+        if head["version"] < 2 and check is None:
+            return msgspec.msgpack.decode(data, type=_File).told
+        signed = _Signed("", 1, data) if head["version"] < 2 else msgspec.msgpack.decode(data, type=_Signed)
+        if check is not None and not check(_digest(signed.data), signed.signature):
+            hint = "find out who wrote it; removed, all that is not as in the baseline is told again"
+            raise StateError(f"{path} is not signed by this host", hint=hint)
+        return msgspec.msgpack.decode(signed.data, type=_File).told
     except (msgspec.DecodeError, KeyError, TypeError) as error:
         raise StateError(f"{path} is not as it was written: {error}", hint="remove it; all is told again") from None
+
+
+def _digest(data: bytes) -> bytes:
+    # Of a kind of its own: the signature of a baseline is none of this.
+    return hashlib.sha256(b"told\0" + data).digest()
 
 
 class Known:
@@ -84,7 +106,7 @@ class Known:
         self.folder = folder
         self.sign, self._check = sign, check
         self._lock = threading.RLock()
-        self._told = {one.path: one for one in read_told(folder)}
+        self._told = {one.path: one for one in read_told(folder, check)}
         self._changed = False
         self._trees: set[bytes] = set()
         self.baseline: Baseline | None = None
@@ -226,7 +248,9 @@ class Known:
         with self._lock:
             if not self._changed:
                 return
-            data = msgspec.msgpack.encode(_File(_FORMAT, _VERSION, list(self._told.values())))
+            inner = msgspec.msgpack.encode(_File(_FORMAT, _VERSION, list(self._told.values())))
+            signature = self.sign(_digest(inner)) if self.sign is not None else b""
+            data = msgspec.msgpack.encode(_Signed(_FORMAT, _VERSION, inner, signature))
             self._changed = False
         try:
             write_atomic(self.folder / TOLD, data)
