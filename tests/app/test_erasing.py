@@ -3,19 +3,22 @@ Counterpart: vedette.app.erasing, store.lake.erasing and alone."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.cli.parts import program
 from tests.store.ledger.parts import batch_of
 
 from vedette.app.counters import Counters
 from vedette.app.coverage import statement
-from vedette.app.erasing import Eraser
+from vedette.app.erasing import Eraser, become_owner
 from vedette.app.host import host_id
 from vedette.app.ledger import KEY_FILE, LAKE, MANIFEST, books
 from vedette.app.search import Search
@@ -297,3 +300,30 @@ def test_a_lake_that_was_tampered_with_is_not_erased_from(world: World):
     assert done.records == 0
     assert "is not as it was taken in" in done.trouble
     assert world.there() == [b"mallory", b"other"]
+
+
+@pytest.mark.root
+def test_root_erases_as_the_one_whose_lake_it_is():
+    """What root wrote the service could not read, and what another owns is no place for root to write to."""
+    nobody = 65534
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o755)
+        world = World(Path(place) / "data")
+        world.fill()
+        world.close()
+        for path in [world.folder, *world.folder.rglob("*")]:
+            os.chown(path, nobody, nobody)
+        config = Path(place) / "vedette.yml"
+        config.write_text(f"version: 1\ndata: {world.folder}\n")
+        words = ["lake", "erase", "mallory", "--yes", "--reason", "ticket 17", "--config", config]
+        ran = program(*words)
+        assert ran.code == 0, ran.err
+        assert f"erased: {ALL} records of {ALL} batches" in ran.out
+        made = list(world.folder.rglob("*"))
+        assert [path for path in made if path.stat().st_uid != nobody] == []
+        assert len([path for path in made if path.suffix == ".parquet"]) == ALL
+
+
+def test_no_lake_to_be_the_owner_of(tmp_path: Path):
+    with pytest.raises(StateError, match="no lake in"):
+        become_owner(tmp_path)

@@ -38,6 +38,7 @@ from vedette.store.ledger.redacted import (
     without_more,
 )
 from vedette.store.ledger.tree import root_of
+from vedette.system.privileges import CAP_DAC_READ_SEARCH, keep_only
 
 AUDIT_STREAM = "audit"
 """What operators did: none of them, whoever it is, takes that away."""
@@ -226,21 +227,13 @@ def out_of_reach(settings: Settings) -> list[str]:
     return found
 
 
-@contextmanager
-def as_owner(folder: Path) -> Iterator[None]:
-    """Inside, root is whoever the lake belongs to: what is written must be readable by the service."""
+def become_owner(folder: Path) -> None:
+    """From root to whoever the lake belongs to, for good: what is written must be readable by the service, and a folder
+    of somebody else is no place for root to write to. What is read goes on being readable. StateError: no lake.
+    """
     try:
         owner = (folder / LAKE).stat()
     except OSError as error:
         raise StateError(f"no lake in {folder}: {error.strerror}", hint="nothing was stored there yet") from None
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        yield
-        return
-    gid = os.getegid()
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(gid)
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        keep_only([CAP_DAC_READ_SEARCH], uid=owner.st_uid, gid=owner.st_gid, groups=[])

@@ -50,7 +50,7 @@ def erase(
     with errors_said():
         needs_hub("luqum", "pyarrow", "sqlalchemy")
         from vedette.app.audit import Action, Audit
-        from vedette.app.erasing import Eraser, as_owner, out_of_reach
+        from vedette.app.erasing import Eraser, become_owner, out_of_reach
         from vedette.app.host import operator_name
 
         if bool(query) == bool(record):
@@ -66,15 +66,15 @@ def erase(
         with ExitStack() as stack:
             # Opened before anything is done, and as who we are.
             audit = stack.enter_context(Audit(folder)) if yes else None
-            with as_owner(folder):
-                eraser = Eraser(folder, clock)
-                stack.callback(eraser.close)
-                with eraser.alone():
-                    if record:
-                        chosen = eraser.named(record)
-                    else:
-                        chosen = _by_query(eraser, query, *bounds, frozenset(host or ()), frozenset(source or ()))
-                    done = eraser.carry_out(chosen, who=who, why=reason.strip()) if audit and chosen.records else None
+            become_owner(folder)
+            eraser = Eraser(folder, clock)
+            stack.callback(eraser.close)
+            with eraser.alone():
+                if record:
+                    chosen = eraser.named(record)
+                else:
+                    chosen = _by_query(eraser, query, *bounds, frozenset(host or ()), frozenset(source or ()))
+                done = eraser.carry_out(chosen, who=who, why=reason.strip()) if audit and chosen.records else None
             if audit is not None and done is not None:
                 message = f"{who} erased {done.records} records" + (
                     ", not all that were asked for" * bool(done.trouble)
