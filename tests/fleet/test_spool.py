@@ -449,3 +449,73 @@ def test_a_spool_that_was_lost_numbers_on_behind_what_the_hub_knows_and_says_so(
     assert [stream for stream, _, _ in got(third)] == ["b", "c", "d"]
     assert [gap.stream for gap in gaps(third)] == ["c"]
     assert counter.value("spool_lost", "a") == 1
+
+
+def by_lane(batch: Batch) -> list[tuple[str, Lane, Batch]]:
+    name = batch.origin.source
+    return [(name, Lane.SECURITY if name.startswith("s") else Lane.BULK, batch)]
+
+
+@pytest.mark.parametrize("lost", [Lane.BULK, Lane.SECURITY])
+def test_a_lane_that_was_lost_alone_numbers_on_far_behind_and_is_said_and_the_other_goes_on(
+    make: Make, tmp_path: Path, counter: Counters, lost: Lane
+) -> None:
+    gone, left = ("b", "s") if lost is Lane.BULK else ("s", "b")
+    spool = make(split=by_lane)
+    put(spool, batch(0, source=gone), batch(0, source=left))
+    spool.free(HOST, gone, 1)
+    # Of a file each in the middle, so that what is left knows of the other as it was then.
+    put(spool, *(batch(9 + at, 1, source=left, size=40_000) for at in range(3)))
+    put(spool, batch(3, source=gone), batch(6, source=gone), batch(0, source=f"{gone}-new"))
+    after = crashed(spool, tmp_path / "spool", tmp_path / "after")
+    shutil.rmtree(after / lost.value)
+    again = make(after, split=by_lane)
+    assert not again.asks
+    put(again, batch(9, source=gone), batch(20, 1, source=left), batch(7, source=f"{gone}-other"))
+    heard = threading.Event()
+    again.listen(heard.set)
+    # The hub has one that was under way, too.
+    again.free_all(HOST, {gone: 2, left: 1, f"{gone}-new": 1})
+    again.answer({gone: 2, left: 1, f"{gone}-new": 1})
+    assert heard.wait(30)
+    put(again, batch(12, source=gone), batch(3, source=f"{gone}-new"))
+    numbers = {stream: [n for name, n, _ in got(again) if name == stream] for stream in (gone, f"{gone}-new", left)}
+    assert numbers[left] == [2, 3, 4, 5]
+    first, second = numbers[gone]
+    assert (first > 1 << 32, second) == (True, first + 1)
+    (new,) = numbers[f"{gone}-new"]
+    said = {(gap.stream, gap.first, gap.last, gap.records, str(gap.reason)) for gap in gaps(again)}
+    assert said == {
+        (gone, 3, first - 1, -1, "spool-lost"),
+        (f"{gone}-new", 2, new - 1, -1, "spool-lost"),
+        # Nobody knows whether there was something of it.
+        (f"{gone}-other", 1, 1 << 32, -1, "spool-lost"),
+    }
+    assert counter.value("spool_lanes_lost", lost.value) == 1
+    # It is said once, and known from then on.
+    third = make(crashed(again, after, tmp_path / "third"), split=by_lane)
+    put(third, batch(15, source=gone))
+    assert [n for name, n, _ in got(third) if name == gone] == [first, second, second + 1]
+    assert {(gap.stream, gap.first, gap.last) for gap in gaps(third)} == {one[:3] for one in said}
+    assert counter.value("spool_lanes_lost", lost.value) == 1
+
+
+def test_a_lane_that_has_had_nothing_is_not_lost(make: Make, tmp_path: Path, counter: Counters) -> None:
+    put(make(split=by_lane), batch(0, source="s"))
+    again = make(crashed(make(), tmp_path / "spool", tmp_path / "after"), split=by_lane)
+    put(again, batch(0, source="b"))
+    assert [(stream, number) for stream, number, _ in got(again)] == [("s", 1), ("b", 1)]
+    assert not [name for name in ("bulk", "security") if counter.value("spool_lanes_lost", name)]
+
+
+def test_what_comes_after_a_lane_was_deleted_under_it_is_read_and_what_was_in_it_is_said(
+    make: Make, tmp_path: Path
+) -> None:
+    spool = make()
+    put(spool, batch(0), batch(3))
+    shutil.rmtree(tmp_path / "spool" / "bulk")
+    assert got(spool) == []
+    put(spool, batch(6))
+    put(spool, batch(9))
+    assert got(spool) == [("a", 3, [6, 7, 8]), ("a", 4, [9, 10, 11])]
+    assert [(gap.first, gap.last, gap.records, gap.reason) for gap in gaps(spool)] == [(1, 2, -1, "spool-damaged")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import ssl
 import uuid
@@ -33,6 +34,7 @@ from vedette.store.agents import Agents
 from vedette.store.state import State
 
 BOUND = 20.0
+STORED = f"jetstream/HUB/streams/{subjects.EVENTS}"
 
 
 def enrolled(name: str) -> Agent:
@@ -120,10 +122,10 @@ async def taken(hub: HubTransport, wanted: int) -> list[Arrival]:
     return found
 
 
-async def tried(agent: AgentTransport, key: BatchKey) -> bool:
+async def tried(agent: AgentTransport, key: BatchKey, seconds: float = BOUND) -> bool:
     """Whether the broker took it this time."""
     try:
-        await agent.publish(key, Lane.BULK, b"again", BOUND)
+        await agent.publish(key, Lane.BULK, b"again", seconds)
     except LinkError:
         return False
     return True
@@ -429,6 +431,35 @@ def test_streams_that_somebody_took_away_are_made_again(tmp_path: Path):
                 await agent.publish(BatchKey(first.host_id, "file", 2), Lane.BULK, b"two", BOUND)
                 found = await asyncio.wait_for(taking, BOUND)
                 assert [one.packed for one in found] == [b"two"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["", "jetstream", STORED, f"{STORED}/msgs", f"{STORED}/obs/{subjects.CONSUMER}"],
+    ids=["all", "jetstream", "a stream", "its messages", "its consumer"],
+)
+def test_a_store_of_which_a_part_was_deleted_is_begun_anew(tmp_path: Path, part: str):
+    async def scenario() -> None:
+        async with running(tmp_path) as (fleet, hub):
+            first = fleet.agents[0]
+            made = AgentTransport(first.host_id, fleet.endpoint(first), fleet.counters, on_confirm=lambda _: None)
+            async with made as agent:
+                await agent.publish(BatchKey(first.host_id, "file", 1), Lane.BULK, b"one", BOUND)
+                assert [one.packed for one in await taken(hub, 1)] == [b"one"]
+                # It is seen to be there at its next look, a second later.
+                store = tmp_path / "broker" / "streams"
+                await until(lambda: store / STORED / "obs" / subjects.CONSUMER / "meta.inf" in fleet.broker._parts)
+                # Whoever deletes it may be at it for a while: what is there again is there again.
+                shutil.rmtree(store / part, ignore_errors=True)
+                await until(lambda: fleet.counters.value("broker_store_taken") == 1)
+                key = BatchKey(first.host_id, "file", 2)
+                while not await tried(agent, key, 1.0):  # noqa: ASYNC110 (it comes back when it does)
+                    await asyncio.sleep(0.05)
+                async with asyncio.timeout(BOUND):
+                    assert [one.packed for one in await taken(hub, 1)] == [b"again"]
+            assert fleet.counters.value("broker_store_taken") == 1
 
     asyncio.run(scenario())
 

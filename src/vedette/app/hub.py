@@ -22,9 +22,11 @@ from vedette.app.fleet_operating import BROKER_FOLDER, authority_of
 from vedette.app.hub_control import HubControl, is_control
 from vedette.app.keeping import LakeKeeping
 from vedette.app.liveness import judge_of
+from vedette.app.odd_watch import odd_source
 from vedette.app.pipeline import LAKE as LAKE_CURSOR
 from vedette.fleet.authority import Authority
 from vedette.fleet.broker import Broker
+from vedette.fleet.cluster import Cluster
 from vedette.fleet.completeness import Completeness
 from vedette.fleet.door import Door
 from vedette.fleet.enrolment import Registrar
@@ -32,7 +34,7 @@ from vedette.fleet.link import LinkError
 from vedette.fleet.membership import Admission
 from vedette.fleet.messages import Confirm, MessageError, pack_confirm, unpack_event, unpack_report
 from vedette.fleet.signing import HubSigner
-from vedette.fleet.transport import Arrival, HubTransport
+from vedette.fleet.transport import Arrival, HubTransport, StreamLimits
 from vedette.model.batch import Batch
 from vedette.model.clock import SECOND, Clock
 from vedette.model.errors import StateError, VedetteError
@@ -40,6 +42,7 @@ from vedette.model.fleet import Agent, AgentState, Sighting
 from vedette.model.protocols import Counter, Enforcer, Source
 from vedette.model.rules import Rule
 from vedette.model.shipping import BatchKey, Dropped, Report
+from vedette.sources.integrity.odd import NAME as ODD
 from vedette.sources.liveness import NAME as LIVENESS
 from vedette.sources.liveness import LivenessSource
 from vedette.sources.news import NewsSource
@@ -96,9 +99,8 @@ class HubKeeping(LakeKeeping):
     def words(self) -> str:
         """What a person is told of it."""
         hub = self.settings.hub
-        return (
-            f"hub: agents enrol at {hub.enrol}, ship to {hub.broker.listen}; everything is kept in {self.lake.folder}"
-        )
+        where = " ".join(hub.broker.urls) or hub.broker.listen
+        return f"hub: agents enrol at {hub.enrol}, ship to {where}; everything is kept in {self.lake.folder}"
 
     def flushed(self, keys: Sequence[BatchKey]) -> None:
         """In the lake's thread: what is safe now is confirmed by the loop."""
@@ -108,10 +110,9 @@ class HubKeeping(LakeKeeping):
     async def run(self, state: State) -> None:
         """Let agents in, take what they ship, confirm what is stored, send it on; until cancelled."""
         settings, clock, counter = self.settings.hub, self._clock, self._counter
-        folder = self.settings.data_folder()
-        authority = authority_of(folder)
+        authority = authority_of(self.settings.data_folder())
         roll = Agents(state)
-        async with Broker(folder / BROKER_FOLDER, authority, settings.broker, clock=clock, counter=counter) as broker:
+        async with self._broker(authority) as broker:
             admission = Admission(roll, broker)
             await admission.admit()
             registrar = Registrar(
@@ -127,7 +128,12 @@ class HubKeeping(LakeKeeping):
                 return await asyncio.to_thread(registrar.renew, host_id, csr)
 
             transport = HubTransport(
-                broker.hub_endpoint(), counter, on_report=self._on_report, on_ask=self._on_ask, on_renew=renewed
+                broker.hub_endpoint(),
+                counter,
+                on_report=self._on_report,
+                on_ask=self._on_ask,
+                on_renew=renewed,
+                limits=StreamLimits(replicas=settings.broker.replicas, most_bytes=settings.broker.most_bytes),
             )
             control = self._control or self._controlling(state, authority)
             async with transport, asyncio.TaskGroup() as group:
@@ -138,6 +144,13 @@ class HubKeeping(LakeKeeping):
                 group.create_task(self._confirm(transport))
                 group.create_task(self._note_seen(roll))
                 group.create_task(super().run(state))
+
+    def _broker(self, authority: Authority) -> Broker | Cluster:
+        """Our own server, or the cluster that is named."""
+        folder, settings = self.settings.data_folder() / BROKER_FOLDER, self.settings.hub.broker
+        if settings.urls:
+            return Cluster(folder, authority, settings)
+        return Broker(folder, authority, settings, clock=self._clock, counter=self._counter)
 
     def _controlling(self, state: State, authority: Authority) -> HubControl:
         """What tells agents by which rules to run and whom to block."""
@@ -347,7 +360,7 @@ class HubKeeping(LakeKeeping):
                 log.warning("who was seen cannot be kept", reason=str(error))
 
     def sources(self, state: State) -> list[Source]:
-        """What tells who is absent, what is missing, and when that is over."""
+        """What tells who is absent, what is missing, which hosts differ from the others, and when that is over."""
         self._begin(state)
         roll = Agents(state)
         # Before anything of the lake is judged: what agents said of themselves must not be passed over.
@@ -396,6 +409,14 @@ class HubKeeping(LakeKeeping):
         return [
             self._news_of,
             LivenessSource(judge, host_id=self.me.host_id, clock=self._clock, counter=self._counter, gather=gather),
+            odd_source(
+                self.lake,
+                roll.agents,
+                host_id=self.me.host_id,
+                clock=self._clock,
+                counter=self._counter,
+                cursor=state.cursors().get(ODD, ""),
+            ),
         ]
 
     # ------------------------------------------------------------------------------------------ what is in the lake

@@ -64,6 +64,12 @@ _WORDS = (
 )
 _RELOADED = b"Reloaded server configuration"
 _RELOAD_SECONDS = 60.0
+_PARTS = (
+    "jetstream/*/streams/*/msgs",
+    "jetstream/*/streams/*/meta.inf",
+    f"jetstream/*/streams/*/obs/{subjects.CONSUMER}/meta.inf",
+)
+"""What a server that runs cannot do without, in the folder of its streams."""
 _COMPLAINT = re.compile(rb" \[(?:ERR|WRN|FTL)\] ")
 
 
@@ -81,6 +87,8 @@ class Broker:
         self._place = folder / "server.conf"
         self._store = folder / "streams"
         self._kept_in: tuple[int, int] | None = None
+        self._parts: set[Path] = set()
+        self._gone: set[Path] = set()
         self._authority = authority
         self._settings = settings
         self._clock = clock
@@ -218,6 +226,7 @@ class Broker:
             left.unlink(missing_ok=True)
         self._ended = asyncio.Event()
         self._kept_in = None
+        self._parts, self._gone = set(), set()
         loop, ended = asyncio.get_running_loop(), self._ended
 
         def on_end() -> None:
@@ -242,11 +251,16 @@ class Broker:
         self._listen = f"{self._listen.rpartition(':')[0]}:{port}"
 
     def _store_taken(self) -> bool:
-        """Whether the folder it began to keep its streams in is not there any more."""
+        """Whether the folder it began to keep its streams in is not there any more, or a part of it is not."""
         found = _identity(self._store)
         if self._kept_in is None:
             self._kept_in = found
-        return self._kept_in is not None and found != self._kept_in
+        parts = {place for pattern in _PARTS for place in self._store.glob(pattern)}
+        gone = self._parts - parts
+        # At two looks: the hub makes its consumer anew when it starts.
+        taken = not gone.isdisjoint(self._gone)
+        self._parts, self._gone = self._parts | parts, gone
+        return self._kept_in is not None and (found != self._kept_in or taken)
 
     async def _keep(self) -> None:
         """Start it again when it dies, with longer pauses while that goes on; renew its certificate."""
@@ -268,6 +282,8 @@ class Broker:
                 _log.error("the broker's store was taken away; it is started again with an empty one")
                 await asyncio.to_thread(self._child.end if self._child is not None else lambda: None)
                 await self._ended.wait()
+                # Of half a store nobody knows what it would make. What is lost with it is sent again.
+                await asyncio.to_thread(shutil.rmtree, self._store, ignore_errors=True)
             pause = _FIRST_PAUSE if loop.time() - began > _SETTLED_SECONDS else min(pause * 2, _LONGEST_PAUSE)
             self._counter.add("broker_died")
             _log.error("the broker ended and is started again", said=list(self._said)[-3:])

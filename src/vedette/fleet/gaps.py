@@ -48,10 +48,12 @@ def lost_with(segment: Segment, reason: DropReason, *, host_id: str, confirmed: 
     return Lost(merged(went), again, unknown(left, host_id=host_id, now=now))
 
 
-def unknown(numbers: Mapping[str, Ranges], *, host_id: str, now: int) -> list[Dropped]:
+def unknown(
+    numbers: Mapping[str, Ranges], *, host_id: str, now: int, reason: DropReason = DropReason.SPOOL_DAMAGED
+) -> list[Dropped]:
     """Gaps of which nobody knows how much was in them."""
     return [
-        Dropped(host_id, stream, first, last, -1, DropReason.SPOOL_DAMAGED, now)
+        Dropped(host_id, stream, first, last, -1, reason, now)
         for stream, found in numbers.items()
         for first, last in found
     ]

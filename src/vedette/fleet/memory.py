@@ -12,7 +12,7 @@ from vedette.fleet.segments import FrameKind, Segment, SpoolState
 from vedette.model.batch import Batch
 from vedette.model.protocols import Counter
 from vedette.model.ranges import Ranges
-from vedette.model.shipping import Dropped, SourceState
+from vedette.model.shipping import Dropped, Lane, SourceState
 
 ROOM = 1 << 32
 """Numbers left free for batches that are under way, or with the broker, from before the spool was lost."""
@@ -33,16 +33,20 @@ class Memory:
         self.states: dict[str, SourceState] = {}
         self.bases: dict[str, int] = {}
         self.asking = False
+        self.unsure = False
+        """Whether the files of a lane are gone, and with them which numbers were given last."""
         self.answered = False
         """Whether a file of an earlier start says that the hub was heard."""
         self._marks: _Marks = {}
+        self._lanes: dict[str, str] = {}
         # Numbers and marks as far as they are on the disk: a file may not begin with what a crash would lose.
         self._kept_numbers: dict[str, int] = {}
         self._kept_marks: _Marks = {}
 
     def next_number(self, stream: str) -> int:
         """The number of the next batch."""
-        self.numbers[stream] = number = self.numbers.get(stream, ROOM if self.asking else 0) + 1
+        begins = ROOM if self.asking or self.unsure else 0
+        self.numbers[stream] = number = self.numbers.get(stream, begins) + 1
         return number
 
     def introduce(self, last: Mapping[str, int]) -> dict[str, tuple[int, int]]:
@@ -59,6 +63,22 @@ class Memory:
                 self.bases[stream] = -ROOM
                 self.confirm(stream, ROOM)
         return lost
+
+    def lose_lane(self, other: Lane) -> None:
+        """Only the files of the other lane are left. Of streams that do not go by it later numbers may have been given
+        than are known here: the next ones stand far behind them, and what is between is said once the hub is heard.
+        """
+        self.unsure = True
+        for stream, number in list(self.numbers.items()):
+            if self._lanes.get(stream) != other.value:
+                self.never_again(stream, number + ROOM)
+
+    def learn(self, last: Mapping[str, int]) -> None:
+        """The hub knows these streams up to these numbers; where a lane was lost, of some nothing is known here."""
+        if self.unsure:
+            for stream, number in last.items():
+                if number and stream not in self.numbers:
+                    self.never_again(stream, number + ROOM)
 
     def confirm(self, stream: str, through: int, beyond: Iterable[tuple[int, int]] = ()) -> None:
         """The hub has everything up to this number, and these."""
@@ -107,11 +127,12 @@ class Memory:
         counter.add("records_read_twice", "", n - int(chosen.sum()))
         return select(batch, chosen)
 
-    def kept(self, stream: str, last: int, batch: Batch | None) -> None:
+    def kept(self, stream: str, last: int, batch: Batch | None, lane: Lane) -> None:
         """This number is on the disk now; batch: None where it is the end of a gap."""
         self._kept_numbers[stream] = max(self._kept_numbers.get(stream, 0), last)
         if batch is None:
             return
+        self._lanes[stream] = lane.value
         n = len(batch)
         if batch.cursor and n:
             _mark(self._kept_marks, stream, batch.origin.generation, int(batch.positions.max()))
@@ -136,9 +157,11 @@ class Memory:
         """What a file begins with."""
         marks = {stream: dict(known) for stream, known in self._kept_marks.items()}
         through = {stream: found.through() for stream, found in self.confirmed.items()}
-        return SpoolState(dict(self._kept_numbers), through, marks, {}, dict(self.bases), self.asking)
+        return SpoolState(
+            dict(self._kept_numbers), through, marks, {}, dict(self.bases), self.asking, dict(self._lanes)
+        )
 
-    def recall(self, segment: Segment) -> None:
+    def recall(self, segment: Segment, lane: Lane) -> None:
         """Take up where the last start stopped; ValueError or MessageError where the file does not tell."""
         for each in segments.frames(segments.part(segment.path, 0, segment.size), len(segments.HEADER)):
             if each.kind is FrameKind.STATE:
@@ -146,6 +169,7 @@ class Memory:
             elif each.kind is FrameKind.BATCH:
                 head = messages.head_of(each.payload)
                 self.never_again(head.stream, head.number)
+                self._lanes[head.stream] = lane.value
                 before = self.states.get(head.stream, SourceState())
                 self.states[head.stream] = replace(
                     before, number=head.number, read_at=head.read_at, position=head.last, generation=head.generation
@@ -159,6 +183,7 @@ class Memory:
         for stream, number in state.through.items():
             self.confirm(stream, number)
         self.bases.update(state.bases)
+        self._lanes.update(state.lanes)
         self.answered |= not state.asking
         for stream, marks in state.marks.items():
             for generation, mark in marks.items():

@@ -48,7 +48,8 @@ class SpoolState(msgspec.Struct, frozen=True):
 
     marks: stream -> generation -> highest position kept. dropped: no more in use, since it counts
     within a session. bases: stream -> what
-    is added to its numbers here to get those the hub knows. asking: the hub was not heard yet of what it knows.
+    is added to its numbers here to get those the hub knows. asking: the hub was not heard yet of what it knows. lanes:
+    stream -> the lane it goes by.
     """
 
     numbers: dict[str, int]
@@ -57,6 +58,7 @@ class SpoolState(msgspec.Struct, frozen=True):
     dropped: dict[str, dict[str, int]]
     bases: dict[str, int] = {}
     asking: bool = False
+    lanes: dict[str, str] = {}
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ class Side:
                 for stream, found in held.items():
                     memory.never_again(stream, found.last)
         for segment in self.segments[-2:]:
-            memory.recall(segment)
+            memory.recall(segment, self.lane)
 
     def begin(self, state: bytes) -> Segment:
         """A new file to append to, not yet among `segments`; OSError as the system gives it."""

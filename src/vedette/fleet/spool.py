@@ -101,6 +101,7 @@ class Spool:
         self._answer: Mapping[str, int] | None = None
         for side in self._sides.values():
             side.open(self._memory, counter)
+        self._note_lost_lane()
         self.asks = self._memory.asking = ask and not self._memory.answered
         """Whether nothing can be read before `answer`."""
         let_go_of_said(list(self._sides.values()))
@@ -117,6 +118,16 @@ class Spool:
         self._closing = self._awaited = False
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
+
+    def _note_lost_lane(self) -> None:
+        """Both lanes have files from the first batch on: where one has none and the other does, it was taken away."""
+        left = [side for side in self._sides.values() if side.segments]
+        # A file that was only begun when it crashed is there, though nothing can be read of it.
+        lost = [side for side in self._sides.values() if not side.segments and side.next == 1]
+        for side in lost if left and self._memory.numbers else ():
+            self._memory.lose_lane(left[0].lane)
+            self._counter.add("spool_lanes_lost", side.lane.value)
+            log.error("A LANE OF THE SPOOL WAS LOST, and what was in it", lane=side.lane.value)
 
     # ------------------------------------------------------------------------------------------ the shelf
 
@@ -206,6 +217,7 @@ class Spool:
                 number = through.get(stream, 0) - base
                 ranges = [(first - base, last - base) for first, last in beyond.get(stream, ())]
                 highest = max([number, *(last for _, last in ranges)])
+                self._memory.learn({stream: highest})
                 if highest > self._memory.numbers.get(stream, 0):
                     # A number that was given once is never given again.
                     self._counter.add("spool_numbers_behind")
@@ -325,7 +337,10 @@ class Spool:
         elif not self._compared:
             with self._lock:
                 files = [each for side in self._sides.values() for each in side.segments]
-                unsaid = unknown(self._memory.unsaid(files, self._owed), host_id=self.host_id, now=self._clock.now())
+                self._memory.learn(last)
+                reason = DropReason.SPOOL_LOST if self._memory.unsure else DropReason.SPOOL_DAMAGED
+                left = self._memory.unsaid(files, self._owed)
+                unsaid = unknown(left, host_id=self.host_id, now=self._clock.now(), reason=reason)
             with self._changed:
                 self._owed = merged([*self._owed, *unsaid])
         self._compared = True
@@ -406,12 +421,17 @@ class Spool:
             pass
         if side.descriptor >= 0:
             segment = side.segments[-1]
-            if segment.size + size <= self._segment_bytes:
+            # What was taken away takes nothing more: nobody could read it.
+            if not segment.damaged and segment.size + size <= self._segment_bytes:
                 return segment
         return self._begin_anew(side)
 
     def _begin_anew(self, side: Side) -> Segment:
         """A new file, behind what is known now; OSError as the system gives it."""
+        for other in self._sides.values():
+            if other is not side and not other.segments:
+                # From now on a lane without a file is one that was lost.
+                other.segments.append(other.begin(self._state()))
         if side.descriptor >= 0:
             side.seal(self._state(), self._counter)
         segment = side.begin(self._state())
@@ -434,8 +454,11 @@ class Spool:
                 gap = item.gap
                 kind = FrameKind.DROPPED if item.batch is None else FrameKind.BATCH
                 segment.note(kind, gap.stream, gap.first, gap.last)
-                self._memory.kept(gap.stream, gap.last, item.batch)
+                self._memory.kept(gap.stream, gap.last, item.batch, side.lane)
             segment.size += size
+        if segment.damaged:
+            # It was found so while this was written.
+            self._on_damaged(segment)
 
     def _on_refused(self, side: Side, error: OSError, items: Sequence[_Item]) -> None:
         self._counter.add("spool_writes_refused", errno.errorcode.get(error.errno or 0, "other"))
