@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from tests.alerts.parts import HOST, RULES, finding
 
@@ -33,10 +34,10 @@ def test_the_host_is_part_of_the_key_of_a_host_rule_only():
 
 @pytest.mark.parametrize("rule", [None, *[replace(RULES[name], key=()) for name in ("fleet-wide", "guess")]])
 def test_without_key_fields_the_host_and_the_first_of_the_usual_ones_are_the_key(rule: Rule | None):
-    found = replace(finding("guess", "192.0.2.1", 0), key={}, user_name="ada")
+    found = msgspec.structs.replace(finding("guess", "192.0.2.1", 0), key={}, user_name="ada")
     assert finding_fields(found, rule) == {"host.id": HOST, "source.ip": "192.0.2.1"}
-    assert finding_fields(replace(found, source_ip=""), rule) == {"host.id": HOST, "user.name": "ada"}
-    assert finding_fields(replace(found, source_ip="", user_name=""), rule) == {"host.id": HOST}
+    assert finding_fields(msgspec.structs.replace(found, source_ip=""), rule) == {"host.id": HOST, "user.name": "ada"}
+    assert finding_fields(msgspec.structs.replace(found, source_ip="", user_name=""), rule) == {"host.id": HOST}
 
 
 @pytest.mark.parametrize("rule", [replace(RULES[name], key=()) for name in ("fleet-wide", "guess")])
@@ -48,7 +49,7 @@ def test_a_default_key_that_the_finding_brings_along_has_the_host_too(rule: Rule
 def test_a_correlation_of_everything_has_one_alert_whoever_made_it_fire(scope: Scope, expected: dict[str, str]):
     everything = Correlate(CorrelationKind.EVENT_COUNT, ("guess",), (), 60, (Threshold(Comparison.GTE, 5),))
     rule = replace(RULES["guess"], key=(), scope=scope, correlate=everything)
-    found = replace(finding("guess", "192.0.2.1", 0), key={})
+    found = msgspec.structs.replace(finding("guess", "192.0.2.1", 0), key={})
     assert finding_fields(found, rule) == expected
     assert key_fields(rule, {}, HOST, {}) == expected
 
@@ -60,7 +61,7 @@ def test_a_key_cannot_be_forged_by_what_stands_in_a_value():
 
 
 def test_labels_are_text_and_empty_ones_are_left_out():
-    found = replace(
+    found = msgspec.structs.replace(
         finding("guess", "192.0.2.1", 0), host_name="", key={"source.port": 22, "user.name": None, "x": True}
     )
     assert labels_of(found, finding_fields(found, RULES["guess"])) == {
@@ -79,6 +80,6 @@ def test_label_text(value: Scalar, text: str):
 
 
 def test_a_key_field_cannot_stand_in_for_the_rule_or_level_label():
-    found = replace(finding("guess", "192.0.2.1", 0), key={"level": "informational", "rule.id": "note"})
+    found = msgspec.structs.replace(finding("guess", "192.0.2.1", 0), key={"level": "informational", "rule.id": "note"})
     labels = labels_of(found, finding_fields(found, RULES["guess"]))
     assert (labels["level"], labels["rule.id"]) == ("medium", "guess")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,7 +132,7 @@ def test_a_condition_that_opens_clears_and_opens_in_one_call_is_two_alerts(stage
 def test_the_clearing_rule_may_know_more_than_the_key_of_the_condition(stage: Stage):
     stage.do("finding", "port-open", A)
     clearing = finding("port-closed", A, START)
-    stage.findings([replace(clearing, key={**clearing.key, "source.port": 22})])
+    stage.findings([msgspec.structs.replace(clearing, key={**clearing.key, "source.port": 22})])
     assert stage.find("port-open", A).state is AlertState.RESOLVED
 
 
@@ -143,7 +144,7 @@ def test_a_clearing_finding_of_another_host_clears_nothing(stage: Stage):
 
 def test_an_event_alert_is_not_cleared_even_if_a_rule_says_so(stage: Stage):
     stage.do("finding", "break-in", A)
-    stage.findings([replace(finding("port-closed", A, START), clears="break-in")])
+    stage.findings([msgspec.structs.replace(finding("port-closed", A, START), clears="break-in")])
     assert stage.find("break-in", A).state is AlertState.OPEN
 
 
@@ -235,7 +236,7 @@ def test_an_old_record_read_now_does_not_end_at_once_and_a_future_one_does_not_s
 
 
 def test_a_rule_we_no_longer_have_still_makes_an_event_alert(stage: Stage):
-    found = replace(finding("guess", A, START), rule_id="gone", level=Level.HIGH)
+    found = msgspec.structs.replace(finding("guess", A, START), rule_id="gone", level=Level.HIGH)
     changes = stage.findings([found])
     assert kinds(changes) == [("gone", "opened")]
     assert changes[0].kind is ChangeKind.OPENED

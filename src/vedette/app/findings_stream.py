@@ -4,7 +4,6 @@ Counterpart: `app.agent` puts them on the shelf before they are committed; `app.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from hashlib import blake2b
 
@@ -101,7 +100,7 @@ def findings_of(batch: Batch, counter: Counter, rules: Mapping[str, Rule]) -> li
         if reason is not None:
             counter.add("findings_refused", reason)
             continue
-        found.append(replace(finding, id=told_id(finding.host_id, finding.id)))
+        found.append(msgspec.structs.replace(finding, id=told_id(finding.host_id, finding.id)))
     return found
 
 

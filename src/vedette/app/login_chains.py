@@ -4,8 +4,8 @@ Counterpart: `fleet.login_chains` knows who was where; `app.up` gives this to a 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from vedette.app import own
@@ -133,7 +133,7 @@ class ChainWatch:
         key = {"host.name": login.host_name, "source.ip": login.address, "user.name": login.user}
         key = {name: key[name] for name in rule.key}
         made = self._me.finding(rule, dict(key), login.at, _words(chain))
-        return replace(
+        return msgspec.structs.replace(
             made,
             id=finding_id(rule.id, made.key, login.at, login.record_id.encode(), 0),
             host_id=login.host_id,

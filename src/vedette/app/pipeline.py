@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+import msgspec
 import structlog
 
 from vedette.alerts import lifecycle
@@ -247,7 +248,7 @@ class Pipeline:
 
     def _named(self, findings: Sequence[Finding]) -> Sequence[Finding]:
         """With the number of the bundle whose rules found them."""
-        return [replace(one, bundle=self._bundle) for one in findings] if self._bundle else findings
+        return [msgspec.structs.replace(one, bundle=self._bundle) for one in findings] if self._bundle else findings
 
     def nudge(self) -> None:
         """Another thread of this process changed alerts or decisions: look at the next tick. Safe from any thread."""

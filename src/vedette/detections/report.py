@@ -11,7 +11,7 @@ import numpy as np
 
 from vedette.detections.entries import Card
 from vedette.detections.matches import Matches
-from vedette.detections.stretch import Firing, Stretch, card_of, scalar
+from vedette.detections.stretch import Firing, Stretch, card_of, cards_of, scalar
 from vedette.model.batch import Int32, Int64, Origin, Trust
 from vedette.model.events import Scalar, Value
 from vedette.model.fields import is_attacker_text
@@ -46,8 +46,6 @@ class _Claim:
     target: str
     address: Scalar
     inexact: bool = False
-    level: Level | None = None
-    """As the record says, where its rule has it say so."""
 
 
 class Reporter:
@@ -89,13 +87,26 @@ class Reporter:
                 continue
             gone = replaced.get(index)
             alone[index] = hits[[at not in gone for at in hits.tolist()]] if gone else hits
-        cards = _cards(stretch, alone.values())
-        for index, hits in alone.items():
-            singles = self._singles(stretch, self._rules[index], hits, trust[hits].tolist(), cards)
-            for at, single in zip(hits.tolist(), singles, strict=True):
-                ranked.append(((2 * at + 1, 0), index, "", single))
+        singles = self._all_singles(stretch, alone, trust)
+        if not ranked:
+            return [finding for _, _, finding in singles]
+        ranked += [((2 * at + 1, 0), index, "", finding) for at, index, finding in singles]
         ranked.sort(key=lambda one: one[:3])
         return [finding for *_, finding in ranked]
+
+    def _all_singles(self, stretch: Stretch, hits: Mapping[int, Int32], trust: Int64) -> list[tuple[int, int, Finding]]:
+        """A finding for each matched record of each rule, with record and rule, in the order of both."""
+        if not hits:
+            return []
+        cards = _cards(stretch, hits.values())
+        findings: list[Finding] = []
+        for index, rows in hits.items():
+            findings += self._singles(stretch, self._rules[index], rows, trust[rows].tolist(), cards)
+        places = np.concatenate(list(hits.values()))
+        rules = np.repeat(np.array(list(hits), dtype=np.int64), [len(rows) for rows in hits.values()])
+        order = np.lexsort((rules, places))
+        ordered = map(findings.__getitem__, order.tolist())
+        return list(zip(places[order].tolist(), rules[order].tolist(), ordered, strict=True))
 
     def _correlated(self, stretch: Stretch, firing: Firing, origins: Sequence[Origin]) -> Finding:
         rule, fired = self._rules[firing.rule], firing.fired
@@ -124,37 +135,46 @@ class Reporter:
         self, stretch: Stretch, rule: Rule, rows: Int32, trust: Sequence[int], cards: dict[int, Card]
     ) -> Iterator[Finding]:
         """A finding for each of these matched records. cards: theirs."""
-        matches = stretch.matches
+        matches, origins, evidence, ordinal = stretch.matches, stretch.origins, self._evidence, self._ordinal
+        rule_id, name, level, clears = rule.id, rule.name, rule.level, rule.clears
         target = _target(rule)
-        keys = _keys(rule, matches, rows)
-        addresses = _values(matches, target, rows)
         levels = _values(matches, rule.level_from, rows) if rule.level_from else repeated(None)
-        numbers = zip(
-            rows.tolist(),
+        columns = zip(
+            map(cards.__getitem__, rows.tolist()),
             stretch.codes[rows].tolist(),
-            matches.time[rows].tolist(),
             matches.position[rows].tolist(),
             matches.check[rows].tolist(),
             matches.repeat[rows].tolist(),
-            trust,
-            keys,
-            addresses,
+            map(_TRUSTS.__getitem__, trust),
+            _keys(rule, matches, rows),
+            _values(matches, target, rows),
             levels,
             strict=False,
         )
-        for at, code, time, position, check, repeat, its_trust, key, address, level in numbers:
-            origin = stretch.origins[code]
-            claim = _Claim(
+        for card, code, position, check, repeat, its_trust, key, address, told in columns:
+            time, origin = card.time, origins[code]
+            own = None if told is None else _level(told)
+            # By place: names cost as much as all else that is done here.
+            yield Finding(
+                finding_id_by_hash(rule_id, key, time, card.raw, ordinal(rule, origin, time, check)),
+                rule_id,
+                name,
+                level if own is None else own,
+                time,
                 key,
+                origin.host_id,
+                card.host_name,
+                card.source_ip or str(key.get("source.ip") or ""),
+                card.user_name,
                 repeat,
-                (self._evidence(origin, position, time),),
-                self._ordinal(rule, origin, time, check),
-                _TRUSTS[its_trust],
-                target,
-                scalar(address),
-                level=None if level is None else _level(level),
+                (evidence(origin, position, time),),
+                blame(target, scalar(address), its_trust, ambiguous=card.ambiguous),
+                its_trust,
+                card.sample,
+                clears,
+                False,
+                card.created,
             )
-            yield _finding(rule, origin.host_id, cards[at], claim)
 
     def _ordinal(self, rule: Rule, origin: Origin, time: int, check: int, *, before: int = 0) -> int:
         """How many equal records came before; `before`: those since the last one that was asked for."""
@@ -183,7 +203,8 @@ def _cards(stretch: Stretch, hits: Iterable[Int32]) -> dict[int, Card]:
     wanted = np.zeros(len(stretch.matches.rows), dtype=np.bool_)
     for found in hits:
         wanted[found] = True
-    return {at: card_of(stretch, at) for at in np.flatnonzero(wanted).tolist()}
+    places = np.flatnonzero(wanted)
+    return dict(zip(places.tolist(), cards_of(stretch, places), strict=True))
 
 
 def _finding(rule: Rule, host_id: str, card: Card, claim: _Claim) -> Finding:
@@ -191,7 +212,7 @@ def _finding(rule: Rule, host_id: str, card: Card, claim: _Claim) -> Finding:
         id=finding_id_by_hash(rule.id, claim.key, card.time, card.raw, claim.ordinal),
         rule_id=rule.id,
         rule_name=rule.name,
-        level=rule.level if claim.level is None else claim.level,
+        level=rule.level,
         time=card.time,
         key=claim.key,
         host_id=host_id,

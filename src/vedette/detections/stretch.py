@@ -3,12 +3,14 @@ Counterpart: `correlate` keeps the rule states, `columnar` runs them, `report` w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import heappush
+from itertools import repeat as repeated
 
 import msgspec
+import numpy as np
 
 from vedette.detections.entries import Card, Entry, Fired
 from vedette.detections.matches import Matches
@@ -160,19 +162,33 @@ def scalar(value: Value) -> Scalar:
 
 def card_of(stretch: Stretch, at: int, opened: int = 0) -> Card:
     """What a finding at matched record `at` says of it. opened: see `Card`."""
+    card = next(cards_of(stretch, np.array([at], dtype=np.int64)))
+    return card._replace(opened=opened) if opened else card
+
+
+def cards_of(stretch: Stretch, places: Int64) -> Iterator[Card]:
+    """The cards of these matched records."""
     matches = stretch.matches
-    raw = stretch.raw(at)
-    return Card(
-        time=int(matches.time[at]),
-        opened=opened,
-        created=stretch.created,
-        host_name=_text(matches, "host.name", at),
-        source_ip=_text(matches, "source.ip", at),
-        user_name=_text(matches, "user.name", at),
-        ambiguous=bool(matches.ambiguous[at]),
-        raw=raw_hash(raw),
-        sample=shorten(terminal(_sample(raw, Trust(int(matches.trust[at])))), _SAMPLE_LIMIT) if stretch.samples else "",
+    rows = places.tolist()
+    raws = list(map(stretch.raw, rows))
+    samples: Iterable[str] = repeated("")
+    if stretch.samples:
+        levels = matches.trust[places].tolist()
+        told = (terminal(_sample(raw, Trust(level))) for raw, level in zip(raws, levels, strict=True))
+        samples = (shorten(text, _SAMPLE_LIMIT) for text in told)
+    columns = zip(
+        matches.time[places].tolist(),
+        repeated(0),
+        repeated(stretch.created),
+        _texts(matches, "host.name", places),
+        _texts(matches, "source.ip", places),
+        _texts(matches, "user.name", places),
+        matches.ambiguous[places].tolist(),
+        map(raw_hash, raws),
+        samples,
+        strict=False,
     )
+    return map(Card._make, columns)
 
 
 def _sample(raw: bytes, trust: Trust) -> str:
@@ -186,7 +202,15 @@ def _sample(raw: bytes, trust: Trust) -> str:
     return decode(raw[: _SAMPLE_LIMIT * 4])
 
 
-def _text(matches: Matches, name: str, at: int) -> str:
+def _texts(matches: Matches, name: str, places: Int64) -> Iterable[str]:
     column = matches.fields.get(name)
-    value = None if column is None else column.value(at)
+    if column is None:
+        return repeated("")
+    values = column.values
+    return [_text(None if code < 0 else values[code]) for code in column.codes[places].tolist()]
+
+
+def _text(value: Value) -> str:
+    if type(value) is str:
+        return value
     return "" if value is None else str(scalar(value))

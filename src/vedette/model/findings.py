@@ -16,8 +16,7 @@ from vedette.model.reasons import BlameReason
 EVIDENCE_LIMIT = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """One record a finding rests on: `record_id` as `Origin.record_id` gives it; file and line for replay."""
 
     record_id: str
@@ -26,8 +25,7 @@ class Evidence:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, gc=False):
     """A rule fired for `key` at `time` (of the record that made it fire).
 
     count: events in the window, repeats added. records: the first EVIDENCE_LIMIT of them, in window order.
@@ -35,6 +33,9 @@ class Finding:
     the key's address) may be blocked for it. trust: the lowest among the records the threshold needed.
     inexact: state of this key had been evicted before. sample: the firing record, escaped and shortened.
     clears: the rule whose condition alert with the same key this one resolves.
+
+    A struct and no dataclass: there may be as many findings as records, and a frozen dataclass costs several times
+    as much to make. `msgspec.structs.replace` changes one.
     """
 
     id: str
@@ -84,11 +85,13 @@ def raw_hash(raw: bytes) -> str:
     return blake2b(raw, digest_size=16).hexdigest()
 
 
+_encoded = msgspec.json.Encoder().encode
+
+
 def finding_id_by_hash(rule_id: str, key: dict[str, Scalar], time: int, raw: str, ordinal: int) -> str:
     """`finding_id` where only the hash of the record is at hand (`raw_hash`)."""
-    digest = blake2b(digest_size=16)
-    digest.update(msgspec.json.encode([rule_id, sorted(key.items()), time, raw, ordinal]))
-    return digest.hexdigest()
+    named = sorted(key.items()) if len(key) > 1 else list(key.items())
+    return blake2b(_encoded([rule_id, named, time, raw, ordinal]), digest_size=16).hexdigest()
 
 
 def key_text(key: dict[str, Scalar]) -> str:

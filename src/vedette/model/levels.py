@@ -18,7 +18,7 @@ class Level(IntEnum):
     @property
     def label(self) -> str:
         """The level as people and files write it, `high` for example."""
-        return self.name.lower()
+        return self._name_.lower()
 
     @classmethod
     def parse(cls, text: str) -> Level:

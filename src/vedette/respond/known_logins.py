@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil, floor
 
 import msgspec
@@ -165,7 +165,7 @@ class KnownLogins:
                 continue
             if self._reached(known, counting, rule_id, now):
                 last = max(at for at, _, _ in known.failures[rule_id])
-                found.append(replace(known.held.pop(rule_id), time=last))
+                found.append(msgspec.structs.replace(known.held.pop(rule_id), time=last))
                 self._changed.add(address)
         self._touched.clear()
         return found
@@ -178,7 +178,7 @@ class KnownLogins:
         for rule_id, finding in known.held.items():
             last = max((at for at, _, _ in known.failures.get(rule_id, ())), default=0)
             if rule_id in self.counting and last >= now - self.counting[rule_id].timespan:
-                self._released.append(replace(finding, time=last))
+                self._released.append(msgspec.structs.replace(finding, time=last))
 
     def covers(self, network: Network, now: int) -> bool:
         """Whether somebody logged in lately from an address in `network`."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from vedette.model.clock import SECOND
 from vedette.model.decisions import Decision, DecisionState, LiftReason, Refusal, Rung, Target
 from vedette.model.errors import VedetteError
@@ -119,7 +121,7 @@ class Policy:
             self._responses, key=lambda rule_id: -tuple(Rung).index(rung_of(self._settings.rungs, rule_id))
         )
         free = (text for text in _EXAMPLES if self.guard.refuses(parse_network(text)) is None)
-        return replace(
+        return msgspec.structs.replace(
             finding,
             rule_id=next(iter(by_rung), finding.rule_id),
             key={"source.ip": next(free, _EXAMPLES[0])},

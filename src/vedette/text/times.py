@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {
@@ -21,11 +22,22 @@ _PART = re.compile(r"([0-9]{1,12})(us|ms|s|m|h|d|w)")
 
 def rfc3339(time: int) -> str:
     """Microseconds UTC as `2026-11-24T02:53:13.000000Z`; times outside year 1-9999 are clamped."""
+    seconds, micros = divmod(time, 1_000_000)
+    text = _second(seconds)
+    return f"{text}.{micros:06d}Z" if text else _LATEST if time > 0 else _EARLIEST
+
+
+_EARLIEST, _LATEST = "0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    """Seconds UTC as text; "" outside year 1-9999. Kept: most times that are printed share theirs with others."""
     try:
-        moment = _EPOCH + timedelta(microseconds=time)
+        moment = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
-        moment = datetime.max.replace(tzinfo=UTC) if time > 0 else datetime.min.replace(tzinfo=UTC)
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        return ""
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def parse_rfc3339(text: str) -> int:
