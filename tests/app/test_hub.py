@@ -51,7 +51,7 @@ class Hub:
     async def told(self) -> list[Batch]:
         """The first that the source `liveness` says."""
         said: list[Batch] = []
-        _, source = self.keeping.sources(self.state)
+        _, source, _ = self.keeping.sources(self.state)
 
         async def emit(batch: Batch) -> None:
             said.append(batch)
