@@ -86,3 +86,10 @@ def test_a_statement_without_end_is_stopped(files):
 def test_memory_is_bounded_and_nothing_is_spilled(files):
     with pytest.raises(VedetteError, match=r"(?i)memory"):
         run_sql(files, "SELECT list(range) FROM range(50000000)", memory="50MB")
+
+
+def test_a_file_that_goes_while_it_is_asked_for_is_said(files, tmp_path):
+    gone = [*files, tmp_path / "gone.parquet"]
+    with pytest.raises(VedetteError, match="was replaced while it was read") as error:
+        run_sql(gone, "SELECT count(*), min(stream) FROM events")
+    assert "ask again" in error.value.hint

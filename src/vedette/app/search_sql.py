@@ -36,8 +36,8 @@ def run_sql(
 ) -> Rows:
     """What one SELECT gives over the view `events`, the records of these Parquet files.
 
-    VedetteError where it is no single SELECT, where it reaches for anything but the view, breaks a limit, or takes
-    longer than `timeout` seconds. memory: as DuckDB writes sizes.
+    VedetteError where it is no single SELECT, where it reaches for anything but the view, breaks a limit, takes
+    longer than `timeout` seconds, or a file goes meanwhile. memory: as DuckDB writes sizes.
     """
     import duckdb
 
@@ -62,6 +62,8 @@ def run_sql(
             ) from None
         except duckdb.Error as error:
             raise _in_our_words(error) from None
+        except FileNotFoundError:
+            raise _gone() from None
         finally:
             over.cancel()
             over.join()
@@ -97,10 +99,18 @@ def _only_the_view(files: Sequence[Path], memory: str, threads: int) -> Iterator
     except duckdb.Error as error:
         connection.close()
         raise _in_our_words(error) from None
+    except FileNotFoundError:
+        connection.close()
+        raise _gone() from None
     try:
         yield connection
     finally:
         connection.close()
+
+
+def _gone() -> VedetteError:
+    # What is compacted stays for a while for those who read it; what was erased does not.
+    return VedetteError("SQL: a file of the lake was replaced while it was read", hint="ask again: records were erased")
 
 
 def _in_our_words(error: Exception) -> VedetteError:
