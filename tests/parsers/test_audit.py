@@ -16,7 +16,7 @@ from vedette.model.reasons import DropReason
 from vedette.parsers import audit_spans
 from vedette.parsers.audit import AuditParser
 from vedette.parsers.audit_spans import together
-from vedette.parsers.audit_values import command_line
+from vedette.parsers.audit_values import command_line, title, untrusted
 from vedette.text.audit_lines import arrange
 from vedette.text.escape import decode
 
@@ -181,6 +181,13 @@ _MORE_WORDS = [
     "\tk=414243\tb",
     'a0="sh"',
     "é=414243",
+    "nametype=CC4243",
+    "hostname9=414243",
+    "Hostname9=414243",
+    "hostnäme=414243",
+    f"{'n' * 70}=414243",
+    "ab=c=414243",
+    "msg='abc=414243'",
 ]
 _WORDS = st.sampled_from([*_ONE_WORD, *_MORE_WORDS])
 
@@ -212,6 +219,28 @@ def test_words_of_many_beginnings_are_found_all_the_same(monkeypatch: pytest.Mon
     expected = first(table_of(*EXECVE), "type", "CommandLine", "success", "nametype", "exe", "none")
     monkeypatch.setattr(audit_spans, "_BEGINNINGS", 1)
     assert first(table_of(*EXECVE), "type", "CommandLine", "success", "nametype", "exe", "none") == expected
+
+
+_TITLES = ["6C73", "6C7300", "6C73002D6C", "6C730A2D", "00", "6c73", "C3BC", "FF"]
+_TITLES += ['"ls"', '"x', "", "6C7", "6C7G", "ls"]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(_TITLES), min_size=1, max_size=30), st.booleans())
+def test_titles_and_quoted_words_of_many_events_are_those_of_each(titles: list[str], twice: bool) -> None:
+    quoted = [title for title in titles if title.startswith('"')]
+    lines = [more("PROCTITLE", f"proctitle={title}", serial) for serial, title in enumerate(titles)]
+    lines += [more("PATH", f"name={title}", len(titles) + serial) for serial, title in enumerate(quoted)]
+    if twice:
+        lines.append(more("PROCTITLE", "proctitle=6C73 proctitle=6170", 10**6))
+    table = table_of(*lines)
+    lines_of, names = table.column("CommandLine"), table.column("name")
+    for row, told in enumerate(titles):
+        assert lines_of.value(row) == title(told.encode())
+    for row, told in enumerate(quoted):
+        assert names.value(len(titles) + row) == untrusted(told.encode())
+    if twice:
+        assert lines_of.value(len(table) - 1) == ("ls", "ap")
 
 
 _WRITTEN = ['a0="ls"', 'a1="-l"', 'a2=""', "a3=666F6F", 'a4="x"y', 'a5="a"b"c"', "a6=bare", 'a7_len=4 a7[0]="ab"']

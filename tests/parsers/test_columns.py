@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette.parsers.columns import REACH, Block, distinct, merged
+from vedette.parsers.columns import REACH, Block, distinct, merged, not_hexadecimal, up_to
 
 _text = st.lists(
     st.sampled_from([b" ", b":", b"a", b"0", b"9", b"\0", b"\x80", b"\xff", b"/", b"b" * 30]), max_size=60
@@ -83,6 +83,38 @@ def test_distinct_words(numbers: list[int]):
     codes, values = distinct(np.array(numbers, dtype=np.uint64))
     assert [int(values[code]) for code in codes] == numbers
     assert len(set(values.tolist())) == len(values)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=9).flatmap(lambda own: st.lists(st.sampled_from(own))))
+def test_distinct_words_of_which_there_are_few(numbers: list[int]):
+    codes, values = distinct(np.array(numbers, dtype=np.uint64), few=True)
+    assert [int(values[code]) for code in codes] == numbers
+    assert len(set(values.tolist())) == len(values)
+
+
+def test_more_words_than_few_are_told_apart_all_the_same():
+    words = np.arange(50_000, dtype=np.uint64) * np.uint64(7)
+    codes, values = distinct(words, few=True)
+    assert len(values) == 50_000
+    assert (values[codes] == words).all()
+
+
+_bytes_of_word = st.lists(st.sampled_from(b"=<>\x00\xff\x80/0:9@AFGa\xb0\xc1"), min_size=8, max_size=8).map(bytes)
+
+
+@given(_bytes_of_word)
+def test_a_word_up_to_a_byte(text: bytes):
+    word = up_to(np.array([int.from_bytes(text, "little")], dtype=np.uint64), b"=")
+    name, sign, _ = text.partition(b"=")
+    assert int(word[0]).to_bytes(8, "little") == (name + sign).ljust(8, b"\0")
+
+
+@given(_bytes_of_word)
+def test_bytes_that_are_no_hexadecimal_digits(text: bytes):
+    flags = not_hexadecimal(np.array([int.from_bytes(text, "little")], dtype=np.uint64))
+    assert [bool(flag) for flag in int(flags[0]).to_bytes(8, "little")] == [
+        byte not in b"0123456789ABCDEF" for byte in text
+    ]
 
 
 def test_words_made_to_share_a_place_are_still_told_apart():

@@ -104,6 +104,22 @@ def test_events_that_lie_in_one_another_come_apart():
     assert joined(*mixed) == [(0, b"\n".join(a)), (1, b"\n".join(b)), (4, b"other")]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"type=PATH node=%s msg=audit(", id="behind the type"),
+        pytest.param(b"type=PATH\tnode=%s msg=audit(", id="behind a tab"),
+        pytest.param(b"type=ANOM_ABEND_AND_MORE node=%s msg=audit(", id="behind a long type"),
+        pytest.param(b"node=%s msg=audit(", id="no type"),
+        pytest.param(b"x=y node=%s msg=audit(", id="of the length of a head without"),
+        pytest.param(b"type=node=%s x=audit(", id="within a word"),
+    ],
+)
+def test_a_node_is_found_wherever_it_stands_before_the_time(head: bytes):
+    lines = [head % node + b"1795132800.005:1): x" for node in (b"a", b"b")]
+    assert len(joined(*lines)) == (1 if b"type=node" in head else 2)
+
+
 def test_nodes_are_told_apart_on_every_line():
     lines = [line("PATH", 1, "node=a "), line("PATH", 1, "node=b "), line("PATH", 1, "node=b ")]
     assert joined(*lines) == [(0, lines[0]), (1, lines[1] + b"\n" + lines[2])]

@@ -16,8 +16,16 @@ from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
 from vedette.parsers import audit_values as meaning
 from vedette.parsers.audit_arguments import is_argument, plain_arguments
-from vedette.parsers.audit_spans import by_beginning, hidden_texts, joined, together, words_within
-from vedette.parsers.columns import Block, keep, word_of
+from vedette.parsers.audit_spans import (
+    by_beginning,
+    decoded,
+    hidden_texts,
+    joined,
+    together,
+    unhexed_texts,
+    words_within,
+)
+from vedette.parsers.columns import FEW, Block, keep, word_of
 from vedette.parsers.frames import encoded, filled, moments_of, recoded
 from vedette.text.addresses import canonical
 from vedette.text.escape import decode, encode
@@ -25,6 +33,7 @@ from vedette.text.times import rfc3339
 
 _STAMP = re.compile(rb"audit\((\d{1,12})\.(\d{1,9}):\d{1,20}\)")
 _ARGUMENT = re.compile(r"a\d{1,5}")
+_QUOTE = ord('"')
 _EARLIEST, _LATEST = 0, 253_402_300_799
 
 # What rules and ECS call what audit writes; of several names the first that an event has.
@@ -106,8 +115,8 @@ class Events:
             if self._ordered is None:
                 places = np.flatnonzero((self._words & keep(len(name))) == word_of(name))
             else:
-                order, bounds = self._ordered
-                places = order[slice(*bounds.get(int(word_of(name)), (0, 0)))]
+                bounds = self._ordered.bounds.get(int(word_of(name)), (0, 0))
+                places = self._ordered.order[slice(*bounds)]
             if len(name) > 8:
                 places = places[self._block.matches(self._starts[places], name)]
             begin = self._starts[places] + len(name)
@@ -145,14 +154,26 @@ class Events:
         """A column of spans; several of one event are a field with several values."""
         if not len(rows):
             return None
-        codes, words = self._block.encode(starts, ends)
-        values = [made(word) for word in words]
+        values: Sequence[Value | None]
+        if made is meaning.untrusted and self._quoted(starts, ends):
+            # Nearly always: as it stands between the quotes.
+            codes, words = self._block.encode(starts + 1, ends - 1)
+            values = decoded(words)
+        else:
+            codes, words = self._block.encode(starts, ends)
+            values = [made(word) for word in words]
         if len(rows) > 1 and (rows[1:] == rows[:-1]).any():
             rows, codes, runs = together(rows, codes)
             values = [_one_or_several([values[code] for code in run]) for run in runs]
         everywhere = np.full(self._n, -1, dtype=np.int32)
         everywhere[rows] = codes
         return recoded(Column(everywhere, words_of(values)), values)
+
+    def _quoted(self, starts: Int64, ends: Int64) -> bool:
+        """Whether quotes stand round all of these spans."""
+        if not (ends - starts > 1).all():
+            return False
+        return bool((self._block.byte(starts) == _QUOTE).all() and (self._block.byte(ends - 1) == _QUOTE).all())
 
     # ------------------------------------------------------------------------------------------ columns
 
@@ -244,16 +265,29 @@ class Events:
         more = [meaning.command_line(block, start, end) for start, end in zip(starts, ends, strict=True)]
         parts = [(rows, lines) for rows, lines in ((plain, texts), (others, more)) if lines]
         rows, begin, stop = self._spans("proctitle")
-        rest = ~self._has("EXECVE")[rows]
-        return filled(encoded(self._n, parts, int), self._column_of(rows[rest], begin[rest], stop[rest], meaning.title))
+        rest = np.flatnonzero(~self._has("EXECVE")[rows])
+        return filled(encoded(self._n, parts, int), self._titles(rows[rest], begin[rest], stop[rest]))
+
+    def _titles(self, rows: Int64, starts: Int64, ends: Int64) -> Column | None:
+        """What processes say they are; many at once where that is in hexadecimal, as it is with arguments."""
+        if len(rows) <= FEW or not (rows[1:] > rows[:-1]).all():
+            return self._column_of(rows, starts, ends, meaning.title)
+        whole = np.flatnonzero((ends > starts) & ((ends - starts) % 2 == 0))
+        texts, good = unhexed_texts(self._batch.block, starts[whole], ends[whole])
+        plain = np.zeros(len(rows), dtype=np.bool_)
+        plain[whole[good]] = True
+        return filled(
+            encoded(self._n, [(rows[plain], texts)], int) if texts else None,
+            self._column_of(rows[~plain], starts[~plain], ends[~plain], meaning.title),
+        )
 
     def _plain_arguments(self) -> tuple[Int64, list[str]]:
         """Events whose arguments are all quoted words of one EXECVE line, and these with spaces between them."""
         lines = self._type_codes == (self._type_names.index("EXECVE") if "EXECVE" in self._type_names else -1)
         if self._ordered is None or not lines.any():
             return np.empty(0, dtype=np.int64), []
-        order, bounds = self._ordered
-        found = [order[slice(*places)] for beginning, places in bounds.items() if is_argument(beginning)]
+        order = self._ordered.order
+        found = [order[slice(*places)] for name, places in self._ordered.bounds.items() if is_argument(name)]
         words = np.sort(np.concatenate([order[:0], *found]))
         spans = self._starts[words], self._ends[words], self._rows[words]
         return plain_arguments(self._block, *spans, self._type_starts[lines], self._type_rows[lines])
@@ -373,7 +407,7 @@ class Events:
         """The same for all events: as they stand, what is hexadecimal in them, and command lines."""
         batch = self._batch
         found = [Texts(batch.block, batch.starts, batch.ends, np.arange(self._n, dtype=np.int64))]
-        found.append(hidden_texts(batch, self._words_at, self._ends, self._rows))
+        found.append(hidden_texts(batch, self._block, self._words_at, self._ends, self._rows, self._ordered))
         command = self.find("CommandLine")
         if command is not None:
             told = [line if isinstance(line, str) else None for line in command.values]

@@ -14,6 +14,9 @@ from vedette.model.events import Column, Value
 
 UInt64 = npt.NDArray[np.uint64]
 
+Some = Int64 | slice
+_ALL = slice(None)
+
 REACH = 64
 """Spans and searches up to this many bytes are vectorised; longer ones are handed to plain code, row by row."""
 
@@ -26,6 +29,7 @@ _FRONT, _BACK = 16, REACH + 16
 _EVERY = 0x0101010101010101
 _1, _3, _8, _16, _32 = (np.uint64(n) for n in (1, 3, 8, 16, 32))
 _ONES, _HIGH, _ZEROS = np.uint64(_EVERY), np.uint64(_EVERY * 0x80), np.uint64(_EVERY * 0x30)
+_FORTIES, _OVER6 = np.uint64(_EVERY * 0x40), np.uint64(_EVERY * 0x79)
 _LOW7, _OVER9 = np.uint64(_EVERY * 0x7F), np.uint64(_EVERY * 0x76)
 _KEEP: UInt64 = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
 _MIX = [np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)]
@@ -64,6 +68,20 @@ def first_byte(flags: UInt64) -> Int64:
 def first_of(words: UInt64, byte: bytes) -> Int64:
     """Index of the first byte of each word that is this one, 8 where none is."""
     return first_byte(_hits(words, [np.uint64(byte[0] * _EVERY)]))
+
+
+def up_to(words: UInt64, byte: bytes) -> UInt64:
+    """Each word with what comes behind the first byte that is this one made zero; all of it where none is."""
+    flags = _hits(words, [np.uint64(byte[0] * _EVERY)])
+    return words & (flags ^ (flags - _1))
+
+
+def not_hexadecimal(words: UInt64) -> UInt64:
+    """The high bit of every byte that is none of `0`..`9`, `A`..`F`."""
+    letters = words ^ _FORTIES
+    low = letters & _LOW7
+    bad: UInt64 = not_digits(words)[1] & ((low + _OVER6) | letters | ~(low + _LOW7)) & _HIGH
+    return bad
 
 
 def number_of(values: UInt64) -> UInt64:
@@ -198,7 +216,7 @@ class Block:
             mixed = (mixed ^ word) * _MIX[0]
             mixed ^= mixed >> _32
 
-        def same(some: Int64, found: Int64) -> Bool:
+        def same(some: Some, found: Int64) -> Bool:
             equal: Bool = length[some] == length[found]
             for word in words:
                 equal &= word[some] == word[found]
@@ -216,8 +234,10 @@ class Block:
         return codes, values
 
 
-def distinct(words: UInt64) -> tuple[Int32, UInt64]:
-    """Equal words get equal codes: int32 codes and the distinct words."""
+def distinct(words: UInt64, *, few: bool = False) -> tuple[Int32, UInt64]:
+    """Equal words get equal codes: int32 codes and the distinct words. few: there are hardly more than hundreds."""
+    if few and (told := _few_distinct(words)) is not None:
+        return told
     leader, rest = _leaders(words * _MIX[1], lambda some, found: words[some] == words[found])
     codes, leaders = _numbered(leader)
     if not len(rest):
@@ -226,7 +246,25 @@ def distinct(words: UInt64) -> tuple[Int32, UInt64]:
     return places.astype(np.int32), values
 
 
-def _leaders(mixed: UInt64, same: Callable[[Int64, Int64], Bool]) -> tuple[Int64, Int64]:
+_FEW_BITS = 13
+"""Of so many slots that they stay in the nearest cache."""
+
+
+def _few_distinct(words: UInt64) -> tuple[Int32, UInt64] | None:
+    """`distinct` by slots that no two values may share; None where some do."""
+    slots = np.zeros(1 << _FEW_BITS, dtype=np.uint64)
+    for mix in _MIX[:2]:
+        slot = (words * mix >> np.uint64(64 - _FEW_BITS)).astype(np.int64)
+        slots[slot] = words
+        if (slots[slot] == words).all():
+            used = np.zeros(1 << _FEW_BITS, dtype=np.bool_)
+            used[slot] = True
+            number = np.cumsum(used, dtype=np.int32) - np.int32(1)
+            return number[slot], slots[used]
+    return None
+
+
+def _leaders(mixed: UInt64, same: Callable[[Some, Int64], Bool]) -> tuple[Int64, Int64]:
     """For each row one row that stands for all equal ones, -1 for the rows that are left over.
 
     Each round gives a slot to one row, and every equal row finds it there; whoever lost the slot to another
@@ -241,7 +279,8 @@ def _leaders(mixed: UInt64, same: Callable[[Int64, Int64], Bool]) -> tuple[Int64
         slot = ((mixed[rows] if number else mixed) * mix >> np.uint64(64 - size)).astype(np.int64)
         slots[slot] = rows
         found = slots[slot]
-        equal = same(rows, found)
+        # At first these are all rows: picking them out one by one would only copy.
+        equal = same(rows if number else _ALL, found)
         if not number and equal.all():
             return found, rows[:0]
         leader[rows[equal]] = found[equal]

@@ -26,6 +26,7 @@ _SIX = np.uint64((1 << 48) - 1)
 _NODE = re.compile(rb"(?<!\S)node=(\S{1,255}) ")
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _32 = np.uint64(32)
+_HIGH, _BLANKS = np.uint64(0x8080808080808080), np.uint64(0x2121212121212121)
 
 # Records that end their event: the kernel writes PROCTITLE last, and what user space sends stands alone. EOE says
 # that the event has ended and nothing else; it may come after PROCTITLE, or not at all: it is no part of any event.
@@ -196,9 +197,11 @@ def _read(block: bytes, starts: Int64, ends: Int64) -> tuple[UInt64, UInt8]:
         )
         mixed = (mixed ^ (words[np.minimum(begin + at, len(raw))] & mask.astype(np.uint64))) * _MIX[0]
         mixed ^= mixed >> _32
-    if block.startswith(b"node=") or b"\nnode=" in block or b" node=" in block:
+    other = np.flatnonzero(~_two_words(words, starts[lines], begin - 1))
+    if len(other):
         nodes = np.zeros(len(lines), dtype=np.uint64)
-        for at, (start, end) in enumerate(zip(starts[lines].tolist(), begin.tolist(), strict=True)):
+        heads = zip(other.tolist(), starts[lines[other]].tolist(), begin[other].tolist(), strict=True)
+        for at, start, end in heads:
             node = _NODE.search(block, start, end)
             if node is not None:
                 nodes[at] = int.from_bytes(node[1], "little") % ((1 << 61) - 1) + 1
@@ -206,6 +209,21 @@ def _read(block: bytes, starts: Int64, ends: Int64) -> tuple[UInt64, UInt8]:
     ids[lines] = mixed | np.uint64(1)
     marks[lines] = _marks(block, words, starts[lines], begin)
     return ids, marks
+
+
+def _two_words(words: UInt64, starts: Int64, opened: Int64) -> Bool:
+    """Which heads are `type=NAME msg=audit(` with a short name, and so name no node. opened: where that ends."""
+    length = opened - starts - len("type= msg=audit")
+    named = (length > 0) & (length <= 16)
+    plain = named & _begin(words[starts], b"type=")
+    plain &= _begin(words[np.maximum(opened - len(" msg=audit"), 0)], b" msg=aud")
+    for at in (0, 8):
+        left = np.clip(length - at, 0, 8)
+        name = words[np.minimum(starts + 5 + at, len(words) - 1)]
+        # Bytes behind the name are as good as letters.
+        name = name | np.where(left >= 8, np.uint64(0), ~np.uint64(0) << (8 * left % 64).astype(np.uint64))
+        plain &= (name - _BLANKS) & ~name & _HIGH == 0
+    return plain
 
 
 def _marks(block: bytes, words: UInt64, starts: Int64, stops: Int64) -> UInt8:
