@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -127,24 +128,31 @@ _ATTACKED = [
     for flat in (PATTERNS.shapes[number] for number in PATTERNS.shapes_of[service])
     if not flat.pattern.rest and any(capture.type is CaptureType.TEXT for capture in flat.shape.captures)
 ]
-_IMITATIONS = sorted(
-    {
-        re.sub(r"(?:198\.51\.100|192\.0\.2)\.\d+|2001:db8::7", STRANGER, sample.message.decode())
-        for file in PATTERNS.files
-        for pattern in file.patterns
-        for sample in pattern.samples
-        if file.service in ("sshd", "pam")
-    }
-)
+
+
+def imitations(*services: str) -> list[str]:
+    """The samples of some services, naming the stranger."""
+    return sorted(
+        {
+            re.sub(r"(?:198\.51\.100|192\.0\.2)\.\d+|2001:db8::7", STRANGER, file.message_of(sample.message).decode())
+            for file in PATTERNS.files
+            for pattern in file.patterns
+            for sample in pattern.samples
+            if file.service in services
+        }
+    )
+
+
+_IMITATIONS = imitations("sshd", "pam")
 _ADDRESS = re.compile(re.escape(STRANGER))
 
 
 @st.composite
-def hostile_text(draw: st.DrawFn) -> str:
+def hostile_text(draw: st.DrawFn, messages: Sequence[str] = _IMITATIONS) -> str:
     """Messages of ours and pieces of them, all naming the stranger."""
     parts = []
     for _ in range(draw(st.integers(1, 3))):
-        message = draw(st.sampled_from(_IMITATIONS))
+        message = draw(st.sampled_from(messages))
         words = message.split(" ")
         first = draw(st.integers(0, len(words) - 1))
         last = draw(st.integers(first, len(words)))
@@ -180,6 +188,32 @@ def test_no_text_in_any_place_of_any_message_blames_a_stranger(flat: FlatShape, 
     match, address = blamed(flat.service, message)
     assert match is not None
     assert address in (PEER, None), message
+
+
+_NAMING = {
+    file.service: [
+        flat
+        for flat in (PATTERNS.shapes[number] for number in PATTERNS.shapes_of[file.service])
+        if flat.shape.gives_address and any(capture.type is CaptureType.TEXT for capture in flat.shape.captures)
+    ]
+    for file in PATTERNS.files
+}
+
+
+@pytest.mark.parametrize("service", [service for service, flats in _NAMING.items() if flats and service != "kernel"])
+def test_no_text_in_a_message_of_any_service_blames_a_stranger(service: str):
+    """Of the kernel's lines text stands in front of the address: it is the administrator's own prefix."""
+    texts = hostile_text(imitations(service))
+
+    @settings(max_examples=60)
+    @given(st.sampled_from(_NAMING[service]), st.lists(texts, min_size=5, max_size=5))
+    def holds(flat: FlatShape, texts: list[str]) -> None:
+        message = written(flat, list(texts)).encode()
+        match, address = blamed(service, message)
+        assert match is not None
+        assert address in (PEER, None), message
+
+    holds()
 
 
 _ENDINGS = sorted(

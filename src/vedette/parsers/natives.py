@@ -44,41 +44,57 @@ _CTIME = (
 _EPOCH = rb"(?P<epoch>\d{9,10})(?:\.(?P<fraction>\d{1,9}))?"
 _ADDRESS = rb"[0-9A-Fa-f.:]{2,45}"
 
-# Program, what a record begins with, and, between "(?=" and ")", what must follow for the record to be the program's.
-_HEADS: tuple[tuple[str, bytes], ...] = (
-    ("apache2", rb"\[" + _CTIME + rb"\] (?=\[[^\]\s]*\] )"),
-    ("nginx", _SLASHED + rb" (?=\[[a-z]+\] \d{1,10}#\d{1,10}: )"),
-    ("squid", _SLASHED + rb"(?: kid\d+)?\| "),
-    ("squid", _EPOCH + rb" +(?=\d{1,12} \S+ [A-Z_]+/\d{3} )"),
-    ("vsftpd", _CTIME + rb" (?=\[pid \d{1,10}\] )"),
-    ("openvpn", _CTIME + rb" (?:us=\d+ )?(?=(?:\S*/)?" + _ADDRESS + rb":\d{1,5} |TLS |VERIFY |OpenVPN )"),
-    ("openvpn", _ISO + rb" (?:us=\d+ )?(?=(?:\S*/)?" + _ADDRESS + rb":\d{1,5} [A-Z]|TLS |OpenVPN )"),
-    ("haproxy", rb"(?=" + _ADDRESS + rb":\d{1,5} \[(?P<day>\d\d)/(?P<name>[A-Z][a-z][a-z])/(?P<year>\d{4}):" + _CLOCK
-     + rb"\.(?P<fraction>\d{3})\] \S+ )"),
-    ("named", rb"(?P<day>\d\d)-(?P<name>[A-Z][a-z][a-z])-(?P<year>\d{4}) " + _CLOCK + rb"\.(?P<fraction>\d{3}) "),
-    ("unbound", rb"\[" + _EPOCH + rb"\] unbound\[(?P<pid>\d{1,10}):[0-9a-f]+\] "),
-    ("unbound", _ISO_T + rb"\.(?P<fraction>\d{3})" + _ZONE + rb" unbound\[(?P<pid>\d{1,10}):[0-9a-f]+\] "),
-    ("mysqld", _ISO_T + _FRACTION + _ZONE + rb" (?=\d{1,20} \[(?:Note|Warning|ERROR|System)\] )"),
-    ("mysqld", _ISO + rb" (?=(?:\d{1,20} |0x[0-9a-f]+ )?\[(?:Note|Warning|ERROR)\] )"),
-    ("mysqld", rb"(?P<short>\d\d)(?P<month>\d\d)(?P<day>\d\d) " + _CLOCK
+# Program, which of `_kind` it is, what a record begins with, and, between "(?=" and ")", what must follow for the
+# record to be the program's.
+_HEADS: tuple[tuple[str, str, bytes], ...] = (
+    ("apache2", "[", rb"\[" + _CTIME + rb"\] (?=\[[^\]\s]*\] )"),
+    ("nginx", "/", _SLASHED + rb" (?=\[[a-z]+\] \d{1,10}#\d{1,10}: )"),
+    ("squid", "/", _SLASHED + rb"(?: kid\d+)?\| "),
+    ("squid", "0", _EPOCH + rb" +(?=\d{1,12} \S+ [A-Z_]+/\d{3} )"),
+    ("vsftpd", "A", _CTIME + rb" (?=\[pid \d{1,10}\] )"),
+    ("openvpn", "A", _CTIME + rb" (?:us=\d+ )?(?=(?:\S*/)?" + _ADDRESS + rb":\d{1,5} |TLS |VERIFY |OpenVPN )"),
+    ("openvpn", "-", _ISO + rb" (?:us=\d+ )?(?=(?:\S*/)?" + _ADDRESS + rb":\d{1,5} [A-Z]|TLS |OpenVPN )"),
+    ("haproxy", "0", rb"(?=" + _ADDRESS + rb":\d{1,5} \[(?P<day>\d\d)/(?P<name>[A-Z][a-z][a-z])/(?P<year>\d{4}):"
+     + _CLOCK + rb"\.(?P<fraction>\d{3})\] \S+ )"),
+    ("named", "0", rb"(?P<day>\d\d)-(?P<name>[A-Z][a-z][a-z])-(?P<year>\d{4}) " + _CLOCK + rb"\.(?P<fraction>\d{3}) "),
+    ("unbound", "[", rb"\[" + _EPOCH + rb"\] unbound\[(?P<pid>\d{1,10}):[0-9a-f]+\] "),
+    ("unbound", "T", _ISO_T + rb"\.(?P<fraction>\d{3})" + _ZONE + rb" unbound\[(?P<pid>\d{1,10}):[0-9a-f]+\] "),
+    ("mysqld", "T", _ISO_T + _FRACTION + _ZONE + rb" (?=\d{1,20} \[(?:Note|Warning|ERROR|System)\] )"),
+    ("mysqld", "-", _ISO + rb" (?=(?:\d{1,20} |0x[0-9a-f]+ )?\[(?:Note|Warning|ERROR)\] )"),
+    ("mysqld", "0", rb"(?P<short>\d\d)(?P<month>\d\d)(?P<day>\d\d) " + _CLOCK
      + rb" (?=(?:\d{1,20} )?\[(?:Note|Warning|ERROR)\] )"),
-    ("postgres", _ISO + _FRACTION + rb" (?P<zone>[A-Z]{3,5}|[+-]\d\d) (?=(?:\S+ ){0,3}?\[\d{1,10}(?:-\d{1,10})?\]:? )"),
-    ("postgres", _ISO + _FRACTION + rb" (?P<zone>[A-Z]{3,5}|[+-]\d\d):(?=\S*:\[\d{1,10}\]:)"),
-    ("smbd", rb"\[" + _SLASHED + _FRACTION + rb", +\d+(?:, [^\]]*)?\] (?=\S+:\d+\(\S+\))"),
-    ("slapd", rb"(?P<hex>[0-9a-f]{8})(?:\.[0-9a-f]{1,8})?(?: 0x[0-9a-f]+)? (?=conn=\d+ )"),
-    ("dockerd", rb'(?=time="' + _ISO_T + _FRACTION + _ZONE + rb'" level=[a-z]+ msg=)'),
-    ("exim", _ISO + _FRACTION + _ZONE + rb" (?:\[(?P<pid>\d{1,10})\] )?"
+    ("postgres", "-", _ISO + _FRACTION + rb" (?P<zone>[A-Z]{3,5}|[+-]\d\d) "
+     rb"(?=(?:\S+ ){0,3}?\[\d{1,10}(?:-\d{1,10})?\]:? )"),
+    ("postgres", "-", _ISO + _FRACTION + rb" (?P<zone>[A-Z]{3,5}|[+-]\d\d):(?=\S*:\[\d{1,10}\]:)"),
+    ("smbd", "[", rb"\[" + _SLASHED + _FRACTION + rb", +\d+(?:, [^\]]*)?\] (?=\S+:\d+\(\S+\))"),
+    ("slapd", "0", rb"(?P<hex>[0-9a-f]{8})(?:\.[0-9a-f]{1,8})?(?: 0x[0-9a-f]+)? (?=conn=\d+ )"),
+    ("dockerd", "t", rb'(?=time="' + _ISO_T + _FRACTION + _ZONE + rb'" level=[a-z]+ msg=)'),
+    ("exim", "-", _ISO + _FRACTION + _ZONE + rb" (?:\[(?P<pid>\d{1,10})\] )?"
      rb"(?=[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4} |H=|\w+ authenticator failed for |(?:\S+ )?SMTP "
      rb"|no [A-Za-z]+ |TLS |(?:Start|End) queue run|exim \d|SA: |rejected |unexpected |refused connection )"),
-    ("dovecot", _ISO + _FRACTION + rb" (?=(?:imap|pop3|managesieve|submission)-login: |auth[-:(])"),
+    ("dovecot", "-", _ISO + _FRACTION + rb" (?=(?:imap|pop3|managesieve|submission)-login: |auth[-:(])"),
     # a label of TAI64N, as multilog writes it
-    ("dovecot", rb"@(?P<tai>4[0-9a-f]{15})[0-9a-f]{8} (?=(?:imap|pop3|managesieve|submission)-login: |auth[-:(])"),
+    ("dovecot", "@", rb"@(?P<tai>4[0-9a-f]{15})[0-9a-f]{8} (?=(?:imap|pop3|managesieve|submission)-login: |auth[-:(])"),
     # "host program[pid]" behind a time of its own, as ProFTPD writes
-    ("", _ISO + rb"[.,](?P<fraction>\d{1,9}) (?=\S+ [A-Za-z][\w./-]*\[\d{1,10}\]:? )"),
+    ("", "-", _ISO + rb"[.,](?P<fraction>\d{1,9}) (?=\S+ [A-Za-z][\w./-]*\[\d{1,10}\]:? )"),
 )  # fmt: skip
 
 
-_KNOWN = tuple((program, re.compile(head)) for program, head in _HEADS)
+_KNOWN: dict[str, list[tuple[str, re.Pattern[bytes]]]] = {}
+for _program, _of, _head in _HEADS:
+    _KNOWN.setdefault(_of, []).append((_program, re.compile(_head)))
+
+
+def _kind(beginning: bytes) -> str:
+    """How a record begins, so that few expressions are tried: most records are none of these."""
+    first = beginning[:1]
+    if first in (b"[", b"@", b"t"):
+        return first.decode()
+    if first.isupper():
+        return "A"
+    if beginning[4:5] == b"-":
+        return "T" if beginning[10:11] == b"T" else "-"
+    return "/" if beginning[4:5] == b"/" else "0"
 
 
 def read_native(record: bytes, position: int, calendar: Calendar) -> Native | None:
@@ -87,7 +103,7 @@ def read_native(record: bytes, position: int, calendar: Calendar) -> Native | No
     A time without a zone is in the calendar's.
     """
     beginning = record[position : position + LIMIT]
-    for program, head in _KNOWN:
+    for program, head in _KNOWN[_kind(beginning)]:
         match = head.match(beginning)
         if match is None:
             continue
