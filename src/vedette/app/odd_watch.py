@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from vedette.app.search import Scanned
 from vedette.app.search_plan import literals_of
 from vedette.model.batch import RecordFormat, Trust
 from vedette.model.clock import DAY, Clock
 from vedette.model.fleet import Agent, AgentState
 from vedette.model.protocols import Counter
-from vedette.rules.query import parse_query
+from vedette.model.rules import Op, Test
 from vedette.sources.integrity.alike import Told
 from vedette.sources.integrity.known import NAME as INTEGRITY
 from vedette.sources.integrity.odd import Gathered, OddSource, Rewritten
@@ -23,6 +22,9 @@ from vedette.sources.integrity.records import flat
 from vedette.sources.integrity.source import ADVANCED, BEGAN, HELD
 from vedette.sources.rootkit.source import NAME as ROOTKIT
 from vedette.store.lake.reader import END, Scan
+
+if TYPE_CHECKING:
+    from vedette.app.search import Scanned
 
 TOLD_WITHIN = 2 * DAY
 """How old facts may be: a host tells them every six hours, and one that was away is not what it was."""
@@ -73,8 +75,8 @@ def _rewritten(lake: Scanned, host_id: str, through: int) -> Iterator[Rewritten]
 
     Each is told with the one it was made from. Where the lake holds nothing older, nothing is known, and nothing said.
     """
-    node = parse_query(" or ".join(f"event.action:{action}" for action in _BASELINES)).node
-    scan = Scan(hosts=frozenset({host_id}), streams=frozenset({INTEGRITY}), literals=literals_of(node))
+    told = literals_of(Test("event.action", Op.EQUALS, _BASELINES))
+    scan = Scan(hosts=frozenset({host_id}), streams=frozenset({INTEGRITY}), literals=told)
     known: set[str] = set()
     for (sequence, _), record in sorted(_records(lake, scan), key=lambda one: one[0]):
         action, digest = record.get("event.action"), str(record.get("vedette.integrity.digest", ""))
