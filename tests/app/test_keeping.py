@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.app.search_parts import EVER
 
 from vedette.app import own
 from vedette.app.counters import Counters
 from vedette.app.detection import batch_of_lines
+from vedette.app.erasing import Eraser
 from vedette.app.keeping import NO_SEVERITY, LakeKeeping, header_parser, headers_of
+from vedette.app.search import Search
 from vedette.config.settings import Settings
 from vedette.model.batch import Batch, Origin
 from vedette.model.clock import SECOND, SystemClock
 from vedette.model.shipping import BatchKey
+from vedette.rules.query import parse_query
 from vedette.store.lake.reader import Reader
 from vedette.testing.clock import FakeClock
 
@@ -162,3 +167,40 @@ def test_a_clock_that_was_set_back_puts_no_flush_off(settings: Settings, counter
 async def test_a_lake_of_one_host_has_nothing_to_run_beside_its_threads(keeping: LakeKeeping):
     assert "keeps" in keeping.words
     await asyncio.wait_for(keeping.run(None), 5)  # type: ignore[arg-type]
+
+
+def test_what_is_erased_beside_it_is_on_its_shelf_no_more(tmp_path: Path, settings: Settings, counters: Counters):
+    made = LakeKeeping(settings, own.Self(HOST, "web1"), clock=SystemClock(), counter=counters)
+    try:
+        made.shelf.put(read(b"Jan  1 00:00:01 web1 app: mallory", b"Jan  1 00:00:02 web1 app: two"))
+        assert made.shelf.settled(30)
+        wait_until(lambda: len(lines_in(tmp_path)) == 2 and not list(made.shelf.pending()))
+        before = held_back(tmp_path)
+        assert before
+        eraser = Eraser(tmp_path, SystemClock())
+        try:
+            with eraser.alone():
+                query = Search(eraser.lake, parse_query("mallory"), since=-EVER, until=EVER, counter=counters)
+                assert eraser.carry_out(eraser.choose(query), who="alice", why="ticket 17").records == 1
+        finally:
+            eraser.close()
+        made._tidying.look_for_erasures()
+        wait_until(lambda: not before & held_back(tmp_path))
+        made.shelf.put(read(b"Jan  1 00:00:03 web1 app: three", first=2))
+        assert made.shelf.settled(30)
+    finally:
+        made.close()
+    assert lines_in(tmp_path) == [b"Jan  1 00:00:02 web1 app: two", b"Jan  1 00:00:03 web1 app: three"]
+
+
+def held_back(folder: Path) -> set[Path]:
+    """The files of the shelf in which something is."""
+    return {path for path in (folder / "spool").glob("bulk/*") if path.is_file()}
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to that")

@@ -20,6 +20,7 @@ from vedette.model.batch import Origin
 from vedette.model.clock import DAY, HOUR, SECOND
 from vedette.model.shipping import BatchKey
 from vedette.store.lake.lake import Lake
+from vedette.store.lake.manifest import ErasedRecords, add_erased
 from vedette.store.lake.settings import LakeSettings
 from vedette.store.ledger.keys import signing_key
 from vedette.store.ledger.ledger import Ledger
@@ -97,3 +98,31 @@ def test_what_fails_is_counted_and_ends_nothing(rig: Rig, monkeypatch: pytest.Mo
     assert called.acquire(timeout=30)
     assert called.acquire(timeout=30)
     assert rig.counters.value("lake_not_tidied", "OSError") >= 1
+
+
+def test_the_shelf_hears_of_an_erasure_once_and_once_after_a_start(rig: Rig) -> None:
+    heard: list[int] = []
+
+    def look(tidying: Tidying) -> int:
+        tidying.look_for_erasures()
+        return len(heard)
+
+    def start() -> Tidying:
+        settings = LakeSettings()
+        return Tidying(
+            rig.lake, rig.ledger, settings, clock=rig.clock, counter=rig.counters, erased=lambda: heard.append(1)
+        )
+
+    first = start()
+    try:
+        assert look(first) == 0
+        with rig.lake._manifest.writing() as connection:
+            add_erased(connection, [ErasedRecords(HOST, "file", 1, 2, 3, 4, 5, 1)])
+        assert (look(first), look(first)) == (1, 1)
+        second = start()
+        try:
+            assert (look(second), look(second)) == (2, 2)
+        finally:
+            second.close()
+    finally:
+        first.close()

@@ -519,3 +519,43 @@ def test_what_comes_after_a_lane_was_deleted_under_it_is_read_and_what_was_in_it
     put(spool, batch(9))
     assert got(spool) == [("a", 3, [6, 7, 8]), ("a", 4, [9, 10, 11])]
     assert [(gap.first, gap.last, gap.records, gap.reason) for gap in gaps(spool)] == [(1, 2, -1, "spool-damaged")]
+
+
+def test_files_that_are_turned_over_go_as_soon_as_all_of_them_is_confirmed(make: Make, tmp_path: Path) -> None:
+    spool = make(split=lambda one: [(one.origin.source, Lane.SECURITY if one.origin.source == "s" else Lane.BULK, one)])
+    folder = tmp_path / "spool"
+    put(spool, batch(0, source="a"), batch(0, source="s"))
+    before = set(folder.rglob("*.spool")) or set(folder.glob("*/*"))
+    spool.free(HOST, "a", 1)
+    turned = threading.Event()
+    spool.listen(turned.set)
+    spool.turn_over()
+    assert turned.wait(30)
+    # What is confirmed went at once; the other waits, and is read as before.
+    assert got(spool) == [("s", 1, [0, 1, 2])]
+    left = before & set(folder.glob("*/*"))
+    assert [path.parent.name for path in left] == ["security"]
+    spool.free(HOST, "s", 1)
+    assert not before & set(folder.glob("*/*"))
+    # Numbers go on, here and after a start.
+    put(spool, batch(3, source="a"))
+    assert got(spool) == [("a", 2, [3, 4, 5])]
+    spool.close()
+    assert got(make(folder)) == [("a", 2, [3, 4, 5])]
+
+
+def test_files_in_which_nothing_is_are_not_turned_over(make: Make, tmp_path: Path) -> None:
+    spool = make()
+    turned = threading.Event()
+    spool.listen(turned.set)
+    for _ in range(3):
+        turned.clear()
+        spool.turn_over()
+        assert turned.wait(30)
+    put(spool, batch(0))
+    spool.free(HOST, "a", 1)
+    for _ in range(3):
+        turned.clear()
+        spool.turn_over()
+        assert turned.wait(30)
+    assert len(list((tmp_path / "spool" / "bulk").iterdir())) == 1

@@ -219,7 +219,7 @@ def out_of_reach(settings: Settings) -> list[str]:
     """Where copies may be that this does not touch, in words for whoever has to erase them there."""
     found = [
         "alerts, findings and mails about them in the state, until its retention lets go of them",
-        "the newest file of the shelf (`spool`) of this host and of agents, until it is full and freed",
+        "the shelf (`spool`): of this host until `up` ran for a minute, of agents until its newest file is full",
         "backups, exports of the ledger, results of searches that were written to files",
         "the log files themselves where they were read, and what the sender keeps",
     ]

@@ -156,7 +156,9 @@ class LakeKeeping:
         self.shelf.listen(self._new.set)
         self._thread = threading.Thread(target=self._run, name="lake")
         self._thread.start()
-        self._tidying = Tidying(self.lake, self.ledger, settings.lake, clock=clock, counter=counter)
+        self._tidying = Tidying(
+            self.lake, self.ledger, settings.lake, clock=clock, counter=counter, erased=self.shelf.turn_over
+        )
 
     is_hub = False
     bundle = 0

@@ -31,7 +31,10 @@ NICE = 19
 
 
 class Tidying:
-    """Runs from its making to `close`. What fails is counted and tried again at the next round."""
+    """Runs from its making to `close`. What fails is counted and tried again at the next round.
+
+    erased: called when single records were.
+    """
 
     def __init__(
         self,
@@ -43,9 +46,11 @@ class Tidying:
         counter: Counter,
         steady: Callable[[], float] = time.monotonic,
         every: float = EVERY,
+        erased: Callable[[], None] = lambda: None,
     ) -> None:
         self._lake, self._ledger, self._settings = lake, ledger, settings
         self._clock, self._counter, self._steady, self._every = clock, counter, steady, every
+        self._on_erased, self._last_erased = erased, 0
         self._offset = self._behind()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidying")
@@ -63,12 +68,20 @@ class Tidying:
         while not self._ended.wait(self._every):
             rounds += 1
             try:
+                self.look_for_erasures()
                 self._lake.compact(self._ended.is_set)
                 if rounds % ROUNDS_OF_RETENTION == 0:
                     self.let_go()
             except Exception as error:  # noqa: BLE001 (a full disk, a damaged file: the lake goes on without)
                 self._counter.add("lake_not_tidied", type(error).__name__)
                 log.warning("the lake could not be tidied", reason=str(error))
+
+    def look_for_erasures(self) -> None:
+        """Another program erased records: no copy is to lie where they came through. Once after each start, too."""
+        last = self._lake.last_erased()
+        if last != self._last_erased:
+            self._on_erased()
+            self._last_erased = last
 
     def let_go(self) -> Sequence[Tombstone]:
         """What is too old or too much; nothing right after the clock was set."""

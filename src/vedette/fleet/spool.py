@@ -115,7 +115,7 @@ class Spool:
         self._changed = threading.Condition(waiting)
         self._finished = threading.Condition(waiting)
         self._queued = self._put = self._done = 0
-        self._closing = self._awaited = False
+        self._closing = self._awaited = self._turning = False
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
 
@@ -230,6 +230,12 @@ class Spool:
                     side.segments.remove(each)
                     each.path.unlink(missing_ok=True)
 
+    def turn_over(self) -> None:
+        """Begin new files, so that the newest go like the others once the hub has all of them. From any thread."""
+        with self._changed:
+            self._turning = True
+            self._changed.notify_all()
+
     def want(self, stream: str, ranges: Sequence[tuple[int, int]]) -> None:
         """The hub has not what it confirmed behind a gap: it is read again."""
         with self._lock:
@@ -291,7 +297,7 @@ class Spool:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._queue and not self._closing:
+                while not self._queue and not self._closing and not self._turning:
                     self._changed.wait(_TRY_AGAIN if self._owed or self._answer is not None else None)
                     if self._owed or self._answer is not None:
                         break
@@ -307,6 +313,8 @@ class Spool:
             if self._answer is not None:
                 self._take_answer(self._answer)
             self._keep(group)
+            if self._turning:
+                self._turn()
             with self._changed:
                 self._queued -= size
                 self._done += len(group)
@@ -315,6 +323,16 @@ class Spool:
                 called()
         if self._owed:
             self._say()
+
+    def _turn(self) -> None:
+        self._turning = False
+        for side in self._sides.values():
+            if side.segments and (side.segments[-1].batches or side.segments[-1].said):
+                try:
+                    self._begin_anew(side)
+                except OSError as error:
+                    # The old one takes nothing more: the next batch begins one.
+                    self._counter.add("spool_writes_refused", errno.errorcode.get(error.errno or 0, "other"))
 
     def _take_answer(self, last: Mapping[str, int]) -> None:
         """Number on from there. Nothing was shipped before it is on the disk, so it may be taken anew after a crash."""

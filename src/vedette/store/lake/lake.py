@@ -281,6 +281,11 @@ class Lake(Reader):
             self._counter.add("lake_let_go_batches", stone.reason, stone.last - stone.first + 1)
         return gone
 
+    def last_erased(self) -> int:
+        """Counts up with every erasure of single records; 0 = there was none."""
+        with self._manifest.reading() as connection:
+            return m.last_erased(connection)
+
     def stored(self) -> Mapping[m.StreamName, Ranges]:
         """The numbers that were ever stored, by host id and stream."""
         with self._lock:

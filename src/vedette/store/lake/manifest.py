@@ -409,3 +409,8 @@ def add_erased(connection: Connection, erased: Iterable[ErasedRecords]) -> None:
     ]
     if rows:
         connection.execute(insert(_ERASED), rows)
+
+
+def last_erased(connection: Connection) -> int:
+    """Counts up with every erasure; 0 = there was none."""
+    return int(connection.execute(select(func.max(_ERASED.c.id))).scalar() or 0)
