@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 
@@ -32,6 +35,7 @@ class Debian:
             made.mkdir()
         (folder / "gnupg").mkdir(mode=0o700)
         self._listed: list[str] = []
+        self.repository = folder / "repository"
         self._gpg("--passphrase", "", "--quick-gen-key", "archive@example.org", "ed25519", "sign", "never")
         self.keyring.write_bytes(self._gpg("--export"))
 
@@ -56,6 +60,7 @@ class Debian:
         packing: str = "xz",
         listed: bool = True,
         folder: str = "pool",
+        depends: str = "",
     ) -> Path:
         """A package in the pool, with its md5sums; files under bin/ are executable. listed: in the signed archive.
 
@@ -74,7 +79,7 @@ class Debian:
                 sums.append(f"{hashlib.md5(content).hexdigest()}  {path}\n")
         fields = (
             f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\n"
-            "Description: a test\n"
+            f"{f'Depends: {depends}' if depends else 'Priority: optional'}\nDescription: a test\n"
         )
         (control / "control").write_text(fields)
         (control / "md5sums").write_text("".join(sums))
@@ -103,6 +108,27 @@ class Debian:
         )
         target = self.lists / f"{prefix}InRelease"
         self._gpg("--yes", "--output", target, "--clear-sign", release)
+
+    def publish_repository(self) -> None:
+        """All of the pool as an archive that apt can ask, at `repository`."""
+        lists = self.repository / "dists/stable/main/binary-amd64"
+        lists.mkdir(parents=True, exist_ok=True)
+        stanzas = []
+        for deb in sorted(self.pool.glob("*.deb")):
+            shutil.copy(deb, self.repository / deb.name)
+            content = deb.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            control = _run("dpkg-deb", "-f", deb).decode()
+            stanzas.append(f"{control}Filename: ./{deb.name}\nSize: {len(content)}\nSHA256: {digest}\n")
+        packages = "\n".join(stanzas).encode()
+        (lists / "Packages").write_bytes(packages)
+        release = self.repository / "Release"
+        release.write_text(
+            "Origin: Example\nSuite: stable\nCodename: stable\nArchitectures: amd64 all\nComponents: main\n"
+            f"Date: {format_datetime(datetime.now(UTC), usegmt=True)}\nSHA256:\n"
+            f" {hashlib.sha256(packages).hexdigest()} {len(packages)} main/binary-amd64/Packages\n"
+        )
+        self._gpg("--yes", "--output", self.repository / "dists/stable/InRelease", "--clear-sign", release)
 
     def install(self, deb: Path) -> None:
         """Install or upgrade, as dpkg does."""

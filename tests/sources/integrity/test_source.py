@@ -347,3 +347,45 @@ async def test_a_baseline_that_was_taken_away_is_said(place: Place):
         actions = [one["event"]["action"] for one in told.records]
     second.close()
     assert actions[:2] == [module.ALTERED, module.BEGAN]
+
+
+async def test_what_has_a_passing_name_is_told_only_if_it_stays(place: Place, inotify: InotifyWatch):
+    place.given |= {"passing": ("*.dpkg-new",), "passing_after": "300ms"}
+    async with place.running(inotify) as told:
+        await told.until(lambda: began(told))
+        (place.top / "gone.dpkg-new").write_text("x")
+        (place.top / "stays.dpkg-new").write_text("x")
+        (place.top / "first").write_text("x")
+        await told.until(lambda: ("file-added", "first") in told.actions(place.top))
+        assert told.actions(place.top) == [("file-added", "first")]
+        (place.top / "gone.dpkg-new").rename(place.top / "there")
+        await told.until(lambda: ("file-added", "stays.dpkg-new") in told.actions(place.top))
+        assert [one for one in told.actions(place.top) if "dpkg-new" in one[1]] == [("file-added", "stays.dpkg-new")]
+        assert ("file-added", "there") in told.actions(place.top)
+
+
+async def test_a_scan_tells_what_has_a_passing_name_later_too(place: Place, silent: Silent):
+    place.given |= {"passing": ("*.dpkg-new",), "passing_after": "200ms", "every": "50ms"}
+    async with place.running(silent) as told:
+        await told.until(lambda: began(told))
+        (place.top / "stays.dpkg-new").write_text("x")
+        (place.top / "first").write_text("x")
+        await told.until(lambda: ("file-added", "stays.dpkg-new") in told.actions(place.top))
+        assert told.actions(place.top) == [("file-added", "first"), ("file-added", "stays.dpkg-new")]
+
+
+async def test_what_is_written_again_and_again_under_a_passing_name_is_told_in_the_end(place: Place, inotify: Any):
+    place.given |= {"passing": ("*.dpkg-new",), "passing_after": "50ms"}
+    async with place.running(inotify) as told:
+        await told.until(lambda: began(told))
+
+        async def writes() -> None:
+            while True:
+                (place.top / "busy.dpkg-new").write_text("x")
+                await asyncio.sleep(0.01)
+
+        writing = asyncio.create_task(writes())
+        try:
+            await told.until(lambda: ("file-added", "busy.dpkg-new") in told.actions(place.top))
+        finally:
+            writing.cancel()

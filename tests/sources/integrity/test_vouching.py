@@ -9,7 +9,8 @@ from pathlib import Path
 from vedette.app.counters import Counters
 from vedette.model.integrity import Change, ChangeKind, Verdict, Vouching
 from vedette.sources.integrity.settings import IntegritySettings, VouchingSettings
-from vedette.sources.integrity.vouching import Vouchers
+from vedette.sources.integrity.vouch_rpm import RpmLack
+from vedette.sources.integrity.vouching import Vouchers, rpm_keys_of
 
 
 class Says:
@@ -42,3 +43,26 @@ def test_what_an_initramfs_is_made_from_is_watched() -> None:
     trees = IntegritySettings().trees
     for source in ("/usr/share/initramfs-tools/scripts", "/etc/initramfs-tools", "/usr/lib/klibc/bin", "/usr/sbin/x"):
         assert any(Path(source).is_relative_to(tree) for tree in trees)
+
+
+def test_what_a_voucher_could_not_use_is_counted_once() -> None:
+    class Lacking(Says):
+        lacks = {RpmLack.NO_KEY: 2}  # noqa: RUF012 (a voucher's own, which grows)
+
+    counters, lacking = Counters(), Lacking(Verdict.HINT)
+    asked = Vouchers([lacking], counters)
+    for _ in range(2):
+        asked.vouch([Change(ChangeKind.CHANGED, b"/usr/bin/tool")])
+    lacking.lacks[RpmLack.NO_KEY] += 1
+    asked.vouch([Change(ChangeKind.CHANGED, b"/usr/bin/tool")])
+    assert counters.value("vouching_lacks", RpmLack.NO_KEY) == 3
+
+
+def test_keys_of_rpm_are_found_within_the_root_and_watched(tmp_path: Path) -> None:
+    folder = tmp_path / "etc/pki/rpm-gpg"
+    folder.mkdir(parents=True)
+    for name in ("RPM-GPG-KEY-redhat-release", "RPM-GPG-KEY-EPEL-9", "RPM-GPG-KEY-rockyofficial"):
+        (folder / name).touch()
+    found = rpm_keys_of(VouchingSettings(root=tmp_path))
+    assert [one.name for one in found] == ["RPM-GPG-KEY-redhat-release", "RPM-GPG-KEY-rockyofficial"]
+    assert all(Path(one).is_relative_to("/etc") for one in VouchingSettings().rpm_keys)

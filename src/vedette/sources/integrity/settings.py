@@ -67,13 +67,44 @@ LEAVE_OUT = (
 )
 """Written all the time by what nobody would call a change."""
 
+PASSING = (
+    "*.dpkg-new",
+    "*.dpkg-tmp",
+    "/boot/initrd.img-*.new",
+    "/boot/initrd.img-*.dpkg-bak",
+    "/etc/ld.so.cache~",
+    "/etc/ssl/certs/ca-certificates.crt.new",
+    "/etc/passwd[+.]*",
+    "/etc/shadow[+.]*",
+    "/etc/group[+.]*",
+    "/etc/gshadow[+.]*",
+    "/etc/subuid[+.]*",
+    "/etc/subgid[+.]*",
+    "/etc/alternatives/*.dpkg-tmp",
+    "*/modules.*.[0-9]*.[0-9]*.[0-9]*",
+    "*/4913",
+)
+"""Names that dpkg, shadow, kmod, ldconfig, mkinitramfs and vim write to before they put it where it belongs."""
+
+RPM_KEYS = (
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-redhat-release",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-centosofficial*",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-[Rr]ocky*",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-AlmaLinux*",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-fedora-*",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-oracle*",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-amazon-linux*",
+)
+"""Keys of distributions; those of others count only if named."""
+
 
 class VouchingSettings(BaseModel):
     """Who may vouch for changes (docs/integrity.md). All absolute.
 
     keyrings: whose signature on an archive counts; pools: folders with packages, each of which counts only if such an
-    archive lists it; lists: of apt. reports: where the hub lays the reports of configuration management. root: the
-    file tree whose dpkg is asked; dpkg_log: "" = its own.
+    archive lists it; lists: of apt. rpm_keys: shell patterns of files with keys whose signature over an rpm counts.
+    reports: where the hub lays the reports of configuration management. root: the file tree whose dpkg and rpm are
+    asked; dpkg_log: none = its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +113,7 @@ class VouchingSettings(BaseModel):
         Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
         Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg"),
     )
+    rpm_keys: tuple[str, ...] = RPM_KEYS
     pools: tuple[Path, ...] = (Path("/var/cache/apt/archives"),)
     lists: Path = Path("/var/lib/apt/lists")
     reports: Path | None = None
@@ -93,6 +125,9 @@ class VouchingSettings(BaseModel):
         for path in (*self.keyrings, *self.pools, self.lists, self.reports, self.root, self.dpkg_log):
             if path is not None and not path.is_absolute():
                 raise ValueError(f"{str(path)!r} is not absolute")
+        for key in self.rpm_keys:
+            if not key.startswith("/"):
+                raise ValueError(f"rpm_keys: {key!r} is not absolute")
         return self
 
 
@@ -104,6 +139,8 @@ class IntegritySettings(BaseModel):
     at, trusting change times; full_every: reading every file. settle: how long after a change it is looked at.
     again: how soon the same path is looked at once more. burst: changes told one by one of one look; of what is
     beyond the number is told, and `vedette integrity check` has the rest. vouching: what makes a change informational.
+    passing: shell patterns of names that programs write to before they rename: told only if they are still there after
+    passing_after.
     differences: whether masked copies of configuration files are kept, so that what changed in them can be told.
     """
 
@@ -115,6 +152,8 @@ class IntegritySettings(BaseModel):
     full_every: Duration = "1d"
     settle: Duration = "200ms"
     again: Duration = "2s"
+    passing: tuple[str, ...] = PASSING
+    passing_after: Duration = "1m"
     burst: PositiveInt = 20_000
     vouching: VouchingSettings = VouchingSettings()
     differences: bool = True

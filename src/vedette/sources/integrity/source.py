@@ -4,9 +4,13 @@ Counterpart: `watch` notices, `look` looks, `known` remembers; `rules/packs/inte
 from __future__ import annotations
 
 import asyncio
+import fnmatch
+import os
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,8 @@ BURST, ACCEPTED, NOT_WATCHED = "integrity-burst", "integrity-accepted", "integri
 _TOGETHER = 200
 _MOST_DIRTY = 200_000
 _MOST_GAPS = 50
+_MOST_PUT_OFF = 10
+"""So many times what is written again and again under a passing name is put off."""
 _COMMITTED = 5.0
 """Seconds after which what was told is surely committed, and may be put down as told."""
 _SAVE_EVERY = 1.0
@@ -87,6 +93,8 @@ class IntegritySource:
         self._asker = Asker()
         self._dirty: dict[bytes, tuple[Who | None, int, bool]] = {}
         self._looked: dict[bytes, float] = {}
+        self._passing: dict[bytes, tuple[float, tuple[Who | None, int, bool]]] = {}
+        self._passes = re.compile("|".join(map(fnmatch.translate, settings.passing)) or "(?!)")
         self._wake = asyncio.Event()
         self._scan_now = asyncio.Event()
         self._lost = False
@@ -179,12 +187,43 @@ class IntegritySource:
             for path in taken:
                 del self._dirty[path]
                 self._looked[path] = now
+            taken = {path: what for path, what in taken.items() if not self._put_off(path, what)}
+            due = self._passed(now)
+            taken |= due
             if self._dirty:
                 loop.call_later(again, self._wake.set)
             if taken:
                 seen = await loop.run_in_executor(self._threads, self._look.at, taken)
-                await self._tell(emit, seen)
+                await self._tell(emit, seen, due)
                 await self._say_gaps(emit, seen.gaps)
+
+    def _put_off(self, path: bytes, what: tuple[Who | None, int, bool]) -> bool:
+        """Whether it has a name that something writes to before it renames it: then it is looked at later, once."""
+        if self._passes.match(os.fsdecode(path)) is None or len(self._passing) >= _MOST_DIRTY:
+            return False
+        if path not in self._passing:
+            loop = asyncio.get_running_loop()
+            after = parse_duration(self._settings.passing_after) / 1e6
+            self._passing[path] = loop.time() + after, what
+            # The loop's clock may be a little behind the time it was asked to call at.
+            loop.call_later(after + 0.01, self._wake.set)
+        return True
+
+    def _passed(self, now: float) -> dict[bytes, tuple[Who | None, int, bool]]:
+        """What was put off long enough. What is written once more meanwhile is put off again, but not for ever."""
+        after = parse_duration(self._settings.passing_after)
+        due: dict[bytes, tuple[Who | None, int, bool]] = {}
+        for path, (at, what) in list(self._passing.items()):
+            if at > now:
+                continue
+            del self._passing[path]
+            with suppress(OSError):
+                age = self._clock.now() - os.lstat(path).st_ctime_ns // 1000
+                if age < after and self._clock.now() - what[1] < _MOST_PUT_OFF * after:
+                    self._put_off(path, what)
+                    continue
+            due[path] = what
+        return due
 
     # ---------------------------------------------------------------------------------------------- scanning
 
@@ -292,8 +331,10 @@ class IntegritySource:
 
     # ---------------------------------------------------------------------------------------------- telling
 
-    async def _tell(self, emit: Emit, seen: Seen) -> None:
-        changes: Sequence[Change] = seen.changes
+    async def _tell(self, emit: Emit, seen: Seen, due: Container[bytes] = ()) -> None:
+        changes: Sequence[Change] = [
+            one for one in seen.changes if one.path in due or not self._put_off(one.path, (one.who, one.at, False))
+        ]
         if not changes:
             return
         loop = asyncio.get_running_loop()

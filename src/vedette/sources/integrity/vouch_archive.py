@@ -4,11 +4,8 @@ Counterpart: `vouch_deb` says what the package ships; the keyrings are the distr
 # The chain: InRelease (or Release with Release.gpg), signed -> SHA256 of Packages -> SHA256 of the .deb. apt-secure(8).
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from vedette.sources.integrity.vouch_deb import stanza
+from vedette.sources.integrity.vouch_keyrings import Keyrings
 from vedette.system import exec as programs
 from vedette.system.piped import piped
 
@@ -67,7 +65,7 @@ class SignedArchive:
 
     def __init__(self, lists: Path = Path("/var/lib/apt/lists"), keyrings: Sequence[Path] = KEYRINGS) -> None:
         self._lists = lists
-        self._keyrings = {keyring: _content_of(keyring) for keyring in keyrings}
+        self._keyrings = Keyrings(keyrings)
         self._known: dict[bytes, Listing | None] = {}
         self._as_of: tuple[tuple[str, int, int], ...] = ()
         self.lacks: dict[ArchiveLack, int] = {}
@@ -130,12 +128,9 @@ class SignedArchive:
     def _signed(self, release: Path) -> str | None:
         """What was signed of a release file: what gpgv gives out, not what else may stand in the file."""
         with ExitStack() as stack:
-            keyrings: list[str] = []
-            for keyring, content in self._keyrings.items():
-                if content is not None and (usable := _usable(content, stack)) is not None:
-                    keyrings += ["--keyring", usable]
-                if content != _content_of(keyring):
-                    self._lack(ArchiveLack.KEYRING_CHANGED)
+            keyrings = self._keyrings.arguments(stack)
+            for _ in range(self._keyrings.changed):
+                self._lack(ArchiveLack.KEYRING_CHANGED)
             if not keyrings:
                 self._lack(ArchiveLack.NO_KEYRING)
                 return None
@@ -215,31 +210,3 @@ def _stanzas(content: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]
         elif len(kept) > _LONGEST_STANZA:
             raise OSError("a stanza has no end")
     yield kept
-
-
-def _content_of(keyring: Path) -> bytes | None:
-    try:
-        return keyring.read_bytes()
-    except OSError:
-        return None
-
-
-def _usable(raw: bytes, stack: ExitStack) -> str | None:
-    """A file with the keyring as gpgv takes it, which reads no armour; None where there is none."""
-    packets = raw
-    if raw.lstrip().startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
-        _, _, body = raw.partition(b"\n\n")
-        lines = []
-        for line in body.replace(b"\r", b"").splitlines():
-            if line.startswith((b"=", b"-----END")):
-                break
-            lines.append(line)
-        try:
-            packets = base64.b64decode(b"".join(lines), validate=True)
-        except binascii.Error:
-            return None
-    file = tempfile.NamedTemporaryFile(suffix=".gpg")  # noqa: SIM115 (the stack closes it)
-    stack.enter_context(file)
-    file.write(packets)
-    file.flush()
-    return file.name

@@ -69,8 +69,10 @@ class GeneratedVoucher:
 
     def _explain(self, change: Change) -> Vouching | None:
         path = self._database.inside(change.path)
-        if path is None or change.after is None:
+        if path is None:
             return None
+        if change.after is None:
+            return self._no_alternative(path)
         for explainer in self._explainers:
             with suppress(OSError, ValueError, struct.error):
                 if (answer := explainer(path, change)) is not None:
@@ -109,6 +111,14 @@ class GeneratedVoucher:
             # What is registered, and who owns it, stands in files of this host alone.
             return _said(Verdict.HINT, f"{shown} is a registered alternative, for which no signed package vouches")
         return _said(Verdict.VOUCHED, f"{shown} is a registered alternative, and as a package ships it")
+
+    def _no_alternative(self, path: bytes) -> Vouching | None:
+        """A link that follows another group goes when that one's choice has nothing for it."""
+        folder, _, name = path.rpartition(b"/")
+        groups = self._root / "var/lib/dpkg/alternatives"
+        if folder != b"/etc/alternatives" or not groups.is_dir() or (groups / os.fsdecode(name)).exists():
+            return None
+        return _said(Verdict.VOUCHED, "what is chosen now has nothing for it")
 
     def _choices(self, name: bytes) -> Iterator[bytes]:
         """Every path registered for the group `name`, or for a link that follows another group."""

@@ -8,13 +8,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from vedette.model.integrity import Attribute, Change, ChangeKind, Entry, FileType, Verdict, Vouching
-from vedette.sources.integrity.vouch_archive import SignedArchive
+from vedette.sources.integrity.vouch_archive import ArchiveLack, SignedArchive
 from vedette.sources.integrity.vouch_deb import Manifest, NotADebError, Shipped, read_deb
 from vedette.sources.integrity.vouch_dpkg import DpkgDatabase, Installed, original, spellings
 from vedette.text.escape import decode, terminal
@@ -59,6 +59,11 @@ class PackageVoucher:
         self._from: dict[tuple[str, str, str], Key] = {}
         database.learn()
 
+    @property
+    def lacks(self) -> Mapping[ArchiveLack, int]:
+        """Why no signed archive could say anything, and how often."""
+        return self._archive.lacks
+
     def vouch(self, changes: Sequence[Change]) -> Sequence[Vouching | None]:
         """As `Voucher` says."""
         if not self._database.there:
@@ -78,6 +83,16 @@ class PackageVoucher:
         """What is said of regular files and links as they stand there now, by path within this file tree."""
         found = [one for path in dict.fromkeys(paths) if (one := _as_it_stands(self._database.root, path)) is not None]
         return dict(zip([one.path for one in found], self._look(found)[0], strict=True))
+
+    def scripts(self, packages: Collection[str]) -> dict[str, bytes]:
+        """Signed scripts that run when these were unpacked, of the versions that are here: by name and version."""
+        self._authenticate(set(packages))
+        found = {}
+        for one in self._database.packages().values():
+            said = self._signed.get((one.package, one.version, one.architecture)) if one.package in packages else None
+            if said is not None:
+                found[f"{one.package} {one.version}"] = said[0].configures
+        return found
 
     def _look(self, changes: Sequence[Change]) -> tuple[list[Vouching | None], bool]:
         owners = self._database.owners({change.path for change in changes})

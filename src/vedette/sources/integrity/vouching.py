@@ -9,6 +9,7 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 
 from vedette.model.integrity import Change, Verdict, Voucher, Vouching
 from vedette.model.protocols import Counter
@@ -17,9 +18,11 @@ from vedette.sources.integrity.vouch_archive import SignedArchive
 from vedette.sources.integrity.vouch_dpkg import DpkgDatabase
 from vedette.sources.integrity.vouch_generated import GeneratedVoucher
 from vedette.sources.integrity.vouch_initramfs import InitramfsVoucher
+from vedette.sources.integrity.vouch_modules import ModulesVoucher
 from vedette.sources.integrity.vouch_package import PackageVoucher
 from vedette.sources.integrity.vouch_reports import ReportVoucher
 from vedette.sources.integrity.vouch_rpm import RpmVoucher
+from vedette.sources.integrity.vouch_scripts import ScriptVoucher
 
 _HEARD = (Verdict.CONTRADICTED, Verdict.VOUCHED, Verdict.HINT)
 
@@ -42,6 +45,7 @@ class Vouchers:
         self._believed = frozenset(believed)
         self._counter = counter
         self._lock = threading.Lock()
+        self._lacks: dict[tuple[int, StrEnum], int] = {}
 
     def vouch(self, changes: Sequence[Change]) -> Sequence[Vouching | None]:
         """As `Voucher` says."""
@@ -57,6 +61,7 @@ class Vouchers:
                 if self._counter is not None:
                     self._counter.add("vouchers_failed", Unasked.BROKEN)
                 continue
+            self._count_lacks(voucher)
             for at, answer in enumerate(answers):
                 other = heard[at]
                 if answer is not None and (other is None or _HEARD.index(answer.verdict) < _HEARD.index(other.verdict)):
@@ -70,6 +75,15 @@ class Vouchers:
                 self._counter.add("vouched", one.verdict if one is not None else "nobody")
         return heard
 
+    def _count_lacks(self, voucher: Voucher) -> None:
+        """What a voucher could not use since it was asked last: `vouching_lacks`, by reason."""
+        lacks: dict[StrEnum, int] = getattr(voucher, "lacks", {})
+        for why, count in lacks.items():
+            counted = self._lacks.get((id(voucher), why), 0)
+            if self._counter is not None and count > counted:
+                self._counter.add("vouching_lacks", why, n=count - counted)
+            self._lacks[id(voucher), why] = count
+
 
 def vouchers(settings: VouchingSettings | None = None, counter: Counter | None = None) -> Vouchers:
     """Those of this host: packages, generated files, and reports of configuration management where there is a folder.
@@ -79,12 +93,20 @@ def vouchers(settings: VouchingSettings | None = None, counter: Counter | None =
     settings = settings or VouchingSettings()
     database = DpkgDatabase(settings.root, settings.dpkg_log)
     packages = PackageVoucher(database, SignedArchive(settings.lists, settings.keyrings), settings.pools)
+    rpm_keys = rpm_keys_of(settings)
     asked: list[Voucher] = [
         packages,
-        RpmVoucher(settings.root),
+        RpmVoucher(settings.root, rpm_keys),
         GeneratedVoucher(database, packages),
         InitramfsVoucher(database),
+        ModulesVoucher(database),
+        ScriptVoucher(database, packages),
     ]
     if settings.reports is not None:
         asked.append(ReportVoucher(settings.reports, frozenset({socket.gethostname(), socket.getfqdn()})))
-    return Vouchers(asked, counter, {os.fsencode(one) for one in settings.keyrings})
+    return Vouchers(asked, counter, {os.fsencode(one) for one in (*settings.keyrings, *rpm_keys)})
+
+
+def rpm_keys_of(settings: VouchingSettings) -> list[Path]:
+    """The files with keys whose signature over an rpm counts."""
+    return sorted(one for key in settings.rpm_keys for one in settings.root.glob(key.lstrip("/")))
