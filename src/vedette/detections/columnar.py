@@ -8,10 +8,11 @@ from itertools import repeat as repeated
 
 import numpy as np
 
-from vedette.detections.entries import Counted, Entry, Fired, ordinal_of
+from vedette.detections.entries import Entry, Fired, ordinal_of
 from vedette.detections.keying import ascending, group_arrays, group_lists, key_codes, scalars, single_keys
 from vedette.detections.matches import FEW
 from vedette.detections.measured import window_of
+from vedette.detections.sorted_records import Source
 from vedette.detections.stretch import Firing, Key, Outcome, RuleState, Stretch, group_by, scalar
 from vedette.detections.windows import KeyWindow, needed_trust
 from vedette.model import rules as model_rules
@@ -362,7 +363,7 @@ class RuleRun:
         episode = np.cumsum(begins) - 1
         starts = np.flatnonzero(begins)
         already = lasting[starts]
-        source = _Source(self, carried, rows, order, c)
+        source = Source(self, carried, rows, order, c)
         scaled: Int64 = code * span + (time - int(time.min()))
         lowest = np.searchsorted(scaled, scaled - plan.timespan)
         repeat = source.repeats()
@@ -395,7 +396,7 @@ class RuleRun:
         self._close(keys, windows, code, time, scaled, span, starts, already, fired_at, total, source)
 
     def _first_distinct(
-        self, full: Bool, lowest: Int64, episode: Int64, starts: Int64, source: _Source, time: Int64
+        self, full: Bool, lowest: Int64, episode: Int64, starts: Int64, source: Source, time: Int64
     ) -> tuple[Int64, Int64]:
         """Per episode the first record at which enough distinct values are in the window, and the window's start."""
         plan = self.plan
@@ -443,7 +444,7 @@ class RuleRun:
         already: Bool,
         fired_at: Int64,
         total: Int64,
-        source: _Source,
+        source: Source,
     ) -> None:
         """Count what continued, and leave each key as the record-by-record way would have left it."""
         plan = self.plan
@@ -478,44 +479,3 @@ class RuleRun:
             window.fired = bool(fired)
             window.hold(kept[at : at + count])
             at += count
-
-
-class _Source:
-    """The records behind the sorted arrays of one columnar run: carried entries first, then new rows."""
-
-    def __init__(self, work: RuleRun, carried: list[Entry], rows: Int64, order: Int64, c: int) -> None:
-        self._work = work
-        self._carried = carried
-        self._rows = rows
-        self._order = order
-        self._c = c
-
-    def entry(self, index: int) -> Entry:
-        """The entry at a sorted place."""
-        at = int(self._order[index])
-        return self._carried[at] if at < self._c else self._work.entry(int(self._rows[at - self._c]))
-
-    def entries(self, lows: Int64, ends: Int64) -> list[Entry]:
-        """The entries of sorted places low..end, one such run after the other."""
-        counts = ends - lows
-        places = np.repeat(ends - np.cumsum(counts), counts) + np.arange(int(counts.sum()))
-        at = self._order[places]
-        new = iter(self._work.entries(self._rows[at[at >= self._c] - self._c]))
-        carried, c = self._carried, self._c
-        return [carried[one] if one < c else next(new) for one in at.tolist()]
-
-    def row(self, index: int) -> int:
-        """The matched record at a sorted place, which must be a new one."""
-        return int(self._rows[int(self._order[index]) - self._c])
-
-    def repeats(self) -> Int64:
-        """How many records each sorted place stands for."""
-        old = np.asarray([entry.repeat for entry in self._carried], dtype=np.int64)
-        return np.concatenate([old, self._work.matches.repeat[self._rows].astype(np.int64)])[self._order]
-
-    def values(self) -> Int64:
-        """A code for the counted value at each sorted place."""
-        column = self._work.counted()
-        known: dict[Counted, int] = {value: code for code, value in enumerate(self._work.texts()[:-1])}
-        old = np.asarray([known.setdefault(entry.value, len(known)) for entry in self._carried], dtype=np.int64)
-        return np.concatenate([old, column.codes[self._rows].astype(np.int64)])[self._order]

@@ -17,6 +17,7 @@ from vedette.model.reasons import DropReason
 from vedette.parsers import audit_values as meaning
 from vedette.parsers.audit_arguments import is_argument, plain_arguments
 from vedette.parsers.audit_spans import (
+    all_quoted,
     by_beginning,
     decoded,
     hidden_texts,
@@ -25,16 +26,14 @@ from vedette.parsers.audit_spans import (
     unhexed_texts,
     words_within,
 )
+from vedette.parsers.audit_times import times_of
 from vedette.parsers.columns import FEW, Block, keep, word_of
 from vedette.parsers.frames import encoded, filled, moments_of, recoded
 from vedette.text.addresses import canonical
 from vedette.text.escape import decode, encode
 from vedette.text.times import rfc3339
 
-_STAMP = re.compile(rb"audit\((\d{1,12})\.(\d{1,9}):\d{1,20}\)")
 _ARGUMENT = re.compile(r"a\d{1,5}")
-_QUOTE = ord('"')
-_EARLIEST, _LATEST = 0, 253_402_300_799
 
 # What rules and ECS call what audit writes; of several names the first that an event has.
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -102,7 +101,7 @@ class Events:
         codes, names = self._block.encode(self._type_starts, type_ends)
         self._type_codes: Int32 = codes
         self._type_names = [decode(name) for name in names]
-        self._time, self._read = self._times()
+        self._time, self._read = times_of(batch, self._block, *self._spans("msg"))
         self.unreadable = n - int(np.count_nonzero(self._read))
 
     # -------------------------------------------------------------------------------------------- words
@@ -155,7 +154,7 @@ class Events:
         if not len(rows):
             return None
         values: Sequence[Value | None]
-        if made is meaning.untrusted and self._quoted(starts, ends):
+        if made is meaning.untrusted and all_quoted(self._block, starts, ends):
             # Nearly always: as it stands between the quotes.
             codes, words = self._block.encode(starts + 1, ends - 1)
             values = decoded(words)
@@ -168,12 +167,6 @@ class Events:
         everywhere = np.full(self._n, -1, dtype=np.int32)
         everywhere[rows] = codes
         return recoded(Column(everywhere, words_of(values)), values)
-
-    def _quoted(self, starts: Int64, ends: Int64) -> bool:
-        """Whether quotes stand round all of these spans."""
-        if not (ends - starts > 1).all():
-            return False
-        return bool((self._block.byte(starts) == _QUOTE).all() and (self._block.byte(ends - 1) == _QUOTE).all())
 
     # ------------------------------------------------------------------------------------------ columns
 
@@ -427,33 +420,7 @@ class Events:
             return Column.constant(self._n, trust.name.lower())
         return Column(trust.astype(np.int32), [level.name.lower() for level in sorted(Trust)])
 
-    # ------------------------------------------------------------------------------------ times and kinds
-
-    def _times(self) -> tuple[Int64, Bool]:
-        """Time of each event in microseconds, and which have one."""
-        time = np.full(self._n, self._batch.read_at, dtype=np.int64)
-        read = np.zeros(self._n, dtype=np.bool_)
-        rows, starts, ends = self._spans("msg")
-        fitting = self._block.matches(starts, b"audit(") & (ends - starts >= 23)
-        rows, starts = rows[fitting], starts[fitting] + 6
-        dotted = self._block.byte(starts + 10) == 0x2E
-        rows, starts = rows[dotted], starts[dotted]
-        good = self._block.digits(starts, starts + 10) & self._block.digits(starts + 11, starts + 14)
-        good &= self._block.byte(starts + 14) == 0x3A
-        rows, starts = rows[good], starts[good]
-        seconds = self._block.numbers(starts, starts + 2) * np.uint64(10**8) + self._block.numbers(
-            starts + 2, starts + 10
-        )
-        millis = self._block.numbers(starts + 11, starts + 14)
-        # All records of an event have one time.
-        time[rows] = seconds.astype(np.int64) * 1_000_000 + millis.astype(np.int64) * 1000
-        read[rows] = True
-        for row in np.flatnonzero(~read).tolist():
-            stamp = _STAMP.search(self._batch.raw(row))
-            if stamp is not None and _EARLIEST <= int(stamp[1]) <= _LATEST:
-                time[row] = int(stamp[1]) * 1_000_000 + int(stamp[2][:6].ljust(6, b"0"))
-                read[row] = True
-        return time, read
+    # ------------------------------------------------------------------------------------------------ kinds
 
     def _connecting(self) -> Bool:
         """Which events set up a connection to an address of the internet."""

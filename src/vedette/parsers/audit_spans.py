@@ -114,6 +114,7 @@ _HEX_VALUE: UInt8 = np.full(256, _NO_DIGIT, dtype=np.uint8)
 _HEX_VALUE[list(_DIGITS.encode())] = range(16)
 _NAME = re.compile(rb"[a-z_]\w*")
 _NONE, _FURTHER = -1, 8
+_QUOTE = ord('"')
 _MARKS = b"'\t\v\f"
 _SIX = re.compile(rb"=[0-9A-F]{6}")
 
@@ -240,6 +241,13 @@ def unhexed_texts(block: bytes, starts: Int64, ends: Int64) -> tuple[list[str], 
         text = told.decode()
         return [text[begin:end] for begin, end in bounds], good
     return [decode(told[begin:end]) for begin, end in bounds], good
+
+
+def all_quoted(block: Block, starts: Int64, ends: Int64) -> bool:
+    """Whether quotes stand round all of these spans."""
+    if not (ends - starts > 1).all():
+        return False
+    return bool((block.byte(starts) == _QUOTE).all() and (block.byte(ends - 1) == _QUOTE).all())
 
 
 def decoded(words: Sequence[bytes]) -> list[str]:
