@@ -106,6 +106,19 @@ class Run:
             NOTHING_BESIDE if more is None else Beside(more[0], tuple(more[1]), more[2], more[3], more[4]),
         )
 
+    def is_unread(self, at: int) -> bool:
+        """Whether a digest is missing there that was wanted."""
+        more = self._beside.get(self._first + at)
+        return more is not None and bool(more[4])
+
+    def holds(self, at: int, read: Read) -> bool:
+        """Whether it says just this, and that was read."""
+        if read.beside is NOTHING_BESIDE and self._first + at not in self._beside:
+            place = (self._first + at) * 32
+            digest = self._digests[place : place + 32]
+            return digest == (read.sha256 or _NO_DIGEST) and read.numbers == self.numbers[at]
+        return self.read(at) == read and not read.beside.unread
+
     def rows(self, first: int = 0) -> Iterator[Row]:
         """One after the other, from the one at `first` on."""
         for at in range(first, len(self.names)):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 from vedette.model.clock import Clock
 from vedette.model.integrity import Attribute, Change, ChangeKind, Entry, FileType
@@ -26,6 +27,10 @@ from vedette.sources.integrity.walk import (
 
 SETTLED = 2_000_000_000
 """Nanoseconds: a file that changed within so short a time of being read may have changed once more in the same tick."""
+_NEVER = -(1 << 62)
+"""A change time before which nothing was: everything is read."""
+_Pending = tuple[bytes, Numbers, Run | None, int]
+"""What is to be read: name, numbers as they were listed, and where the baseline has it."""
 _REPLACED = {Attribute.CONTENT, Attribute.TYPE, Attribute.TARGET, Attribute.TIMES}
 _RELATED_MOST = 200_000
 """Removed and added paths held to be matched; what is beyond is told without the other path."""
@@ -110,7 +115,7 @@ class Comparison:
         self._runs = runs
         self._reader = reader
         self._find = find
-        self._settled = began - SETTLED if trust_times else -(1 << 62)
+        self._settled = began - SETTLED if trust_times else _NEVER
         self._quiet = quiet
         self._clock = clock
         self._held = _Held()
@@ -139,7 +144,7 @@ class Comparison:
     def _merged(self) -> Iterator[Change]:
         run, at = next(self._runs, None), 0
         for listed in self._walk:
-            pending: list[tuple[bytes, Numbers, Row | None]] = []
+            pending: list[_Pending] = []
             folder, names, numbers = listed.folder, listed.names, listed.numbers
             here, count = 0, len(names)
             self.tally.paths += count
@@ -149,7 +154,7 @@ class Comparison:
                     run, at = next(self._runs, None), 0
                     continue
                 if run is None or run.folder != folder:
-                    pending += [(names[one], numbers[one], None) for one in range(here, count)]
+                    pending += [(names[one], numbers[one], None, 0) for one in range(here, count)]
                     break
                 together = min(count - here, len(run.names) - at)
                 if names[here : here + together] == run.names[at : at + together]:
@@ -162,7 +167,7 @@ class Comparison:
                         yield from self._were_there([Row(folder, known, run.read(at))])
                         at += 1
                     elif known > name:
-                        pending.append((name, numbers[here], None))
+                        pending.append((name, numbers[here], None, 0))
                         here += 1
                     else:
                         pending += self._to_read(names, numbers, here, run, at, 1)
@@ -177,34 +182,37 @@ class Comparison:
 
     def _to_read(
         self, names: Sequence[bytes], numbers: Sequence[Numbers], here: int, run: Run, at: int, together: int
-    ) -> list[tuple[bytes, Numbers, Row | None]]:
+    ) -> list[_Pending]:
         """Those of a stretch of one folder, listed and known by the same names, that their numbers do not prove."""
-        settled, known = self._settled, run.numbers
-        if not run.unread and run.latest < settled and numbers[here : here + together] == known[at : at + together]:
+        settled, known = self._settled, run.numbers[at : at + together]
+        listed = numbers[here : here + together]
+        if not run.unread and run.latest < settled and listed == known:
             return []
-        found: list[tuple[bytes, Numbers, Row | None]] = []
-        for one, other in zip(range(here, here + together), range(at, at + together), strict=True):
-            if numbers[one] != known[other] or known[other][CTIME] >= settled or run.unread:
-                read = run.read(other)
-                if numbers[one] != known[other] or known[other][CTIME] >= settled or read.beside.unread:
-                    found.append((names[one], numbers[one], Row(run.folder, names[one], read)))
-        return found
+        every = zip(names[here : here + together], listed, repeat(run), range(at, at + together), strict=False)
+        if settled == _NEVER:
+            return list(every)
+        return [
+            one
+            for one, before in zip(every, known, strict=True)
+            if one[1] != before or before[CTIME] >= settled or (run.unread and run.is_unread(one[3]))
+        ]
 
-    def _read(self, listed: Listed, pending: Sequence[tuple[bytes, Numbers, Row | None]]) -> Iterator[Change]:
-        wanted = [(name or listed.called, numbers) for name, numbers, _ in pending]
+    def _read(self, listed: Listed, pending: Sequence[_Pending]) -> Iterator[Change]:
+        wanted = [(name or listed.called, numbers) for name, numbers, _, _ in pending]
         found = self._reader.read(listed.fd, wanted)
         self.tally.read += len(wanted)
-        for (name, _, row), read in zip(pending, found, strict=True):
-            if row is not None and read == row.read and not read.beside.unread:
+        for (name, _, run, at), read in zip(pending, found, strict=True):
+            if run is not None and read is not None and run.holds(at, read):
                 continue
             path = joined(listed.folder, name)
+            before = run.read(at) if run is not None else None
             if read is None:
-                if row is not None:
-                    yield from self._were_there([row])
+                if before is not None:
+                    yield from self._were_there([Row(listed.folder, name, before)])
                 continue
-            if row is not None and row.read.sha256 and (gap := gap_of(path, read)) is not None:
+            if before is not None and before.sha256 and (gap := gap_of(path, read)) is not None:
                 self.could_not_tell.append(gap)
-            change = changed(path, row.read if row is not None else None, read, self._clock.now())
+            change = changed(path, before, read, self._clock.now())
             if change is not None:
                 yield change
 
