@@ -3,9 +3,11 @@ Counterpart: `app.integrity` does it at once, `app.integrity_watch` beside a run
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +42,7 @@ def init(
     ] = None,
 ) -> None:
     """Take down how trees are now. Exit 0 = all of it, 2 = could not; what was not looked at is said."""
-    with errors_said():
+    with errors_said(), _collecting_seldom():
         patterns = [one.encode("utf-8", "surrogateescape") for one in leave_out or ()]
         taken = take_baseline(tree, baseline, SystemClock(), leave_out=patterns)
         _note_gaps(taken.gaps)
@@ -66,7 +68,7 @@ def check(
             raise SystemExit(_say_outstanding(_data_folder(config, data), output))
         if tree is None or baseline is None:
             raise VedetteError("--tree and --baseline go together")
-        with Baseline(baseline) as known:
+        with _collecting_seldom(), Baseline(baseline) as known:
             same_trees(known, tree)
             raise SystemExit(_say_changes(Checked(known, SystemClock(), full=full, golden=golden), output))
 
@@ -138,6 +140,17 @@ def accept(
         ask_to_accept(folder, Request(None if everything else wanted, operator_name(), reason))
         count = len(waiting) if everything else len(wanted)
         say(f"{count} accepted by {operator_name()}: the source takes it when it runs")
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Nothing that is made of each path refers to itself: looking for what does only costs."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _data_folder(config: Path | None, data: Path | None) -> Path:
