@@ -389,3 +389,32 @@ async def test_what_is_written_again_and_again_under_a_passing_name_is_told_in_t
             await told.until(lambda: ("file-added", "busy.dpkg-new") in told.actions(place.top))
         finally:
             writing.cancel()
+
+
+async def test_a_hub_can_follow_the_baseline_from_each_to_the_next(place: Place):
+    """Over a restart, and when it goes on: each is told with the one it was made from."""
+    digests: list[str] = []
+    for round_ in range(2):
+        watching = Silent()
+        async with place.running(watching) as told:
+            await told.until(lambda: began(told) or module.HELD in {one["event"]["action"] for one in told.records})
+            (place.top / "a").write_text(f"changed {round_}")
+            watching.say([Noticed(os.fsencode(place.top / "a"))])
+            await told.until(lambda: bool(told.actions(place.top)))
+            place.requests.append({"paths": None, "who": "ada", "reason": "mine"})
+            await told.until(lambda: module.ADVANCED in {one["event"]["action"] for one in told.records})
+        watching.close()
+        place.cursor = told.batches[-1].cursor
+        for one in told.records:
+            about = one["vedette"]["integrity"]
+            match one["event"]["action"]:
+                case module.BEGAN:
+                    digests.append(about["digest"])
+                case module.HELD:
+                    assert about["digest"] == digests[-1]
+                case module.ADVANCED:
+                    assert about["before"]["digest"] == digests[-1]
+                    digests.append(about["digest"])
+        held = [one for one in told.records if one["event"]["action"] == module.HELD]
+        assert len(held) == round_
+    assert len(set(digests)) == 3
