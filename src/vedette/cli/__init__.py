@@ -9,7 +9,14 @@ import sys
 
 
 def main() -> None:
-    """Entry point of the `vedette` program."""
+    """Entry point of the `vedette` program; Ctrl-C ends it without a word, also while it is still being loaded."""
+    try:
+        _main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _main() -> None:
     # Matching works on many short columns, where numpy's thread pools only cost; set before numpy is imported.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
