@@ -185,28 +185,36 @@ class Reader:
             self._pool.shutdown()
 
     def _some(self, fd: int, wanted: Sequence[tuple[bytes, Numbers]]) -> list[Read | None]:
-        return [self._at_once(fd, name, numbers) or self._one(fd, name, numbers) for name, numbers in wanted]
-
-    def _at_once(self, fd: int, name: bytes, numbers: Numbers) -> Read | None:
-        """As nearly all are: short, with nothing beside it, unchanged while it is read. None = it takes more."""
-        if not self._digests or numbers[SIZE] >= _BLOCK or numbers[MODE] & _KIND != stat.S_IFREG:
-            return None
-        try:
-            file = os.open(name, self._flags, dir_fd=fd)
-        except OSError:
-            return None
-        buffer = self._buffer()
-        try:
-            count = os.readv(file, [buffer])
-            beside = os.listxattr(file)
-            after = numbers_of(os.fstat(file))
-        except OSError:
-            return None
-        finally:
-            os.close(file)
-        if beside or count != numbers[SIZE] or after != numbers:
-            return None
-        return Read(numbers, hashlib.sha256(buffer[:count], usedforsecurity=False).digest())
+        """As nearly all are, at once: short, with nothing beside it, unchanged while it is read. Others take more."""
+        # Names looked up once, not for each of a hundred thousand files.
+        open_, readv, listxattr, fstat, close, sha256 = (
+            os.open,
+            os.readv,
+            os.listxattr,
+            os.fstat,
+            os.close,
+            hashlib.sha256,
+        )
+        flags, buffer, most = self._flags, self._buffer(), _BLOCK if self._digests else 0
+        buffers = [buffer]
+        found: list[Read | None] = []
+        for name, numbers in wanted:
+            size = numbers[SIZE]
+            if size < most and numbers[MODE] & _KIND == stat.S_IFREG:
+                try:
+                    file = open_(name, flags, dir_fd=fd)
+                    try:
+                        count = readv(file, buffers)
+                        plain = not listxattr(file) and numbers_of(fstat(file)) == numbers
+                    finally:
+                        close(file)
+                except OSError:
+                    plain = False
+                if plain and count == size:
+                    found.append(Read(numbers, sha256(buffer[:count], usedforsecurity=False).digest()))
+                    continue
+            found.append(self._one(fd, name, numbers))
+        return found
 
     def _buffer(self) -> memoryview:
         """Of this thread. At the beginning of a page: sixteen bytes further on, the kernel copies at a third of it."""
