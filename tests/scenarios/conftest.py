@@ -12,6 +12,7 @@ import pytest
 from tests.scenarios.parts import netns
 from tests.scenarios.parts.attacker import Attacker
 from tests.scenarios.parts.certificates import Authority
+from tests.scenarios.parts.faults import PROPERTY, Faults, table
 from tests.scenarios.parts.netns import NetLab, Wire
 from tests.scenarios.parts.nft import PublishedPort
 from tests.scenarios.parts.pagerduty import PagerDuty
@@ -25,6 +26,22 @@ StartSshd = Callable[..., Sshd]
 StartVedette = Callable[..., Vedette]
 
 ALICE = User("alice", "correct horse")
+
+
+@pytest.fixture
+def faults(record_property: Callable[[str, object], None]) -> Faults:
+    """`faults.record("agent killed", sent, arrived, "what was said")`: a row of the table at the end of the run."""
+    return Faults(record_property)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    passed = terminalreporter.stats.get("passed", ())
+    found = [one for report in passed for one in getattr(report, "user_properties", ())]
+    # The same test is reported at its call and at its end.
+    rows = {tuple(value): None for name, value in found if name == PROPERTY}
+    if rows:
+        terminalreporter.write_sep("=", "faults")
+        terminalreporter.write_line(table(list(row) for row in rows))
 
 
 @pytest.fixture

@@ -8,8 +8,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.scenarios.parts.faults import Faults
+from tests.scenarios.parts.fleet import PATIENCE, Fleet
 from tests.scenarios.parts.nats import NatsCluster
-from tests.scenarios.parts.processes import Processes
+from tests.scenarios.parts.netns import NetLab
+from tests.scenarios.parts.processes import Processes, wait_until
 
 from vedette.app.counters import Counters
 from vedette.fleet import subjects
@@ -107,3 +110,35 @@ def test_the_leader_is_killed_in_the_middle_of_traffic(tmp_path: Path):
     finally:
         processes.close()
     assert set(arrived) == {b"%d" % number for number in range(BATCHES)}
+
+
+@pytest.mark.root
+@pytest.mark.timeout(240)
+def test_the_leader_dies_under_hub_and_agents_and_comes_back(lab: NetLab, scratch: Path, faults: Faults):
+    """Agent, hub and lake as processes: the leader of the stream is killed in traffic, and later the one after it."""
+    fleet = Fleet(lab.namespace(), scratch / "fleet", ["web"], clustered=True)
+    try:
+        web, cluster = fleet.agents["web"], fleet.cluster
+        assert cluster is not None
+        with web.traffic() as written:
+            fleet.wait_for_flow(web, written)
+            killed = []
+            for _ in range(2):
+                leader = cluster.wait_for_leader(subjects.EVENTS)
+                cluster.running[leader].kill()
+                others = [name for name in cluster.names if name != leader]
+                wait_until("another leader", lambda o=others: cluster.led_by(subjects.EVENTS, *o), PATIENCE)  # type: ignore[misc]
+                fleet.wait_for_flow(web, written)
+                cluster.start(leader)
+                killed.append(leader)
+            cluster.wait_for_leader(subjects.EVENTS)
+            fleet.wait_for_flow(web, written)
+        fleet.wait_for(web, written)
+        assert not fleet.dropped(web)
+        assert fleet.hub.command("ledger", "verify").splitlines()[-1].startswith("intact:")
+        # The hub started no server of its own.
+        assert not (fleet.hub.data / "broker" / "server.pid").exists()
+        sent = sum(map(len, written))
+        faults.record("a cluster's leader killed, back, and the next one killed", sent, sent)
+    finally:
+        fleet.close()

@@ -440,6 +440,8 @@ class Spool:
         if side.descriptor >= 0:
             segment = side.segments[-1]
             # What was taken away takes nothing more: nobody could read it.
+            if not segment.damaged and not os.fstat(side.descriptor).st_nlink:
+                self._on_damaged(segment)
             if not segment.damaged and segment.size + size <= self._segment_bytes:
                 return segment
         return self._begin_anew(side)

@@ -17,14 +17,19 @@ _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
 
 
 class Disk:
-    """Mounted at `folder`/disk from `mount` to `close`."""
+    """Mounted at `folder`/disk from `mount` to `close`. of: one that was cut off, whose content this one begins with:
+    for where it cannot be unmounted, since other programs have it in mount namespaces of their own.
+    """
 
-    def __init__(self, folder: Path, size: str = "64M") -> None:
+    def __init__(self, folder: Path, size: str = "64M", *, of: Disk | None = None) -> None:
         self._image = folder / "disk.img"
         self.place = folder / "disk"
-        self.place.mkdir()
-        run(["truncate", "-s", size, str(self._image)])
-        run(["mkfs.ext4", "-q", str(self._image)])
+        self.place.mkdir(parents=True)
+        if of is not None:
+            run(["cp", "--sparse=always", str(of._image), str(self._image)])
+        else:
+            run(["truncate", "-s", size, str(self._image)])
+            run(["mkfs.ext4", "-q", str(self._image)])
         self._mounted = False
         self.mount()
 
