@@ -7,6 +7,7 @@ import hashlib
 import os
 import sqlite3
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +17,7 @@ import pytest
 
 from vedette.model.integrity import Attribute, Change, ChangeKind, Entry, FileType, Verdict, Vouching
 from vedette.sources.integrity.vouch_rpm import RpmLack, RpmVoucher
-from vedette.system.rpm_header import as_signed
+from vedette.system.rpm_header import DIGESTS, as_signed, read_header
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -187,7 +188,37 @@ def test_a_key_that_came_later_counts_after_a_restart(rpm: Rpm, tmp_path: Path) 
 
 
 def test_what_is_added_behind_the_signed_part_is_not_read(rpm: Rpm) -> None:
-    """rpm appends its own tags: whoever appends a second table of files is not heard."""
+    """rpm appends its own tags: whoever appends a second table of digests there is not heard."""
+    rpm.install("1.0")
+    tool, evil = rpm.root / "usr/bin/tool", b"tool 1.O\n"
+    tool.write_bytes(evil)
+    with closing(sqlite3.connect(rpm.root / DATABASE / "rpmdb.sqlite")) as connection, connection:
+        ((number, blob),) = connection.execute("SELECT hnum, blob FROM Packages").fetchall()
+        digests = [bytes(one) for one in read_header(blob, {DIGESTS})[DIGESTS] if isinstance(one, bytes)]
+        mine = [hashlib.sha256(evil).hexdigest().encode() if one == sha256(b"tool 1.0\n") else one for one in digests]
+        assert mine != digests
+        forged = appended(blob, DIGESTS, b"".join(one + b"\0" for one in mine), len(mine))
+        # What is read without a look at the part that was signed:
+        assert read_header(forged, {DIGESTS})[DIGESTS] == mine
+        connection.execute("UPDATE Packages SET blob = ? WHERE hnum = ?", (forged, number))
+    one = said(rpm.asked(), tool)
+    assert one is not None
+    assert (one.verdict, one.expected_sha256.hex().encode()) == (Verdict.CONTRADICTED, sha256(b"tool 1.0\n"))
+
+
+def sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def appended(blob: bytes, tag: int, data: bytes, count: int) -> bytes:
+    """The header with an array of strings more, behind all that it has."""
+    entries, size = struct.unpack_from(">II", blob)
+    start = 8 + 16 * entries
+    index = blob[8:start] + struct.pack(">IIII", tag, 8, size, count)
+    return struct.pack(">II", entries + 1, size + len(data)) + index + blob[start : start + size] + data
+
+
+def test_a_header_that_is_cut_has_no_signed_part(rpm: Rpm) -> None:
     rpm.install("1.0")
     with closing(sqlite3.connect(rpm.root / DATABASE / "rpmdb.sqlite")) as connection:
         ((blob,),) = connection.execute("SELECT blob FROM Packages").fetchall()
