@@ -29,13 +29,28 @@ APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0"
 PROJECT = Path(__file__).parents[2]
 
 
+# As packages with microcode do it: an archive of its own that is not packed, before the rest.
+UCODE_HOOK = b"""#!/bin/sh
+set -e
+[ "$1" != prereqs ] || exit 0
+. /usr/share/initramfs-tools/hook-functions
+early=$(mktemp -d)
+mkdir -p "$early/kernel/x86/microcode"
+cp /lib/firmware/example-ucode.bin "$early/kernel/x86/microcode/GenuineIntel.bin"
+(cd "$early" && find . | cpio -o -H newc --quiet -R 0:0) > "$early.cpio"
+prepend_earlyinitramfs "$early.cpio"
+"""
+
+
 def kernel(number: str) -> dict[str, bytes]:
     modules = f"lib/modules/{KERNEL}"
     return {
         f"boot/vmlinuz-{KERNEL}": f"a kernel {number}\n".encode(),
-        f"boot/config-{KERNEL}": b"CONFIG_RD_ZSTD=y\nCONFIG_RD_GZIP=y\nCONFIG_BLK_DEV_INITRD=y\n",
+        f"boot/config-{KERNEL}": b"".join(b"CONFIG_RD_%s=y\n" % one for one in (b"ZSTD", b"GZIP", b"XZ", b"BZIP2")),
         f"{modules}/modules.builtin": b"kernel/fs/ext4/ext4.ko\n",
         f"{modules}/modules.order": b"",
+        "lib/firmware/example-ucode.bin": b"microcode " * 400,
+        "usr/share/initramfs-tools/hooks/example-ucode": UCODE_HOOK,
     }
 
 
@@ -203,7 +218,16 @@ def live(day: Day, machine: Machine, archive: Debian) -> None:
     day.does("10:30 the user lets that key in", as_alice("cp .ssh/id_ed25519.pub .ssh/authorized_keys"))
     day.does("11:00 ssh remembers a host", as_alice("echo example.org ssh-ed25519 AAAA > .ssh/known_hosts"))
     day.does("12:00 /etc/motd is edited with vim", "vim.tiny -e -s -c 'normal oWelcome' -c wq /etc/motd")
-    day.does("13:00 the initramfs is made anew", f"update-initramfs -u -k {KERNEL}")
+    image = f"/boot/initrd.img-{KERNEL}"
+    packed = [
+        f"mkinitramfs -c {how} -o /tmp/image {KERNEL}; cp /tmp/image {image}{how}.new; mv {image}{how}.new {image}{how}"
+        for how in ("xz", "gzip", "bzip2")
+    ]
+    day.does("13:00 the initramfs is made anew, and packed in other ways", f"update-initramfs -u -k {KERNEL}", *packed)
+    for how, magic in (("", b"\x28\xb5\x2f\xfd"), ("xz", b"\xfd7zXZ"), ("gzip", b"\x1f\x8b"), ("bzip2", b"BZh")):
+        content = (machine.seen / f"{image}{how}".lstrip("/")).read_bytes()
+        assert content.startswith(b"070701"), how
+        assert content.index(b"GenuineIntel.bin") < content.index(magic), how
     archive.build("tool", "1.1", tool("1.1"), conffiles=TOOL_CONF, scripts=TOOL_SCRIPTS, depends="python3, adduser")
     archive.publish_repository()
     day.does("14:00 a package is upgraded", f"{APT} update", f"{APT} -y install tool")

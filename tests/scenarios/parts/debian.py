@@ -62,9 +62,9 @@ class Debian:
         folder: str = "pool",
         depends: str = "",
     ) -> Path:
-        """A package in the pool, with its md5sums; files under bin/ are executable. listed: in the signed archive.
+        """A package in the pool, with its md5sums; files under bin/ and scripts are executable.
 
-        folder: where else it is to lie.
+        listed: in the signed archive. folder: where else it is to lie.
         """
         tree = self.folder / "build" / folder / f"{name}-{version}"
         control = tree / "DEBIAN"
@@ -74,7 +74,7 @@ class Debian:
             file = tree / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-            file.chmod(0o755 if "bin/" in path else 0o644)
+            file.chmod(0o755 if "bin/" in path or content.startswith(b"#!") else 0o644)
             if f"/{path}" not in conffiles:
                 sums.append(f"{hashlib.md5(content).hexdigest()}  {path}\n")
         fields = (

@@ -19,7 +19,8 @@ from .processes import PartError, Process, run, wait_until
 PACKAGES = (
     "adduser", "apt", "base-files", "base-passwd", "bash", "ca-certificates", "cron", "debianutils", "dpkg",
     "initramfs-tools", "kmod", "libpam-modules", "login", "logrotate", "man-db", "openssh-client", "openssl", "passwd",
-    "procps", "python3", "util-linux", "vim-tiny", "zstd", "cpio", "gpgv", "debian-archive-keyring", "libpam-runtime",
+    "procps", "python3", "util-linux", "vim-tiny", "zstd", "cpio", "gpgv",
+    "debian-archive-keyring", "libpam-runtime", "bzip2", "xz-utils",
     "init-system-helpers", "sysvinit-utils", "mount", "hostname", "findutils", "grep", "sed", "gzip", "diffutils",
 )  # fmt: skip
 _DPKG = Path("/var/lib/dpkg")
