@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vedette.app.host import AUDIT_FILE
-from vedette.app.promotion import check_climb, check_fall, move, needed, next_step, steps_file, would_have_fired
+from vedette.app.promotion import STEPS_FILE, check_climb, check_fall, move, needed, next_step, would_have_fired
 from vedette.config.load import load_settings
 from vedette.model.errors import ConfigError, StateError, VedetteError
 from vedette.model.levels import Level
@@ -121,10 +121,10 @@ def moved(config: Path, to: NotifyStep, why: str = "", rule: Rule = RULE) -> Non
 def test_the_step_stands_in_the_configuration_and_in_the_audit(config: Path):
     moved(config, DIGEST, "quiet for a week")
     assert load_settings(config).rules.steps == {"my-rule": DIGEST}
-    assert steps_file(config).read_text().splitlines()[-1] == (
+    assert STEPS_FILE.beside(config).read_text().splitlines()[-1] == (
         "    my-rule: digest # 2026-03-20 alice, from store: quiet for a week"
     )
-    assert steps_file(config).stat().st_mode & 0o777 == 0o644
+    assert STEPS_FILE.beside(config).stat().st_mode & 0o777 == 0o644
     (line,) = (config.parent / "data" / AUDIT_FILE).read_text().splitlines()
     assert json.loads(line) == {
         "message": "alice: my-rule from store to digest",
@@ -144,7 +144,7 @@ def test_the_step_stands_in_the_configuration_and_in_the_audit(config: Path):
 
 
 def test_what_others_wrote_there_stays(config: Path):
-    steps = steps_file(config)
+    steps = STEPS_FILE.beside(config)
     steps.parent.mkdir()
     steps.write_text("# ours\nrules:\n  paths: []  # none yet\n  steps: {other-rule: page}\n")
     moved(config, DIGEST)
@@ -161,8 +161,8 @@ def test_what_others_wrote_there_stays(config: Path):
 def test_reasons_cannot_write_configuration(config: Path):
     moved(config, DIGEST, "fine\nrespond: {x: enforce}\x1b[2J")
     assert load_settings(config).respond == {}
-    assert "\x1b" not in steps_file(config).read_text()
-    assert "fine respond: {x: enforce}\\x1b[2J" in steps_file(config).read_text()
+    assert "\x1b" not in STEPS_FILE.beside(config).read_text()
+    assert "fine respond: {x: enforce}\\x1b[2J" in STEPS_FILE.beside(config).read_text()
 
 
 def test_a_step_set_elsewhere_is_left_to_who_set_it(config: Path):
@@ -171,17 +171,17 @@ def test_a_step_set_elsewhere_is_left_to_who_set_it(config: Path):
         moved(config, PAGE)
     assert told.value.location is not None
     assert (told.value.location.file, told.value.location.line) == (str(config), 4)
-    assert not steps_file(config).exists()
+    assert not STEPS_FILE.beside(config).exists()
 
 
 def test_without_a_configuration_there_is_nowhere_to_write(tmp_path: Path):
     with pytest.raises(ConfigError, match="there is no configuration"):
-        steps_file(tmp_path / "none.yml")
+        STEPS_FILE.beside(tmp_path / "none.yml")
 
 
 def test_half_a_change_is_taken_back(config: Path, monkeypatch: pytest.MonkeyPatch):
     moved(config, DIGEST)
-    before = steps_file(config).read_bytes()
+    before = STEPS_FILE.beside(config).read_bytes()
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -189,11 +189,11 @@ def test_half_a_change_is_taken_back(config: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("vedette.app.audit.os.write", full)
     with pytest.raises(ConfigError, match="No space left"):
         moved(config, MAIL, rule=replace(RULE, step=DIGEST))
-    assert steps_file(config).read_bytes() == before
+    assert STEPS_FILE.beside(config).read_bytes() == before
 
 
 def test_a_broken_file_is_not_touched(config: Path):
-    steps = steps_file(config)
+    steps = STEPS_FILE.beside(config)
     steps.parent.mkdir()
     steps.write_text("rules: [\n")
     with pytest.raises(ConfigError):
@@ -206,4 +206,4 @@ def test_an_audit_that_leads_elsewhere_is_refused(config: Path):
     (config.parent / "data" / AUDIT_FILE).symlink_to(config)
     with pytest.raises(StateError, match="audit"):
         moved(config, DIGEST)
-    assert not steps_file(config).exists()
+    assert not STEPS_FILE.beside(config).exists()

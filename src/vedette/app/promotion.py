@@ -7,42 +7,33 @@ import gzip
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
 from vedette.alerts.keys import alert_key, finding_fields
 from vedette.app.audit import Action, Audit
+from vedette.app.config_lines import Line, OwnFile, comment_of, set_line, why_of
 from vedette.app.counters import Counters
 from vedette.app.detection import matcher_of
 from vedette.app.replay import Progress, Replay, ReplayFile, evidence, is_gzip, open_files
-from vedette.config.folders import DEFAULT_PATH
-from vedette.config.load import load_with_places
 from vedette.config.settings import Settings
 from vedette.detections.correlate import Correlator
 from vedette.detections.match import Matcher
 from vedette.detections.stretch import Outcome, Stretch
 from vedette.model.batch import Batch, split_lines
 from vedette.model.clock import BEGINNING
-from vedette.model.errors import ConfigError, VedetteError
+from vedette.model.errors import VedetteError
 from vedette.model.rules import NotifyStep, Rule
 from vedette.rules.promotion import Report, Tally
-from vedette.system.files import write_atomic
-from vedette.text.escape import shorten, terminal
-from vedette.text.times import rfc3339
 
-STEPS_FILE = "steps.yml"
-"""In `conf.d` beside the configuration: what promote and demote write, and a person may edit."""
-
-_HEADER = """Written by `vedette rules promote` and `demote`; may be edited by hand.
-How far each rule's alerts may go: store, digest, mail, page."""
+STEPS_FILE = OwnFile(
+    "steps.yml",
+    "Written by `vedette rules promote` and `demote`; may be edited by hand.\n"
+    "How far each rule's alerts may go: store, digest, mail, page.",
+)
 _HEAD_BYTES = 1 << 16
-_WHY_LIMIT = 200
 
 
 # ---------------------------------------------------------------------------------------------- the report
@@ -184,83 +175,18 @@ def check_fall(rule: Rule, to: NotifyStep) -> None:
         raise VedetteError(f"{rule.id} is at {rule.step.value} already")
 
 
-def steps_file(config: Path | None) -> Path:
-    """Where steps are written for the configuration `config` (None: the usual one); ConfigError where there is none."""
-    path = config or DEFAULT_PATH
-    if not path.exists():
-        raise ConfigError(f"there is no configuration {path}", hint="a file that says `version: 1` is one")
-    return path.parent / "conf.d" / STEPS_FILE
-
-
 def move(config: Path | None, settings: Settings, rule: Rule, to: NotifyStep, *, who: str, why: str, now: int) -> Move:
     """Write the step of `rule` to the configuration and say so in the audit; all of it or nothing.
 
     ConfigError where the step is set in another file, or the file cannot be written; StateError for the audit.
     """
-    path = steps_file(config)
-    _, places = load_with_places(config)
-    place = places.get(("rules", "steps", rule.id))
-    if place is not None and Path(place.file) != path:
-        raise ConfigError(
-            f"the step of {rule.id} is set here", location=place, hint=f"write {to.value} there, or take it out"
-        )
-    why = shorten(terminal(" ".join(why.split())), _WHY_LIMIT)
+    path, why = STEPS_FILE.beside(config), why_of(why)
     done = Move(rule.id, rule.step, to, path, who, why)
+    comment = comment_of(now, who, rule.step.value, why)
+    line = Line(("rules", "steps", rule.id), to.value, f"the step of {rule.id}", comment)
     with Audit(settings.data_folder()) as audit:
-        _step(config, done, audit, now)
+        set_line(config, STEPS_FILE, line, lambda: audit.write(_audited(done), now))
     return done
-
-
-def _step(config: Path | None, done: Move, audit: Audit, now: int) -> None:
-    path = done.path
-    before = path.read_bytes() if path.exists() else None
-    try:
-        _write(path, _changed(path, before, done, now))
-        try:
-            load_with_places(config)
-            audit.write(_audited(done), now)
-        except (ConfigError, OSError):
-            # What stood there before is worth more than half a change.
-            if before is None:
-                path.unlink(missing_ok=True)
-            else:
-                _write(path, before)
-            raise
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="run this as root") from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o755, exist_ok=True)
-    # A running `up` reads it again after it gave its rights away.
-    write_atomic(path, data, mode=None if path.exists() else 0o644)
-
-
-def _changed(path: Path, before: bytes | None, done: Move, now: int) -> bytes:
-    """The file with the step of one rule set, everything else as it was."""
-    yaml = YAML(typ="rt", pure=True)
-    yaml.version = (1, 2)
-    yaml.width = 10_000
-    tree = CommentedMap()
-    if before is not None:
-        try:
-            tree = yaml.load(before.decode()) or tree
-        except (UnicodeDecodeError, YAMLError) as error:
-            raise ConfigError(f"{path} is not YAML", hint=str(error).splitlines()[0]) from None
-    else:
-        tree.yaml_set_start_comment(_HEADER)
-    rules = tree.setdefault("rules", CommentedMap())
-    steps = rules.setdefault("steps", CommentedMap())
-    for one in (tree, rules, steps):
-        one.fa.set_block_style()
-    steps[done.rule_id] = done.after.value
-    who = terminal(done.who)
-    said = f"{rfc3339(now)[:10]} {who}, from {done.before.value}" + (f": {done.why}" if done.why else "")
-    steps.yaml_add_eol_comment(said, done.rule_id, column=0)
-    out = StringIO()
-    yaml.version = None
-    yaml.dump(tree, out)
-    return out.getvalue().encode()
 
 
 def _audited(done: Move) -> Action:

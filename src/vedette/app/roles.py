@@ -36,6 +36,8 @@ ROLES: dict[str, Role | None] = {
     "block list": Role.VIEWER,
     "block stats": Role.VIEWER,
     "block backtest": Role.VIEWER,
+    "block promote": Role.RULE_AUTHOR,
+    "block demote": Role.RESPONDER,
     "block add": Role.RESPONDER,
     "block remove": Role.RESPONDER,
     "block allow": Role.RESPONDER,

@@ -1,15 +1,15 @@
 """`vedette block backtest`: the report a person looks at before a rule may block.
-Counterpart: `app.backtest` runs the rule over the lake; `cli.block` has the command."""
+Counterpart: `app.backtest` runs the rule over the lake; `cli.block_promoting` acts on what it says."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vedette.cli.output import FOUND, OK, Format, errors_said, note, say, table, write_json
 from vedette.cli.searching import lake_folder, moment, opened
-from vedette.cli.state import settings_of
 from vedette.model.clock import SystemClock
 from vedette.model.errors import VedetteError
 from vedette.rules.problems import did_you_mean
@@ -18,70 +18,90 @@ from vedette.text.times import rfc3339
 
 if TYPE_CHECKING:
     from vedette.app.backtest import Block, Login, Report
+    from vedette.config.settings import Settings
+    from vedette.model.rules import Rule
 
 _SHOWN = 50
 
 
-def run_backtest(
-    rule_id: str,
-    since: str,
-    until: str,
-    hosts: Sequence[str],
-    paths: Sequence[Path],
-    accept_forgeable: bool,
-    config: Path | None,
-    data: Path | None,
-    output: Format,
-) -> None:
-    """Print what the rule would have blocked; exit 1 where one of those logged in successfully."""
-    with errors_said():
-        folder, settings = lake_folder(config, data), settings_of(config, data)
-        from vedette.app.backtest import backtest
-        from vedette.app.detection import load_rules
-        from vedette.respond.allowlist import Guard
-        from vedette.respond.enforcers import allowlist_of, refresh_floor
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A rule, and over which part of the lake it is to be run."""
 
-        now = SystemClock().now()
-        begin = moment(since, "--since", now)
-        end = moment(until, "--until", now) if until else now + 1
-        chosen = settings.rules
-        loaded = load_rules([*chosen.paths, *paths], packs=chosen.packs, keep_going=True, settings=chosen, say=note)
-        known = {rule.id: rule for rule in loaded}
+    rule_id: str
+    since: str
+    until: str
+    hosts: Sequence[str]
+    paths: Sequence[Path]
+    accept_forgeable: bool
+    config: Path | None
+    data: Path | None
+    settings: Settings
+
+    def rule(self) -> Rule:
+        """The rule; VedetteError where there is none of that id."""
+        rule_id, known = self.rule_id, {rule.id: rule for rule in self._loaded()}
         if rule_id not in known:
             hint = did_you_mean(rule_id, known) or "`vedette rules list` names them"
             raise VedetteError(f"there is no rule {rule_id!r}", hint=hint)
+        return known[rule_id]
+
+    def _loaded(self) -> Sequence[Rule]:
+        from vedette.app.detection import load_rules
+
+        chosen = self.settings.rules
+        return load_rules([*chosen.paths, *self.paths], packs=chosen.packs, keep_going=True, settings=chosen, say=note)
+
+    def report(self) -> Report:
+        """What the rule would have blocked."""
+        from vedette.app.backtest import backtest
+        from vedette.respond.allowlist import Guard
+        from vedette.respond.enforcers import allowlist_of, refresh_floor
+
+        settings, now = self.settings, SystemClock().now()
+        begin = moment(self.since, "--since", now)
+        end = moment(self.until, "--until", now) if self.until else now + 1
+        rule = self.rule()
         guard = Guard()
         refresh_floor(guard, settings.responding)
         guard.set_allowlist(allowlist_of(settings.responding))
-        with opened(folder) as lake:
-            report = backtest(
+        with opened(lake_folder(self.config, self.data)) as lake:
+            return backtest(
                 lake,
-                loaded,
-                known[rule_id],
+                self._loaded(),
+                rule,
                 since=begin,
                 until=end,
                 guard=guard,
                 known_logins=settings.blocking.known_logins,
-                accept_forgeable=lambda _source: accept_forgeable,
-                hosts=frozenset(hosts),
+                accept_forgeable=lambda _source: self.accept_forgeable,
+                hosts=frozenset(self.hosts),
             )
+
+
+def run_backtest(asked: Asked, output: Format) -> None:
+    """Print what the rule would have blocked; exit 1 where one of those logged in successfully."""
+    with errors_said():
+        report = asked.report()
         if output is Format.JSON:
             write_json(map(_record, report.blocks))
-            note(_sentence(report))
+            note(sentence(report))
         else:
-            _print(report)
+            print_report(report)
     raise SystemExit(FOUND if report.false_blocks else OK)
 
 
-def _sentence(report: Report) -> str:
+def sentence(report: Report) -> str:
+    """How many blocks there would have been, in a line."""
     words = f"{report.rule_id}: {count_of(len(report.blocks), 'block')} of {count_of(report.records, 'record')}"
     if report.records:
         words += f" from {rfc3339(report.begin)[:19]}Z to {rfc3339(report.end)[:19]}Z"
     return f"{words}, {len(report.false_blocks)} of them false"
 
 
-def _print(report: Report) -> None:
-    say(_sentence(report))
+def print_report(report: Report) -> None:
+    """The report for people."""
+    say(sentence(report))
     for reason, count in sorted(report.refused.items(), key=lambda item: -item[1]):
         say(f"no block: {count_of(count, 'finding')}: {reason.value}")
     simulated = sum(block.simulated for block in report.blocks)

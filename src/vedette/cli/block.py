@@ -1,4 +1,4 @@
-"""`vedette block list|backtest|add|remove|allow|stats|import`: decisions from the command line.
+"""`vedette block list|backtest|promote|demote|add|remove|allow|stats|import`: decisions from the command line.
 Counterpart: `app.operating` carries the verbs out; `respond` knows floor, allowlist and leases."""
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from vedette.cli.output import WRONG, Format, errors_said, note, say, table, wri
 from vedette.cli.records import decision_record
 from vedette.cli.state import operator, settings_of
 from vedette.model.clock import SystemClock
-from vedette.model.decisions import Decision, DecisionState
+from vedette.model.decisions import Decision, DecisionState, Rung
 from vedette.model.errors import VedetteError
 from vedette.text.times import duration_text, rfc3339
 
 if TYPE_CHECKING:
     from vedette.app.operating import Carried, Operating
+    from vedette.cli.backtesting import Asked
     from vedette.respond.denyhosts import Imported
     from vedette.respond.policy import Outcome
 
-app = typer.Typer(help="Blocks: list, backtest, add, remove, allow, stats, import.", no_args_is_help=True)
+app = typer.Typer(
+    help="Blocks: list, backtest, promote, demote, add, remove, allow, ...",
+    no_args_is_help=True,
+)
 imports = typer.Typer(help="Take over what another program blocked.", no_args_is_help=True)
 app.add_typer(imports, name="import")
 
@@ -109,13 +113,22 @@ def stats(
 
 
 # ---------------------------------------------------------------------------------------------------- what would be
+RuleId = Annotated[str, typer.Argument(help="id of the rule, as `vedette rules list` names it")]
+Rules = Annotated[list[Path] | None, typer.Option("--rules", help="rule files besides the configured ones")]
+Since = Annotated[str, typer.Option("--since", help="a time, or how long ago")]
+Until = Annotated[str, typer.Option("--until", help="a time, or how long ago; none: now")]
+Hosts = Annotated[list[str] | None, typer.Option("--host", help="id of a host; may be given several times")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
+Reason = Annotated[str, typer.Option("--reason", help="why, for the audit and whoever reads the configuration")]
+
+
 @app.command("backtest")
 def backtest_rule(
-    rule_id: Annotated[str, typer.Argument(help="id of the rule, as `vedette rules list` names it")],
-    since: Annotated[str, typer.Option("--since", help="a time, or how long ago")] = "30d",
-    until: Annotated[str, typer.Option("--until", help="a time, or how long ago; none: now")] = "",
-    host: Annotated[list[str] | None, typer.Option("--host", help="id of a host; may be given several times")] = None,
-    rules: Annotated[list[Path] | None, typer.Option("--rules", help="rule files besides the configured ones")] = None,
+    rule_id: RuleId,
+    since: Since = "30d",
+    until: Until = "",
+    host: Hosts = None,
+    rules: Rules = None,
     accept_forgeable: Annotated[
         bool, typer.Option("--accept-forgeable", help="as if records that a local user can forge were believed")
     ] = False,
@@ -126,7 +139,67 @@ def backtest_rule(
     """Whom a rule would have blocked, by the records of the lake, and which of them logged in successfully."""
     from vedette.cli.backtesting import run_backtest
 
-    run_backtest(rule_id, since, until, host or [], rules or [], accept_forgeable, config, data, output)
+    run_backtest(_asked(rule_id, since, until, host, rules, config, data, accept_forgeable), output)
+
+
+@app.command("promote")
+def promote(
+    rule_id: RuleId,
+    to: Annotated[Rung | None, typer.Option("--to", help="simulate, canary or enforce; none: one rung up")] = None,
+    since: Since = "30d",
+    until: Until = "",
+    host: Hosts = None,
+    yes: Annotated[bool, typer.Option("--yes", help="several rungs at once are meant")] = False,
+    despite: Annotated[
+        str, typer.Option("--despite", help="why the customers it would have blocked do not stand against it")
+    ] = "",
+    dry_run: DryRun = False,
+    reason: Reason = "",
+    rules: Rules = None,
+    config: Config = None,
+    data: Data = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Let a rule block further: observe, simulate, canary, enforce. Shows first whom it would have blocked."""
+    from vedette.cli.block_promoting import run_promote
+
+    asked = _asked(rule_id, since, until, host, rules, config, data)
+    run_promote(asked, to, yes=yes, despite=despite, dry_run=dry_run, reason=reason, output=output)
+
+
+@app.command("demote")
+def demote(
+    rule_id: RuleId,
+    to: Annotated[Rung, typer.Option("--to", help="observe, simulate or canary")] = Rung.OBSERVE,
+    dry_run: DryRun = False,
+    reason: Reason = "",
+    rules: Rules = None,
+    config: Config = None,
+    data: Data = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Let a rule block less; nothing is asked for that."""
+    from vedette.cli.block_promoting import run_demote
+
+    asked = _asked(rule_id, "30d", "", None, rules, config, data)
+    run_demote(asked, to, dry_run=dry_run, reason=reason, output=output)
+
+
+def _asked(
+    rule_id: str,
+    since: str,
+    until: str,
+    hosts: list[str] | None,
+    rules: list[Path] | None,
+    config: Path | None,
+    data: Path | None,
+    accept_forgeable: bool = False,
+) -> Asked:
+    with errors_said():
+        from vedette.cli.backtesting import Asked
+
+        settings = settings_of(config, data)
+        return Asked(rule_id, since, until, hosts or [], rules or [], accept_forgeable, config, data, settings)
 
 
 # ---------------------------------------------------------------------------------------------------- verbs

@@ -30,7 +30,7 @@ COMMANDS = {
     "explain": Entry("vedette.cli.explain", "explain_line", "Show a record on its way through every stage."),
     "rules": Entry("vedette.cli.rules", "app", "Rules: list, test, lint, coverage, new, import, promote, demote."),
     "alerts": Entry("vedette.cli.alerts", "app", "Alerts: list, show, ack, resolve, silence."),
-    "block": Entry("vedette.cli.block", "app", "Blocks: list, backtest, add, remove, allow, stats, import."),
+    "block": Entry("vedette.cli.block", "app", "Blocks: list, backtest, promote, demote, add, remove, allow, ..."),
     "search": Entry("vedette.cli.search", "search", "Look for records in the lake."),
     "tail": Entry("vedette.cli.tail", "tail", "Show what comes into the lake from now on"),
     "ports": Entry("vedette.cli.ports", "app", "Ports: check, learn, explain, schema."),
