@@ -1,8 +1,9 @@
-"""A hub that does not answer is told by the agent that was named for it, to a real pager.
-Counterpart: src/vedette/app/{agent_control,hub_eye}.py."""
+"""A hub that does not answer, and one that comes back with another past: both are told by its agents.
+Counterpart: src/vedette/app/{agent_control,hub_eye}.py and vedette.store.ledger; a real broker, pager and ledger."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,33 @@ def test_a_named_agent_pages_by_itself_that_the_hub_is_lost_and_of_nothing_else(
     finally:
         fleet.close()
         pager.close()
+
+
+def test_a_hub_that_comes_back_with_another_past_is_told_by_those_who_saw_the_other(lab: NetLab, scratch: Path):
+    fleet = Fleet(lab.namespace(), scratch / "fleet", ["web"])
+    try:
+        web, hub = fleet.agents["web"], fleet.hub
+        fleet.wait_for(web, [web.write(100)])
+        assert hub.stop() == 0
+        shutil.copytree(hub.data, scratch / "before")
+        hub.start()
+        fleet.wait_for(web, [web.write(100)])
+        seen = int(hub.records("ledger", "head")[0]["size"])
+
+        def cosigned() -> bool:
+            found = hub.records("fleet", "witnesses")
+            return bool(found) and int(found[0]["size"]) >= seen
+
+        wait_until(f"its head was cosigned\n{web.log}\n{hub.log}", cosigned, LONG)
+        assert hub.stop() == 0
+        shutil.rmtree(hub.data)
+        shutil.copytree(scratch / "before", hub.data)
+        for place in (hub.data, *hub.data.rglob("*")):
+            shutil.chown(place, 65534, 65534)
+        hub.start()
+        web.write(100)
+        wait_until(f"it is seen\n{web.log}", lambda: "DOES NOT GO ON" in web.log, LONG)
+        alert = hub.wait_for_alert("fleet-checkpoint-inconsistent", LONG)
+        assert alert["level"] == "critical"
+    finally:
+        fleet.close()
