@@ -18,6 +18,7 @@ from vedette.model.rules import Op, Rule, Test
 from vedette.parsers.registry import PatternSet
 from vedette.rules.query import parse_query
 from vedette.store.lake.lake import Lake
+from vedette.store.lake.reader import Reader
 from vedette.testing.clock import FakeClock
 from vedette.text.times import parse_rfc3339, rfc3339
 
@@ -92,6 +93,22 @@ def test_when_the_time_is_up_what_was_found_so_far_is_given_and_it_is_said(lake)
     ticks = iter(range(100))
     one = search(lake, "sshd", limits=Limits(until=2.0, now=lambda: float(next(ticks))))
     assert len(one.newest(10)) < 4
+    assert list(one.limits.cut) == [CutReason.TIMEOUT]
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_time_runs_out_as_well_where_nothing_is_found(lake, monkeypatch, newest_first):
+    opened = []
+    group = Reader._group
+    monkeypatch.setattr(Reader, "_group", lambda self, *which: opened.append(which) or group(self, *which))
+    assert list(search(lake, "zzz").found(newest_first=newest_first)) == []
+    every = len(opened)
+    assert every > 2
+    opened.clear()
+    ticks = iter(range(100))
+    one = search(lake, "zzz", limits=Limits(until=3.0, now=lambda: float(next(ticks))))
+    assert list(one.found(newest_first=newest_first)) == []
+    assert len(opened) < every
     assert list(one.limits.cut) == [CutReason.TIMEOUT]
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -48,6 +50,24 @@ def test_json_has_one_record_a_line_newest_first_and_says_what_is_known_of_the_r
     assert [row["user.name"] for row in ran.records] == ["bob", "root"]
     assert ran.records[0]["event.original"].endswith("port 23 ssh2")
     assert "completeness: complete" in ran.err
+
+
+def test_a_search_imports_what_it_needs_and_no_more(filled: Place):
+    """Nearly all of a search that finds its word in one row group is what is imported before it."""
+    words = ["vedette", "search", "bob", "--data", str(filled.data), "--output", "json"]
+    unwanted = ["sqlalchemy", "vedette.config.settings", "vedette.detections.correlate", "pyarrow.dataset", "asyncio"]
+    program = f"""
+import sys, vedette.cli
+sys.argv = {words!r}
+try:
+    vedette.cli.main()
+except SystemExit:
+    pass
+print([name for name in {unwanted!r} if name in sys.modules], file=sys.stderr)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout)["user.name"] == "bob"
+    assert ran.stderr.splitlines()[-1] == "[]"
 
 
 def test_what_is_missing_is_said(place: Place):

@@ -14,10 +14,9 @@ import orjson
 from vedette.app.host import known_host_id
 from vedette.model.clock import BEGINNING, MINUTE, SECOND
 from vedette.model.coverage import Erased, Gap, GapReason, Statement
-from vedette.model.liveness import KEYED, OVER, STANDS, Fault, LivenessReason
+from vedette.model.liveness import DATASET, KEYED, NAME, OVER, RESTATED, STANDS, Fault, LivenessReason
 from vedette.model.ranges import Ranges
 from vedette.model.shipping import BatchKey, Dropped
-from vedette.sources.liveness import DATASET, NAME, RESTATED
 from vedette.store.lake.listing import Tombstone
 from vedette.store.lake.reader import END, Reader, Scan
 from vedette.store.lake.spans import Span, erasures, spans, tombstones

@@ -149,7 +149,8 @@ class Search:
         self.until = until if query.until is None else min(until, query.until)
         self.limits = limits or Limits()
         self.confirming = Confirming(query.node, counter)
-        self.scan = Scan(self.since, self.until, hosts, streams, literals_of(query.node))
+        literals = literals_of(query.node)
+        self.scan = Scan(self.since, self.until, hosts, streams, literals, stop=self.limits.over)
         self.candidates = self.matched = 0
         self.everything = query.node == EVERYTHING
         self._lake = lake

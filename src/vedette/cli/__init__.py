@@ -20,6 +20,8 @@ def _main() -> None:
     # Matching works on many short columns, where numpy's thread pools only cost; set before numpy is imported.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    # Nor is every installed package asked whether it extends pydantic: that takes longer than pydantic does.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # What is imported stays: the collector would only look through it, again and again.
     gc.disable()
     if sys.argv[1:2] == ["replay"] and "_VEDETTE_COMPLETE" not in os.environ:

@@ -8,6 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from vedette.model.clock import HOUR
+
+NAME = "liveness"
+"""Of the source that tells it."""
+DATASET = "vedette.liveness"
+RESTATED = HOUR
+"""How often all that stands is told again."""
+
 
 class Fault(StrEnum):
     """A way in which not everything is seen. Its value is `event.action`; with `-over` behind it, its end."""

@@ -6,17 +6,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from vedette.model.clock import HOUR, MINUTE, SECOND, Clock
-from vedette.model.liveness import OVER, STANDS, Fault, Judge, LivenessEvent
+from vedette.model.clock import MINUTE, SECOND, Clock
+from vedette.model.liveness import DATASET, OVER, RESTATED, STANDS, Fault, Judge, LivenessEvent
+from vedette.model.liveness import NAME as NAME
 from vedette.model.protocols import Counter, Emit
 from vedette.sources.told import Teller
 from vedette.text.times import rfc3339
 
-NAME = "liveness"
-DATASET = "vedette.liveness"
 _TOGETHER = 200
-RESTATED = HOUR
-"""How often all that stands is told again."""
 
 
 class LivenessSource:

@@ -4,8 +4,8 @@ Counterpart: `lake` writes it; search, replay and rules of the fleet read it thr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,16 @@ class Literal:
     format: RecordFormat | None = None
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What to look for: since <= `@timestamp` < until; of these hosts (ids) and streams, where any are named.
 
-    literals: of every group at least one must occur. A stream covers its own `#security` one.
+    literals: of every group at least one must occur. A stream covers its own `#security` one. stop: asked before each
+    file and row group, also where none of them holds anything, whether to end there.
     """
 
     since: int = BEGINNING
@@ -56,6 +61,7 @@ class Scan:
     streams: frozenset[str] = frozenset()
     literals: Sequence[Sequence[Literal]] = ()
     newest_first: bool = False
+    stop: Callable[[], bool] = field(default=_never, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,8 @@ class Reader:
         """Every record that may match, batch by batch; records that cannot are left out."""
         asked = self._asked(scan)
         for unit in self._walk(asked):
+            if scan.stop():
+                return
             try:
                 parts = list(self._parts(asked, unit))
             except FileNotFoundError:  # replaced, and the grace was over
@@ -231,6 +239,8 @@ class Reader:
         asked = self._asked(scan)
         wanted = sorted({*names, "time", *(["raw"] if scan.literals else [])})
         for unit in self._walk(asked):
+            if scan.stop():
+                return
             try:
                 tables = [self._chosen(scan, unit, wanted)]
             except FileNotFoundError:  # replaced, and the grace was over
@@ -283,6 +293,8 @@ class Reader:
 
     def _in_order(self, asked: _Asked, live: Sequence[m.File]) -> Iterator[_Unit]:
         for file in live:
+            if asked.scan.stop():
+                return
             yield from self._units(asked, file)
 
     def _newest_first(self, asked: _Asked, live: list[m.File]) -> Iterator[_Unit]:
@@ -290,6 +302,8 @@ class Reader:
         waiting: list[tuple[int, int, _Unit]] = []
         found = 0
         for place in range(len(live) + 1):
+            if asked.scan.stop():
+                return
             floor = live[place].time_max if place < len(live) else BEGINNING
             while waiting and (place == len(live) or -waiting[0][0] >= floor):
                 unit = heappop(waiting)[2]
