@@ -29,11 +29,13 @@ PATTERNS = (
     rf"^ bye {ADDRESS} (?P<user>\w+) and (?P=user)$",
     rf"(?i)^ BYE {ADDRESS} level A1$",
     rf"^ bye {ADDRESS} (?!x7)\S+ end$",
+    rf"^ bye {ADDRESS} code 1\n",
 )
 TAILS = (
     *("port 48472:11: Bye", "port 1:3: x: failed", "port 13:4: x: failed", "port 3: 3: 3: failed", "port 1: 11:"),
     *("a1 by ssh2", "a2 by ssh1", "a 2", "b 3", "ff41 so", "ff51 so", "code=401 so", "code=403 so", "code=404 so"),
-    *("code=500 so", "u1 and u1", "u1 and u2", "level a1", "level A2", "LEVEL A1", "x7 end", "x8 end", "y7 end"),
+    *("code 1", "code 2", "code=500 so", "u1 and u1", "u1 and u2", "level a1", "level A2", "LEVEL A1"),
+    *("x7 end", "x8 end", "y7 end"),
 )
 
 
@@ -72,6 +74,7 @@ LINES = st.lists(
 @given(st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=4, unique=True), LINES)
 @example([PATTERNS[0]], [" bye 192.0.2.1 port 11:12: Bye", " bye 192.0.2.1 port 11:11: Bye"])
 @example([PATTERNS[0]], [" bye 192.0.2.1 port 11:11: Bye", " bye 192.0.2.1 port 12:12: Bye"])
+@example([PATTERNS[-1]], [" bye 192.0.2.1 code 1", " bye 192.0.2.1 code 2"])
 def test_each_line_gets_what_it_would_get_alone(patterns: list[str], lines: list[str]) -> None:
     wanted = filter_of(patterns)
     assert together(wanted, lines) == each(wanted, lines)
@@ -91,6 +94,7 @@ def test_what_is_ignored_may_hang_on_a_number() -> None:
         (r"^\d+ from [0-9a-f]+ \S*$", set()),
         (r"port \d+:\s*11:", {"11:"}),
         (r"ssh2$", {"h2"}),
+        (r"code 1\n", {" 1"}),  # what ends a line is in none
         (r"x12y34z", {"x12y", "34z"}),
         (r"(?:40[13]|x)", None),  # a set of some digits
         (r"[0-4]", None),

@@ -28,6 +28,7 @@ _WIDE_RUNS = 3
 _HOSTS = ("ip4", "ip6", "dns")
 _PLACED = (*_HOSTS, "fid", "user", "mlfid", "content")
 _DIGITS = range(ord("0"), ord("9") + 1)
+_NEWLINE = ord("\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,8 @@ def _numbers(pattern: str) -> frozenset[str] | None:
 
 def _find_numbers(parts: Iterable[Any], found: set[str]) -> bool:
     each = list(parts)
-    written = "".join(chr(argument) if op is sre.LITERAL and chr(argument).isascii() else "\0" for op, argument in each)
+    literals = (argument if op is sre.LITERAL and _stands_in_lines(argument) else 0 for op, argument in each)
+    written = "".join(map(chr, literals))
     for run in _NUMBER.finditer(written):
         if len(run[0]) == len(run[1]):
             return False  # nothing beside it: any such digit of a text might be meant
@@ -199,6 +201,11 @@ def _find_numbers(parts: Iterable[Any], found: set[str]) -> bool:
 
 
 _NUMBER = re.compile(r"[^\0\d]?([0-9]+)[^\0\d]?")
+
+
+def _stands_in_lines(character: int) -> bool:
+    """Whether numbers may be looked for in lines with this beside them: the newline at the end is in none."""
+    return character < 128 and character != _NEWLINE
 
 
 def _tells_no_digit(op: Any, argument: Any, found: set[str]) -> bool:
