@@ -128,3 +128,25 @@ def test_an_older_program_refuses_what_it_would_read_in_another_order():
         patch.setattr(contents, "VERSION", 1)
         with pytest.raises(StateError, match="version 2"):
             contents.decode(written)
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        # By bytes but for the last one, which stands as many behind the first as there are records.
+        [([b"a"] * 4, [100, 102, 104, 103])],
+        # Counted, and the next batch begins one byte behind it.
+        [([b"12345"] * 3, [100, 101, 102]), ([b"12345"] * 3, [108, 114, 120])],
+        [([b"", b""], [5, 6]), ([b""], [7]), ([b"x"] * 3, [8, 9, 10])],
+    ],
+    ids=["looks-counted", "goes-on", "empty-records"],
+)
+def test_positions_that_could_be_read_in_two_ways_come_back_as_they_were(batches: list[tuple[list[bytes], list[int]]]):
+    rows = []
+    for number, (records, told) in enumerate(batches, 1):
+        batch = replace(batch_of(records), positions=np.asarray(told, np.int64))
+        rows.append(rows_of(BatchKey(HOST, "file", number), batch, headers_of(len(records))))
+    sink = pa.BufferOutputStream()
+    pq.write_table(arranged(table_of(rows, 7, 1).combine_chunks()), sink)
+    with pq.ParquetFile(pa.BufferReader(sink.getvalue())) as file:
+        assert read_group(file, 0).column("position").to_pylist() == [one for _, told in batches for one in told]
