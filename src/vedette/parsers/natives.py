@@ -28,8 +28,9 @@ class Native(NamedTuple):
     pid: int = -1
 
 
-# The stamps. Everything that follows one is written by the daemon before any text of a peer's, so that nobody who is
-# logged chooses whose record it is.
+# The stamps. Everything that follows one is written by the daemon before any text of a peer's, so that within a line
+# nobody who is logged chooses whose record it is. Of files of daemons that write a peer's line breaks as they came
+# (nginx, PostgreSQL, MariaDB) a stranger may write whole lines: files are forgeable, and `doctor` says who may do that.
 # A `T` stands between date and time only where the records are never like those of rsyslog, which has one, too.
 _DAY = rb"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
 _CLOCK = rb"(?P<hour>[ \d]\d):(?P<minute>\d\d):(?P<second>\d\d)"
