@@ -132,6 +132,17 @@ def test_one_goes_out_daily_where_no_digest_did():
     assert (made.notification.group_key, made.notification.level) == (LEDGER_HEAD, Level.INFORMATIONAL)
 
 
+def test_one_that_was_refused_is_not_made_again_until_the_next_is_due():
+    state, clock = State(), FakeClock()
+    assert heads(state, clock).once() == 1
+    (made,) = state.outbox()
+    state.put(replace(made, state=OutboxState.FAILED, last_reason=DeliveryReason.REFUSED))
+    clock.advance(DAY - MINUTE)
+    assert heads(state, clock).once() == 0
+    clock.advance(MINUTE)
+    assert heads(state, clock).once() == 1
+
+
 def test_a_digest_that_went_out_carried_it():
     state, clock = State(), FakeClock()
     state.put(sent())
@@ -171,11 +182,13 @@ def test_how_often_is_a_setting_and_never_is_one():
 def test_a_clock_that_was_set_back_does_not_silence_it():
     state, clock = State(), FakeClock(START + 30 * DAY)
     assert heads(state, clock).once() == 1
+    clock.set(START + 29 * DAY + HOUR)
+    assert heads(state, clock).once() == 0  # set back a little: none at once
     clock.set(START)
+    assert heads(state, clock).once() == 1
+    clock.advance(HOUR)
     assert heads(state, clock).once() == 0
     clock.set(START + 2 * DAY)
-    assert heads(state, clock).once() == 0
-    clock.set(START + 32 * DAY)
     assert heads(state, clock).once() == 1
 
 

@@ -22,7 +22,8 @@ LEDGER_HEAD = "vedette-ledger-head"
 
 _EVERY = 5 * MINUTE
 _LOOK = 1000
-_MADE = {OutboxState.PENDING, OutboxState.DELIVERED}
+_MADE = {OutboxState.PENDING, OutboxState.DELIVERED, OutboxState.FAILED}
+"""A head that was refused for good counts: whoever refuses it would be sent another every few minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def head_text(head: LedgerHead | None) -> str:
 class HeadMails:
     """Enqueues a mail about the head alone for each receiver that had no digest for as long as it is set to.
 
-    What was made and not delivered yet counts: at most one goes out in that time, also over restarts.
+    What was made and not delivered yet, or was refused, counts: at most one is made in that time, also over restarts.
     """
 
     def __init__(
@@ -103,10 +104,12 @@ class HeadMails:
         now = self._clock.now()
         last: dict[str, int] = {}
         for item in self._store.outbox(_MADE, _LOOK):
-            if item.notification.digest:
-                name = item.notification.receiver
-                # What was made in our future: the clock was set back, and the next one must not wait for that.
-                last[name] = max(last.get(name, 0), min(item.delivered_at or item.created_at, now))
+            if item.state is OutboxState.FAILED and item.notification.group_key != LEDGER_HEAD:
+                continue  # another digest carried nothing away
+            name, at = item.notification.receiver, item.delivered_at or item.created_at
+            # What was made in our future: the clock was set back, and the next one must not wait for that.
+            if item.notification.digest and at <= now + self._intervals.get(name, 0):
+                last[name] = max(last.get(name, 0), min(at, now))
         due = [name for name, interval in self._intervals.items() if now - last.get(name, -interval) >= interval]
         if due:
             with self._store.transaction() as transaction:
