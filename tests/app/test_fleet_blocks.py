@@ -249,6 +249,16 @@ def test_a_canary_that_cannot_is_no_harm_and_no_proof_either(fleet: Fleet, reaso
     assert changed.state is FleetBlockState.HELD
 
 
+@pytest.mark.parametrize("another", ["", "web1"], ids=["nobody-answers", "one-that-is-no-canary-answers"])
+def test_what_no_canary_tried_goes_to_no_others(fleet: Fleet, another: str) -> None:
+    fleet.start("canary", ["web2"])
+    fleet.enforcer.add([fleet.decision(ATTACKER)], START)
+    if another:
+        fleet.answer(another, "enforced")
+    (changed,) = fleet.blocks.advance(START + 2 * MINUTE)
+    assert changed.state is FleetBlockState.HELD
+
+
 def test_the_word_of_a_host_that_is_no_canary_takes_it_from_no_others(fleet: Fleet) -> None:
     fleet.start("canary", ["web2"])
     fleet.enforcer.add([fleet.decision(ATTACKER)], START)

@@ -119,7 +119,8 @@ class FleetBlocks:
             ]
 
     def advance(self, now: int) -> Sequence[FleetBlock]:
-        """Those whose canaries have had them long enough: everywhere, or held where one refused it.
+        """Those whose canaries have had them long enough: everywhere, or held where one refused it, or none tried a
+        trial.
 
         A trial is lifted at once where one of them refused it for a reason of HARM. After that it is as any other:
         one host of many, which may belong to somebody else, takes it from no others.
@@ -139,6 +140,12 @@ class FleetBlocks:
                 of = and_(FLEET_ANSWERS.c.block_id == one.id, FLEET_ANSWERS.c.host_id.in_(one.canaries))
                 refused = select(func.count()).select_from(FLEET_ANSWERS).where(of, FLEET_ANSWERS.c.state == "refused")
                 held = connection.execute(refused).scalar_one() > 0
+                if one.trial and not held:
+                    # Hosts that are away tried nothing: what nobody had must not go to all others.
+                    tried = (
+                        select(func.count()).select_from(FLEET_ANSWERS).where(of, FLEET_ANSWERS.c.state == "enforced")
+                    )
+                    held = connection.execute(tried).scalar_one() == 0
                 state = FleetBlockState.HELD if held else FleetBlockState.EVERYWHERE
                 changed.append(_save(connection, replace(one, state=state)))
             return changed
