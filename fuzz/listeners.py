@@ -25,6 +25,7 @@ from vedette.fleet.messages import Confirm, MessageError
 from vedette.fleet.signing import SignedError
 from vedette.model.batch import Batch, Origin, RecordFormat, split_lines
 from vedette.model.shipping import BatchKey, Dropped, Report, SourceState
+from vedette.sources.connections import Connection, Connections
 from vedette.sources.http_bodies import BodyError, BodyTooLargeError, records_of, unpacked
 from vedette.sources.http_server import HttpServer, Limits
 from vedette.sources.http_words import Answer, Asked
@@ -110,6 +111,8 @@ async def _converse(data: bytes) -> None:
         return Answer(404, close=True)
 
     server = HttpServer({"/": taken}, other, Limits(1.0, 0.3, 0.3, 0.3))
+    place = Connections(1, 1).take("192.0.2.1")
+    assert isinstance(place, Connection)
     ours, theirs = socket.socketpair()
     with theirs:
         theirs.setblocking(False)
@@ -117,7 +120,7 @@ async def _converse(data: bytes) -> None:
         theirs.send(data)
         theirs.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(5):
-            await server.converse(ours, None)
+            await server.converse(ours, place, None)
         await server.stop()
         answer = b""
         try:

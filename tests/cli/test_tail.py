@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ from tests.cli.parts import Place
 from vedette.model.clock import SystemClock
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """What is started hears Ctrl-C, also where these tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_ctrl_c_ends_a_tail_without_a_word_and_what_it_said_is_whole(place: Place, form: str):
     program = Path(sys.executable).with_name("vedette")
