@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from vedette.model.events import Column
 from vedette.model.shipping import BatchKey, Headers
 from vedette.rules.query import parse_query
 from vedette.store.lake.lake import Lake
+from vedette.store.lake.rewriting import rewrite
 from vedette.store.lake.settings import StreamRetention
 from vedette.store.ledger.audit import audit
 from vedette.store.ledger.export import write_export
@@ -255,8 +257,9 @@ def test_a_search_says_what_was_erased_of_its_time(world: World):
     assert said(START + 30 * MINUTE, START + 40 * MINUTE) == "complete"
 
 
-def test_what_operators_did_is_never_erased(world: World):
-    world.put(b"alice ran mallory", stream="audit")
+@pytest.mark.parametrize("stream", ["audit", "audit#security"], ids=["of-this-host", "of-an-agent-by-its-urgent-lane"])
+def test_what_operators_did_is_never_erased(world: World, stream: str):
+    world.put(b"alice ran mallory", stream=stream)
     world.put(b"mallory", b"other", stream="file")
     eraser = Eraser(world.folder, world.clock)
     try:
@@ -268,6 +271,39 @@ def test_what_operators_did_is_never_erased(world: World):
     finally:
         eraser.close()
     assert world.there() == [b"alice ran mallory", b"other"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        pytest.param(KeyboardInterrupt(), "it was interrupted", id="ctrl-c"),
+        pytest.param(ValueError("no such page"), "no such page", id="a-damaged-file"),
+    ],
+)
+def test_what_went_before_it_ended_early_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, raised: BaseException, said: str
+):
+    world.fill()
+    left = 2
+
+    def ending(*args: Any, **more: Any) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise raised
+        return rewrite(*args, **more)
+
+    monkeypatch.setattr("vedette.store.lake.erasing.rewrite", ending)
+    eraser = Eraser(world.folder, world.clock)
+    try:
+        with eraser.alone():
+            search = Search(eraser.lake, parse_query("mallory"), since=0, until=2**60, counter=Counters())
+            done = eraser.carry_out(eraser.choose(search), who="a", why="b")
+    finally:
+        eraser.close()
+    assert (done.records, done.trouble) == (2, said)
+    assert len(world.there()) == 3 * ALL - 2
+    assert world.verdicts() == ({Verdict.ERASED, Verdict.INTACT},) * 2
 
 
 def test_records_are_named_by_their_id(world: World):

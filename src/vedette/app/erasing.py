@@ -16,6 +16,7 @@ from vedette.app.host import host_id
 from vedette.app.ledger import KEY_FILE, LAKE, MANIFEST
 from vedette.app.search import Search
 from vedette.config.settings import Settings
+from vedette.fleet.lanes import SECURITY_SUFFIX
 from vedette.model.batch import Int64
 from vedette.model.clock import Clock
 from vedette.model.errors import StateError
@@ -41,7 +42,7 @@ from vedette.store.ledger.tree import root_of
 from vedette.system.privileges import CAP_DAC_READ_SEARCH, keep_only
 
 AUDIT_STREAM = "audit"
-"""What operators did: none of them, whoever it is, takes that away."""
+"""What operators did, by either lane of an agent: none of them, whoever it is, takes that away."""
 _TAMPERED = "an erasure would hide what was done to them: `vedette ledger verify` says more"
 
 
@@ -65,7 +66,7 @@ class Chosen:
 
     def add(self, sequence: int, name: tuple[str, str], rows: Int64, time: Int64) -> None:
         """These of one batch; those that are in it already count once."""
-        if name[1] == AUDIT_STREAM:
+        if name[1].removesuffix(SECURITY_SUFFIX) == AUDIT_STREAM:
             self.protected += len(rows)
             return
         before = self.rows.get(sequence, np.empty(0, np.int64))
@@ -166,6 +167,11 @@ class Eraser:
             erase(self._folder, self._manifest, chosen.rows, at, prepare, gone, stop)
         except (StateError, OSError) as error:
             trouble = str(error)
+        except ValueError as error:  # a file that is damaged
+            trouble = str(error) or type(error).__name__
+        except KeyboardInterrupt:
+            # Whoever calls must come to say in the audit what went: nobody erases untold by ending it early.
+            trouble = "it was interrupted"
         if gone:
             self._ledger.checkpoint()
         return Done(sum(one.records for one in gone), len(gone), self._manifest.settle(), trouble)
