@@ -259,6 +259,18 @@ def test_what_no_canary_tried_goes_to_no_others(fleet: Fleet, another: str) -> N
     assert changed.state is FleetBlockState.HELD
 
 
+def test_what_a_person_says_besides_is_not_returned_by_a_canary(fleet: Fleet) -> None:
+    fleet.start("canary", ["web2"])
+    fleet.enforcer.add([fleet.decision(ATTACKER)], START)
+    tried = fleet.one()
+    said = replace(tried, id="of-a-person", owner="operator:alice", trial=False, expires_at=tried.expires_at - SECOND)
+    fleet.blocks.add(said, START, 10)
+    fleet.answer("web2", "refused", "known-login")
+    assert fleet.blocks.advance(START + SECOND) == []
+    (changed,) = fleet.blocks.advance(START + 2 * MINUTE)
+    assert changed.state is FleetBlockState.HELD
+
+
 def test_the_word_of_a_host_that_is_no_canary_takes_it_from_no_others(fleet: Fleet) -> None:
     fleet.start("canary", ["web2"])
     fleet.enforcer.add([fleet.decision(ATTACKER)], START)

@@ -101,9 +101,13 @@ class FleetBlocks:
             found = _in_force(connection, now)
             same = next((one for one in found if (one.target, one.group) == (block.target, block.group)), None)
             if same is not None:
-                if block.expires_at <= same.expires_at:
-                    return same
-                return _save(connection, replace(same, expires_at=block.expires_at))
+                # What somebody says besides the rule that tries it is not for one host to return.
+                made = replace(
+                    same,
+                    expires_at=max(block.expires_at, same.expires_at),
+                    trial=same.trial and (block.trial or block.id == same.id),
+                )
+                return same if made == same else _save(connection, made)
             if len(found) >= most:
                 raise StateError(f"{len(found)} blocks of the fleet are active", hint="lift some, or raise the fuse")
             return _save(connection, block)
