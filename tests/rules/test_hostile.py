@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vedette.model.errors import RuleError
@@ -238,6 +238,7 @@ transformations = st.fixed_dictionaries(
 @pytest.mark.slow
 @settings(max_examples=2000, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(items, conditions, st.lists(transformations, max_size=3), st.booleans())
+@example({}, "", [{"type": "add_condition", "conditions": {"f|re": None}}], False)
 def test_any_filter_detection_and_pipeline_is_loaded_or_refused_with_a_place(
     tmp_path: Path, item: dict[str, Yaml], condition: str, steps: list[dict[str, Yaml]], is_filter: bool
 ):

@@ -451,6 +451,8 @@ def _kind(value: SigmaType) -> str:
 
 
 def _regex(value: SigmaRegularExpression) -> str:
+    if not isinstance(value.regexp, SigmaString):  # a pipeline may have anything behind `field|re`
+        raise UnsupportedError("no regular expression: it is no text")
     if value.contains_placeholder():
         raise UnsupportedError("a placeholder that nothing replaces")
     flags = "".join(sorted(value.sigma_to_re_flag[flag] for flag in value.flags))
