@@ -64,6 +64,8 @@ def telling(smtp: SmtpServer, pagerduty: PagerDuty, authority: Authority, scratc
         "security": "starttls",
         "username": "vedette",
         "password": {"file": scratch / "mail-secret"},
+        # It waits for the end of its hour, and here everything planned is to be told in seconds.
+        "ledger_head": "never",
         "to": ["ops@example.org"],
         "trust": trust,
         "rate": often,
