@@ -12,6 +12,7 @@ from tests.app.search_parts import put
 from tests.cli.parts import Place, vedette
 
 from vedette.app.counters import Counters
+from vedette.app.erasing import Eraser
 from vedette.app.host import AUDIT_FILE, host_id
 from vedette.app.ledger import KEY_FILE, LAKE, MANIFEST
 from vedette.app.roles import role_of
@@ -78,6 +79,25 @@ def test_erased_it_is_told_by_search_ledger_and_audit_and_the_query_by_none_of_t
     assert "mallory" not in line
     again = kept.run("lake", "erase", "user.name:mallory", "--yes", "--reason", "ticket 17")
     assert "no record is of that kind; nothing was done" in again.out
+
+
+@pytest.mark.parametrize("by", ["query", "record"])
+def test_what_a_killed_erasure_left_on_the_disk_goes_with_the_next(
+    kept: Place, by: str, monkeypatch: pytest.MonkeyPatch
+):
+    (found,) = kept.run("search", "user.name:mallory", "--output", "json").records
+    with monkeypatch.context() as patched:
+        patched.setattr("vedette.store.lake.erasing.delete_replaced", lambda *_, **__: 0)
+        eraser = Eraser(kept.data, SystemClock())
+        with eraser.alone():
+            eraser.carry_out(eraser.named([found["record.id"]]), who="me", why="ticket 17")
+        eraser.close()
+    assert len(list((kept.data / LAKE).rglob("*.parquet"))) == 2
+    words = ["user.name:mallory"] if by == "query" else ["--record", found["record.id"]]
+    kept.run("lake", "erase", *words)
+    assert len(list((kept.data / LAKE).rglob("*.parquet"))) == 2
+    kept.run("lake", "erase", *words, "--yes", "--reason", "ticket 17")
+    assert len(list((kept.data / LAKE).rglob("*.parquet"))) == 1
 
 
 def test_a_query_from_standard_input_is_in_no_list_of_processes(kept: Place):

@@ -24,6 +24,7 @@ from vedette.store.lake import manifest as m
 from vedette.store.lake.alone import alone
 from vedette.store.lake.erasing import Cut, Told, erase
 from vedette.store.lake.reader import Reader, Scan
+from vedette.store.lake.rewriting import AT_ONCE, delete_replaced
 from vedette.store.ledger.keys import signing_key
 from vedette.store.ledger.leaves import Part, spans_of
 from vedette.store.ledger.ledger import Ledger
@@ -117,6 +118,14 @@ class Eraser:
         """Inside, nobody else replaces files; waits until whoever does has ended."""
         with alone(self._folder, wait=True):
             yield
+
+    def finish(self) -> None:
+        """Delete what an erasure that was killed left on the disk: nobody would find it by asking for it once more.
+
+        Whoever calls holds `alone`. StateError or OSError: as `Manifest`, or the disk refuses.
+        """
+        if delete_replaced(self._folder, self._manifest, self._clock.now(), grace=AT_ONCE):
+            self._manifest.settle()
 
     def choose(self, search: Search) -> Chosen:
         """Every record for which the query holds."""

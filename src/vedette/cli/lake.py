@@ -70,6 +70,8 @@ def erase(
             eraser = Eraser(folder, clock)
             stack.callback(eraser.close)
             with eraser.alone():
+                if audit:
+                    eraser.finish()
                 if record:
                     chosen = eraser.named(record)
                 else:
