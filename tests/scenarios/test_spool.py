@@ -58,7 +58,8 @@ def writer(folder: Path, position: int, said: Path, size: int = 10) -> subproces
 
 def settled(said: Path) -> int:
     lines = said.read_text().splitlines(keepends=True)
-    return max((int(line) for line in lines if line.endswith("\n")), default=0)
+    # What it logs when the disk goes away under it stands there too.
+    return max((int(line) for line in lines if line.endswith("\n") and line.strip().isdigit()), default=0)
 
 
 def wait_for_words(said: Path, process: subprocess.Popen[bytes]) -> None:
