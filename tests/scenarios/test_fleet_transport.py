@@ -450,7 +450,7 @@ def test_a_store_of_which_a_part_was_deleted_is_begun_anew(tmp_path: Path, part:
                 assert [one.packed for one in await taken(hub, 1)] == [b"one"]
                 # It is seen to be there at its next look, a second later.
                 store = tmp_path / "broker" / "streams"
-                await until(lambda: store / STORED / "obs" / subjects.CONSUMER / "meta.inf" in fleet.broker._parts)
+                await until(lambda: store / STORED / "obs" / subjects.CONSUMER / "meta.inf" in fleet.broker.store.parts)
                 # Whoever deletes it may be at it for a while: what is there again is there again.
                 shutil.rmtree(store / part, ignore_errors=True)
                 await until(lambda: fleet.counters.value("broker_store_taken") == 1)

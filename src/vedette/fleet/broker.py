@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import re
 import shutil
@@ -21,10 +22,11 @@ import structlog
 
 from vedette.fleet import subjects
 from vedette.fleet.authority import HUB_NAME, SERVER_LIFE, Authority, subject_text
+from vedette.fleet.broker_store import StoreWatch
 from vedette.fleet.enrolment import Told
 from vedette.fleet.hub_settings import BrokerSettings
 from vedette.fleet.link import Endpoint
-from vedette.model.clock import Clock
+from vedette.model.clock import MINUTE, Clock
 from vedette.model.errors import VedetteError
 from vedette.model.fleet import Agent, AgentState
 from vedette.model.protocols import Counter
@@ -64,12 +66,6 @@ _WORDS = (
 )
 _RELOADED = b"Reloaded server configuration"
 _RELOAD_SECONDS = 60.0
-_PARTS = (
-    "jetstream/*/streams/*/msgs",
-    "jetstream/*/streams/*/meta.inf",
-    f"jetstream/*/streams/*/obs/{subjects.CONSUMER}/meta.inf",
-)
-"""What a server that runs cannot do without, in the folder of its streams."""
 _COMPLAINT = re.compile(rb" \[(?:ERR|WRN|FTL)\] ")
 
 
@@ -85,10 +81,7 @@ class Broker:
     ) -> None:
         self._folder = folder
         self._place = folder / "server.conf"
-        self._store = folder / "streams"
-        self._kept_in: tuple[int, int] | None = None
-        self._parts: set[Path] = set()
-        self._gone: set[Path] = set()
+        self.store = StoreWatch(folder / "streams")
         self._authority = authority
         self._settings = settings
         self._clock = clock
@@ -183,7 +176,7 @@ class Broker:
             "ping_max": 2,
             "write_deadline": "10s",
             "jetstream": {
-                "store_dir": str(self._store),
+                "store_dir": str(self.store.folder),
                 "max_file_store": self._settings.most_bytes * 2,
                 "max_memory_store": 64 << 20,
                 "sync_interval": "always",
@@ -225,8 +218,7 @@ class Broker:
         for left in self._folder.glob("*.ports"):
             left.unlink(missing_ok=True)
         self._ended = asyncio.Event()
-        self._kept_in = None
-        self._parts, self._gone = set(), set()
+        self.store.begin()
         loop, ended = asyncio.get_running_loop(), self._ended
 
         def on_end() -> None:
@@ -251,16 +243,24 @@ class Broker:
         self._listen = f"{self._listen.rpartition(':')[0]}:{port}"
 
     def _store_taken(self) -> bool:
-        """Whether the folder it began to keep its streams in is not there any more, or a part of it is not."""
-        found = _identity(self._store)
-        if self._kept_in is None:
-            self._kept_in = found
-        parts = {place for pattern in _PARTS for place in self._store.glob(pattern)}
-        gone = self._parts - parts
-        # At two looks: the hub makes its consumer anew when it starts.
-        taken = not gone.isdisjoint(self._gone)
-        self._parts, self._gone = self._parts | parts, gone
-        return self._kept_in is not None and (found != self._kept_in or taken)
+        try:
+            return self.store.is_taken()
+        except OSError as error:
+            # No descriptors left, or no right to look: the next look may tell.
+            self._counter.add("broker_store_unseen", errno.errorcode.get(error.errno or 0, "other"))
+            return False
+
+    async def _renew(self) -> None:
+        """A certificate of longer life. Where the disk does not take it the old one serves on for a minute more."""
+        try:
+            self._certify()
+        except OSError as error:
+            self._renew_at = self._clock.now() + MINUTE
+            self._counter.add("broker_not_renewed")
+            _log.error("the broker's certificate is not renewed", error=terminal(str(error)))
+            return
+        async with self._telling:
+            await self._reload()
 
     async def _keep(self) -> None:
         """Start it again when it dies, with longer pauses while that goes on; renew its certificate."""
@@ -272,9 +272,7 @@ class Broker:
                     await self._ended.wait()
             if not self._ended.is_set():
                 if self._clock.now() >= self._renew_at:
-                    self._certify()
-                    async with self._telling:
-                        await self._reload()
+                    await self._renew()
                 if not self._store_taken():
                     continue
                 # It holds files that nobody can open any more, and says so only when it needs another one.
@@ -283,7 +281,7 @@ class Broker:
                 await asyncio.to_thread(self._child.end if self._child is not None else lambda: None)
                 await self._ended.wait()
                 # Of half a store nobody knows what it would make. What is lost with it is sent again.
-                await asyncio.to_thread(shutil.rmtree, self._store, ignore_errors=True)
+                await asyncio.to_thread(shutil.rmtree, self.store.folder, ignore_errors=True)
             pause = _FIRST_PAUSE if loop.time() - began > _SETTLED_SECONDS else min(pause * 2, _LONGEST_PAUSE)
             self._counter.add("broker_died")
             _log.error("the broker ended and is started again", said=list(self._said)[-3:])
@@ -307,14 +305,6 @@ class Broker:
         self._said.append(terminal(line.decode("utf-8", "replace").strip()))
         reason = next((reason for word, reason in _WORDS if word in line), BrokerWord.OTHER)
         self._counter.add("broker_complained", reason)
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def user_of(agent: Agent) -> str:
