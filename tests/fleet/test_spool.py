@@ -500,6 +500,49 @@ def test_a_lane_that_was_lost_alone_numbers_on_far_behind_and_is_said_and_the_ot
     assert counter.value("spool_lanes_lost", lost.value) == 1
 
 
+def test_a_lane_lost_twice_gives_no_number_twice(make: Make, tmp_path: Path) -> None:
+    spool = make(split=by_lane)
+    put(spool, batch(0, source="s"), batch(0, source="b"))
+    given: list[int] = []
+    folder = crashed(spool, tmp_path / "spool", tmp_path / "after")
+    for turn in range(1, 4):
+        shutil.rmtree(folder / "bulk")
+        again = make(folder, split=by_lane)
+        # Nothing goes by the lane that is left.
+        put(again, batch(9 * turn, source="b"), batch(9 * turn + 3, source="b"), batch(9 * turn, source="b-new"))
+        given += [number * 2 + (name == "b") for name, number, _ in got(again) if name != "s"]
+        assert len(given) == 3 * turn
+        folder = crashed(again, folder, tmp_path / f"after{turn}")
+    assert len(set(given)) == len(given)
+
+
+def test_a_lost_lane_is_remembered_until_the_hub_was_heard(make: Make, tmp_path: Path) -> None:
+    spool = make(split=by_lane)
+    put(spool, batch(0, source="s"))
+    put(spool, batch(0, source="b-new"), batch(3, source="b-new"))
+    folder = crashed(spool, tmp_path / "spool", tmp_path / "after")
+    shutil.rmtree(folder / "bulk")
+    for turn in range(3):
+        again = make(folder, split=by_lane)
+        put(again, batch(20 + 3 * turn, source="s"), batch(0, source=f"b-{turn}"))
+        folder = crashed(again, folder, tmp_path / f"after{turn}")
+    # Of this stream nothing is known here, and the hub has 1 and 2 of it.
+    again = make(folder, split=by_lane)
+    put(again, batch(9, source="b-new"))
+    (number,) = [number for name, number, _ in got(again) if name == "b-new"]
+    assert number > 1 << 32
+    heard = threading.Event()
+    again.listen(heard.set)
+    again.answer({"b-new": 2, "s": 1})
+    assert heard.wait(30)
+    # From then on a new stream is one that begins.
+    put(again, batch(30, source="s"))
+    again.close()
+    last = make(folder, split=by_lane)
+    put(last, batch(0, source="b-later"))
+    assert [number for name, number, _ in got(last) if name == "b-later"] == [1]
+
+
 def test_a_lane_that_has_had_nothing_is_not_lost(make: Make, tmp_path: Path, counter: Counters) -> None:
     put(make(split=by_lane), batch(0, source="s"))
     again = make(crashed(make(), tmp_path / "spool", tmp_path / "after"), split=by_lane)

@@ -33,19 +33,23 @@ class Memory:
         self.states: dict[str, SourceState] = {}
         self.bases: dict[str, int] = {}
         self.asking = False
-        self.unsure = False
-        """Whether the files of a lane are gone, and with them which numbers were given last."""
+        self.losses = 0
+        """How often the files of a lane went since the hub was heard, and with them which numbers were given last."""
         self.answered = False
         """Whether a file of an earlier start says that the hub was heard."""
         self._marks: _Marks = {}
         self._lanes: dict[str, str] = {}
+        self._learned = False
+        # As the newest file of each lane has it.
+        self._recalled_losses: dict[Lane, int] = {}
         # Numbers and marks as far as they are on the disk: a file may not begin with what a crash would lose.
         self._kept_numbers: dict[str, int] = {}
         self._kept_marks: _Marks = {}
 
     def next_number(self, stream: str) -> int:
         """The number of the next batch."""
-        begins = ROOM if self.asking or self.unsure else 0
+        # Behind all that may have been given before each loss.
+        begins = ROOM * max(self.losses, int(self.asking))
         self.numbers[stream] = number = self.numbers.get(stream, begins) + 1
         return number
 
@@ -68,17 +72,19 @@ class Memory:
         """Only the files of the other lane are left. Of streams that do not go by it later numbers may have been given
         than are known here: the next ones stand far behind them, and what is between is said once the hub is heard.
         """
-        self.unsure = True
+        self.losses += 1
+        self._learned = False
         for stream, number in list(self.numbers.items()):
             if self._lanes.get(stream) != other.value:
                 self.never_again(stream, number + ROOM)
 
     def learn(self, last: Mapping[str, int]) -> None:
         """The hub knows these streams up to these numbers; where a lane was lost, of some nothing is known here."""
-        if self.unsure:
+        if self.losses:
             for stream, number in last.items():
                 if number and stream not in self.numbers:
-                    self.never_again(stream, number + ROOM)
+                    self.never_again(stream, number + ROOM * self.losses)
+        self._learned = True
 
     def confirm(self, stream: str, through: int, beyond: Iterable[tuple[int, int]] = ()) -> None:
         """The hub has everything up to this number, and these."""
@@ -157,15 +163,16 @@ class Memory:
         """What a file begins with."""
         marks = {stream: dict(known) for stream, known in self._kept_marks.items()}
         through = {stream: found.through() for stream, found in self.confirmed.items()}
+        losses = 0 if self._learned else self.losses
         return SpoolState(
-            dict(self._kept_numbers), through, marks, {}, dict(self.bases), self.asking, dict(self._lanes)
+            dict(self._kept_numbers), through, marks, {}, dict(self.bases), self.asking, dict(self._lanes), losses
         )
 
     def recall(self, segment: Segment, lane: Lane) -> None:
         """Take up where the last start stopped; ValueError or MessageError where the file does not tell."""
         for each in segments.frames(segments.part(segment.path, 0, segment.size), len(segments.HEADER)):
             if each.kind is FrameKind.STATE:
-                self._recall_state(segments.read_state(each.payload))
+                self._recall_state(segments.read_state(each.payload), lane)
             elif each.kind is FrameKind.BATCH:
                 head = messages.head_of(each.payload)
                 self.never_again(head.stream, head.number)
@@ -177,7 +184,7 @@ class Memory:
                 if head.last >= 0:
                     self._recall_mark(head.stream, head.generation, head.last)
 
-    def _recall_state(self, state: SpoolState) -> None:
+    def _recall_state(self, state: SpoolState, lane: Lane) -> None:
         for stream, number in state.numbers.items():
             self.never_again(stream, number)
         for stream, number in state.through.items():
@@ -185,6 +192,8 @@ class Memory:
         self.bases.update(state.bases)
         self._lanes.update(state.lanes)
         self.answered |= not state.asking
+        self._recalled_losses[lane] = state.losses
+        self.losses = max(self._recalled_losses.values())
         for stream, marks in state.marks.items():
             for generation, mark in marks.items():
                 self._recall_mark(stream, generation, mark)

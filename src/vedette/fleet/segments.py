@@ -49,7 +49,7 @@ class SpoolState(msgspec.Struct, frozen=True):
     marks: stream -> generation -> highest position kept. dropped: no more in use, since it counts
     within a session. bases: stream -> what
     is added to its numbers here to get those the hub knows. asking: the hub was not heard yet of what it knows. lanes:
-    stream -> the lane it goes by.
+    stream -> the lane it goes by. losses: how often a lane was lost since the hub was heard.
     """
 
     numbers: dict[str, int]
@@ -59,6 +59,7 @@ class SpoolState(msgspec.Struct, frozen=True):
     bases: dict[str, int] = {}
     asking: bool = False
     lanes: dict[str, str] = {}
+    losses: int = 0
 
 
 @dataclass(slots=True)

@@ -101,7 +101,7 @@ class Spool:
         self._answer: Mapping[str, int] | None = None
         for side in self._sides.values():
             side.open(self._memory, counter)
-        self._note_lost_lane()
+        self._unsettled = self._lost_lane()
         self.asks = self._memory.asking = ask and not self._memory.answered
         """Whether nothing can be read before `answer`."""
         let_go_of_said(list(self._sides.values()))
@@ -119,8 +119,11 @@ class Spool:
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
 
-    def _note_lost_lane(self) -> None:
-        """Both lanes have files from the first batch on: where one has none and the other does, it was taken away."""
+    def _lost_lane(self) -> Side | None:
+        """Both lanes have files from the first batch on: where one has none and the other does, it was taken away.
+
+        The lane that is left, which does not know yet how numbers go on.
+        """
         left = [side for side in self._sides.values() if side.segments]
         # A file that was only begun when it crashed is there, though nothing can be read of it.
         lost = [side for side in self._sides.values() if not side.segments and side.next == 1]
@@ -128,6 +131,19 @@ class Spool:
             self._memory.lose_lane(left[0].lane)
             self._counter.add("spool_lanes_lost", side.lane.value)
             log.error("A LANE OF THE SPOOL WAS LOST, and what was in it", lane=side.lane.value)
+            return left[0]
+        return None
+
+    def _settle(self) -> None:
+        """Have the lane that is left begin with how numbers go on: what is given now may be lost with the other too."""
+        if self._unsettled is None:
+            return
+        try:
+            self._begin_anew(self._unsettled)
+        except OSError as error:
+            self._counter.add("spool_writes_refused", errno.errorcode.get(error.errno or 0, "other"))
+        else:
+            self._unsettled = None
 
     # ------------------------------------------------------------------------------------------ the shelf
 
@@ -356,7 +372,7 @@ class Spool:
             with self._lock:
                 files = [each for side in self._sides.values() for each in side.segments]
                 self._memory.learn(last)
-                reason = DropReason.SPOOL_LOST if self._memory.unsure else DropReason.SPOOL_DAMAGED
+                reason = DropReason.SPOOL_LOST if self._memory.losses else DropReason.SPOOL_DAMAGED
                 left = self._memory.unsaid(files, self._owed)
                 unsaid = unknown(left, host_id=self.host_id, now=self._clock.now(), reason=reason)
             with self._changed:
@@ -369,6 +385,7 @@ class Spool:
         return self._awaited or self._closing or self._queued >= GROUP_BYTES
 
     def _keep(self, group: Sequence[Batch]) -> None:
+        self._settle()
         items: dict[Lane, list[_Item]] = {lane: [] for lane in Lane}
         for batch in group:
             try:
