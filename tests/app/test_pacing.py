@@ -236,3 +236,45 @@ def test_parts_of_a_joined_batch_are_those_of_its_batches() -> None:
     (one,) = joined([batch(0, b"a", b"b"), batch(2, b"c", b"d")])
     chosen = np.array([False, True, True, False])
     assert raws(select(one, chosen)) == [b"b", b"c"]
+
+
+def test_all_sources_together_hold_no_more_than_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "MOST_TOGETHER", 100)
+    names = [f"file:{name}" for name in "abcd"]
+
+    async def run(one: Pacing, taken: Taken) -> None:
+        for name in names:
+            await one.emit(batch(0, b"first", source=name))
+        taken.busy = True
+        await one.emit(batch(1, b"x" * 40, source=names[0]))
+        await one.emit(batch(1, b"y" * 40, source=names[1]))
+        assert len(taken.batches) == 4
+        # With these it is too much: each waits with its own, and the others are held as before.
+        waiting = [asyncio.create_task(one.emit(batch(1, b"z" * 40, source=name))) for name in names[2:]]
+        await asyncio.sleep(0)
+        assert taken.records[4:] == [[b"z" * 40], [b"z" * 40]]
+        assert not any(task.done() for task in waiting)
+        for event in taken.events:
+            event.set()
+        await asyncio.gather(*waiting)
+        # What the engine has does not count any more.
+        await one.emit(batch(2, b"held", source=names[2]))
+        assert len(taken.batches) == 6
+
+    paced(run, monkeypatch)
+
+
+def test_a_timer_that_comes_early_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(one: Pacing, taken: Taken) -> None:
+        await one.emit(batch(0, b"a"))
+        await one.emit(batch(1, b"b"))
+        source = one._sources["file:a"]
+        assert source.timer is not None
+        # As where the clock has not come round to its time by a tick.
+        one._due(source)
+        assert taken.records == [[b"a"], [b"b"]]
+        # And what is held after it has a timer again.
+        await one.emit(batch(2, b"c"))
+        assert source.timer is not None
+
+    paced(run, monkeypatch)

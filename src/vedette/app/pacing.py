@@ -4,6 +4,7 @@ Counterpart: `app.up` hands on what comes of it; `fleet.lanes` tells what must n
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,8 @@ EVERY = 0.25
 hundreds of records do (decision 0021)."""
 MOST = 256 << 10
 """Bytes that are held of a source; then it goes on, and the source waits until the engine has it."""
+MOST_TOGETHER = 16 << 20
+"""Bytes that are held of all sources, or wait for the engine: from there on each source waits with what it read."""
 AGAIN = 0.01
 _MANY = 1024
 
@@ -31,13 +34,14 @@ def is_paced(source: str) -> bool:
 class _Source:
     """held: batches since the last one that went on, of so many bytes. next_at: when another may go on, loop time.
 
-    taken: set once the engine has the last one.
+    taken: set once the engine has the last one. timer: looks at what is held, set whenever something is.
     """
 
     next_at: float = 0.0
     held: list[Batch] = field(default_factory=list)
     size: int = 0
     taken: asyncio.Event | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 class Pacing:
@@ -50,6 +54,9 @@ class Pacing:
         self._put, self._hurries = put, hurries
         self._loop = asyncio.get_running_loop()
         self._sources: dict[str, _Source] = {}
+        self._held = self._out = 0
+        # Handed on and perhaps not taken yet, in their order, with their bytes.
+        self._on_its_way: deque[tuple[asyncio.Event, int]] = deque()
 
     async def emit(self, batch: Batch) -> None:
         """Returns when the source may read on: at once where the batch is held, else when the engine has it."""
@@ -57,10 +64,18 @@ class Pacing:
         hurried = self._hurries(batch)
         one.held.append(batch)
         one.size += len(batch.block)
-        if hurried or one.size >= MOST or (len(one.held) == 1 and self._loop.time() >= one.next_at):
+        self._held += len(batch.block)
+        enough = one.size >= MOST or self._together() >= MOST_TOGETHER
+        if hurried or enough or (len(one.held) == 1 and self._loop.time() >= one.next_at):
             await self._hand_on(one).wait()
-        elif len(one.held) == 1:
-            self._loop.call_at(one.next_at, self._due, one)
+        elif one.timer is None:
+            one.timer = self._loop.call_at(one.next_at, self._due, one)
+
+    def _together(self) -> int:
+        """Bytes that are held, or wait for the engine, which takes them in their order."""
+        while self._on_its_way and self._on_its_way[0][0].is_set():
+            self._out -= self._on_its_way.popleft()[1]
+        return self._held + self._out
 
     def close(self) -> None:
         """Hand on what is held."""
@@ -78,21 +93,25 @@ class Pacing:
         return found
 
     def _due(self, one: _Source) -> None:
-        if not one.held or self._loop.time() < one.next_at:
-            # It went on meanwhile; what is held since has a timer of its own.
-            return
+        one.timer = None
         if one.taken is not None and not one.taken.is_set():
             # One batch of a source waits at most; what comes meanwhile grows up to `MOST`.
-            self._loop.call_later(AGAIN, self._due, one)
+            one.timer = self._loop.call_later(AGAIN, self._due, one)
             return
         self._hand_on(one)
 
     def _hand_on(self, one: _Source) -> asyncio.Event:
-        batches, one.held, one.size = one.held, [], 0
+        if one.timer is not None:
+            one.timer.cancel()
+            one.timer = None
+        batches, size, one.held, one.size = one.held, one.size, [], 0
+        self._held -= size
         one.next_at = self._loop.time() + EVERY
         for batch in joined(batches):
             one.taken = self._put(batch)
         assert one.taken is not None
+        self._on_its_way.append((one.taken, size))
+        self._out += size
         return one.taken
 
 
