@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vedette.sources.connections import QUIET, Connection, ConnectionEnd, Connections
+from vedette.sources.connections import QUIET, Connection, ConnectionEnd, Connections, neighbours_of
 
 
 class House:
@@ -142,3 +142,41 @@ def test_nothing_is_kept_of_those_who_left():
         one.is_known()
     kept = vars(house.connections)
     assert [len(kept[name]) for name in ("_all", "_by_address", "_strangers", "_waiting")] == [0] * 4
+
+
+def test_whoever_has_one_ipv6_address_has_all_of_its_network():
+    house = House(20)
+    honest = [house.take(f"10.0.0.{number}") for number in range(10)]
+    house.now += QUIET + 1
+    tried = [house.connections.take(f"2001:db8::{number:x}") for number in range(1, 40)]
+    theirs = [one for one in tried if isinstance(one, Connection)]
+    # Of the others, silent as they are, nobody gives way to them.
+    assert (gone(*honest), len(theirs)) == ([False] * 10, 10)
+    assert house.connections.became_full() == "2001:db8::/64"
+    # A newcomer who is by himself takes one of theirs, who say something now and then, once nobody else is silent.
+    for one in honest:
+        one.heard()
+        one.waits()
+    house.take("10.0.0.99")
+    assert (gone(*honest), gone(*theirs)) == ([False] * 10, [True, *[False] * 9])
+
+
+def test_a_network_of_many_who_send_is_not_one_address_that_sends_too_often():
+    house = House(200, most_of_address=2)
+    assert all(house.take(f"2001:db8::{number:x}") for number in range(1, 100))
+    assert house.take("2001:db8::1")
+    assert house.refused("2001:db8::1") is ConnectionEnd.TOO_MANY_OF_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("address", "neighbours"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::7", "2001:db8::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("a:b", "a:b"),
+    ],
+)
+def test_who_neighbours_are(address: str, neighbours: str):
+    assert neighbours_of(address) == neighbours
