@@ -232,6 +232,13 @@ def test_what_is_read_another_way_stays_apart(other: Batch) -> None:
     assert [raws(one) for one in joined([batch(3, b"a"), other])] == [[b"a"], [b"b"]]
 
 
+def test_a_batch_without_records_between_hides_no_beginning_anew() -> None:
+    cut = joined([batch(3, b"a"), batch(0, dropped=1), batch(1, b"b")])
+    assert [raws(one) for one in cut] == [[b"a"], [b"b"]]
+    together = joined([batch(3, b"a"), batch(0, dropped=1), batch(4, b"b")])
+    assert [raws(one) for one in together] == [[b"a", b"b"]]
+
+
 def test_parts_of_a_joined_batch_are_those_of_its_batches() -> None:
     (one,) = joined([batch(0, b"a", b"b"), batch(2, b"c", b"d")])
     chosen = np.array([False, True, True, False])

@@ -124,11 +124,16 @@ def joined(batches: Sequence[Batch]) -> list[Batch]:
     Read when the last was, and its cursor is that of the last.
     """
     runs: list[list[Batch]] = []
+    reached = 0
     for batch in batches:
-        if runs and _alike(runs[-1][-1], batch):
+        # Behind what was read before it, or the file was read from its beginning again.
+        behind = not len(batch) or reached <= int(batch.positions[0])
+        if runs and behind and _alike(runs[-1][-1], batch):
             runs[-1].append(batch)
         else:
             runs.append([batch])
+        if len(batch):
+            reached = int(batch.positions[-1])
     return [run[0] if len(run) == 1 else _as_one(run) for run in runs]
 
 
@@ -142,8 +147,6 @@ def _alike(one: Batch, other: Batch) -> bool:
         and (one.header is None) == (other.header is None)
         # What says how far was read may say no less of both together.
         and bool(one.cursor) == bool(other.cursor)
-        # Else the file was read from its beginning again.
-        and (not len(one) or not len(other) or int(one.positions[-1]) <= int(other.positions[0]))
     )
 
 
