@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from vedette.app.detection import batch_of_lines
 from vedette.model.clock import DAY
 from vedette.parsers.natives import read_native
 from vedette.parsers.parser import SyslogParser
@@ -188,3 +189,20 @@ def test_a_syslog_line_is_never_taken_for_another_programs_own():
     header = read_header(line, Calendar(0, NOW, "UTC"), NOW)
     assert header.native == ""
     assert line[slice(*header.program)] == b"sshd"
+
+
+@pytest.mark.parametrize("light", [0, 1_000_000], ids=["many", "one"])
+def test_own_files_among_syslog_are_told_apart_by_line(light: int):
+    lines = [
+        b"Mar  1 10:00:00 web1 doord[7]: opened",
+        b"2026/03/01 10:00:00 [error] 711#711: *42 access forbidden by rule, client: 198.51.100.7, server: www",
+        b"Mar  1 10:00:00 web1 nginx: 2026/03/01 10:00:00 [error] 7#7: *1 access forbidden by rule, client: ::1, "
+        b"server: www",
+        b"2026-03-01 10:00:00 12 [Warning] Access denied for user 'x'@'198.51.100.9' (using password: YES)",
+        b"2026/03/01 10:00:01 [error] 711#711: *43 access forbidden by rule, client: 198.51.100.7, server: www",
+        b"no header at all",
+    ]
+    table = SyslogParser(PatternSet.load(), light=light).parse(batch_of_lines(lines, year=2026))
+    names, services = table.column("process.name"), table.column("vedette.service")
+    assert [names.value(row) for row in range(6)] == ["doord", "nginx", "nginx", "mysqld", "nginx", None]
+    assert [services.value(row) for row in range(6)] == [None, "nginx", "nginx", "mysqld", "nginx", None]

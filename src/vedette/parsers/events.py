@@ -49,10 +49,12 @@ class Services:
             self.codes, self.programs = headers.programs
         else:
             self.codes, self.programs = _encoded(block, headers.program_start, headers.program_end)
-            for row, program in headers.natives.items():
-                if program not in self.programs:
-                    self.programs.append(program)
-                self.codes[row] = self.programs.index(program)
+            if headers.natives:
+                # By dict: whoever writes syslog may name as many programs as there are records.
+                known = {program: code for code, program in enumerate(self.programs)}
+                for row, program in headers.natives.items():
+                    self.codes[row] = known.setdefault(program, len(known))
+                self.programs = list(known)
         self.owners = [patterns.file_of(program) for program in self.programs] + [None]
         self.module_service = patterns.universal[0].service if patterns.universal else ""
         self.modules: Bool = np.zeros(len(batch), dtype=bool)
