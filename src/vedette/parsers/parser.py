@@ -17,15 +17,13 @@ from vedette.model.reasons import BlameReason, DropReason
 from vedette.model.rules import LogSource
 from vedette.parsers.addresses import AddressTable
 from vedette.parsers.columns import SPACE, Block, UInt64
-from vedette.parsers.events import Constants, Events, Services, log_sources_of
+from vedette.parsers.events import PATTERN, Constants, Events, Services, log_sources_of
 from vedette.parsers.formats import given_by, readings, value_of
 from vedette.parsers.groups import NONE
 from vedette.parsers.headers import LIGHT, Headers, given_headers, read_headers
 from vedette.parsers.registry import HEAD_LIMIT, PatternFile, PatternSet
 from vedette.parsers.shapes import Matcher, Router
 from vedette.text.escape import decode
-
-PATTERN = "vedette.pattern"
 
 
 class Interest(Protocol):
@@ -101,24 +99,28 @@ class SyslogParser:
     def _begun(self, services: Services, block: Block, headers: Headers) -> tuple[Int64, UInt64]:
         """Where messages begin, without spaces and what programs write before them, and their first words there."""
         starts, words = _unindented(block, headers)
-        for code, owner in enumerate(services.owners):
-            if owner is None or owner.head is None:
-                continue
-            if self._wanted is not None and not log_sources_of(owner.service) & self._wanted:
-                continue
-            rows = np.flatnonzero(services.codes == code)
-            moved = []
-            for row, begin, end in zip(rows.tolist(), starts[rows].tolist(), headers.end[rows].tolist(), strict=True):
-                # A slice, so that a head ends within its record.
-                found = owner.head.match(block.raw[begin : min(end, begin + HEAD_LIMIT)])
-                if found is not None and found.end():
-                    moved.append((row, begin + found.end()))
-            if moved:
-                here = np.array([row for row, _ in moved], dtype=np.int64)
-                starts, words = starts.copy(), words.copy()
-                starts[here] = [begin for _, begin in moved]
-                words[here] = block.word(starts[here])
+        owners = [owner if owner and owner.head and self._asked(owner.service) else None for owner in services.owners]
+        if not any(owners):
+            return starts, words
+        moved, begun = [], []
+        rows = np.flatnonzero(np.array([owner is not None for owner in owners])[services.codes])
+        spans = zip(services.codes[rows].tolist(), starts[rows].tolist(), headers.end[rows].tolist(), strict=True)
+        for row, (code, begin, end) in zip(rows.tolist(), spans, strict=True):
+            owner = owners[code]
+            # A slice, so that a head ends within its record.
+            length = owner.head_length(block.raw[begin : min(end, begin + HEAD_LIMIT)]) if owner else 0
+            if length:
+                moved.append(row)
+                begun.append(begin + length)
+        if moved:
+            starts, words = starts.copy(), words.copy()
+            starts[moved] = begun
+            words[moved] = block.word(starts[moved])
         return starts, words
+
+    def _asked(self, service: str) -> bool:
+        """Whether anybody wants records of a service matched."""
+        return self._wanted is None or bool(log_sources_of(service) & self._wanted)
 
     def _routes(self, services: Services) -> list[tuple[Router, Int64]]:
         """Which rows are matched against which files' shapes."""
@@ -130,7 +132,7 @@ class SyslogParser:
                 continue
             for code, owner in enumerate(services.owners):
                 name = owner.service if owner else services.module_service if module else ""
-                if not name or (self._wanted is not None and not log_sources_of(name) & self._wanted):
+                if not name or not self._asked(name):
                     continue
                 router = self._router(owner, module)
                 if id(router) not in places:

@@ -22,7 +22,6 @@ CANDIDATES = "vedette.source.candidates"
 BEGINNINGS = (b"pam_", b"PAM ", b"(pam_")
 """Messages that files with `any_program` are tried on, whatever the program: modules speak in its name."""
 
-
 HEAD_LIMIT = 512
 """Bytes of a message that are looked at for what a program writes before it."""
 
@@ -79,10 +78,14 @@ class PatternFile:
     cut: int = 0
     head: re.Pattern[bytes] | None = None
 
+    def head_length(self, message: bytes) -> int:
+        """How many bytes of a message the program writes before what formats read; at most HEAD_LIMIT."""
+        found = None if self.head is None else self.head.match(message[:HEAD_LIMIT])
+        return 0 if found is None else found.end()
+
     def message_of(self, message: bytes) -> bytes:
         """A message without what the program writes before it."""
-        found = None if self.head is None else self.head.match(message[:HEAD_LIMIT])
-        return message if found is None else message[found.end() :]
+        return message[self.head_length(message) :]
 
 
 @dataclass(frozen=True, slots=True)
