@@ -94,6 +94,8 @@ def test_the_messages_of_error_logs_are_read_by_patterns() -> None:
     assert str(values(table, "message")[2]).startswith('user "bob": password')
     assert values(table, "vedette.service") == ["apache", "webserver", "nginx", "nginx", "apache"]
     assert table.ambiguous.tolist() == [3]
+    assert values(table, "vedette.source.prefix")[:3] == ["2001:db8::/64", None, "198.51.100.0/24"]
+    assert values(table, "vedette.source.prefix_56")[:3] == ["2001:db8::/56", None, None]
 
 
 @settings(max_examples=40)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -16,7 +17,6 @@ from vedette.model.events import Column, Kinds, RecordKind, Table, Value
 from vedette.model.protocols import Counter
 from vedette.model.reasons import DropReason
 from vedette.parsers.events import PATTERN
-from vedette.parsers.formats import ADDRESS_FIELD
 from vedette.parsers.frames import moments_of
 from vedette.parsers.natives import read_native
 from vedette.parsers.parser import SyslogParser
@@ -92,7 +92,9 @@ class AccessParser:
         """lines: whose patterns read the messages of error logs; without it they are text alone."""
         self._counter = counter
         self._lines = lines
-        self._given = () if lines is None else tuple(sorted(_given_by(lines)))
+        self._given: AbstractSet[str] = frozenset()
+        if lines is not None:
+            self._given = _DERIVED | lines.patterns.fields_of(service for service in _SERVICES[2:] if service)
 
     def parse(self, batch: Batch) -> Table:
         """The events of `batch`; times without a zone (error logs) are in that of the batch."""
@@ -164,18 +166,6 @@ class AccessParser:
         return self._lines.parse(part)
 
 
-def _given_by(lines: SyslogParser) -> set[str]:
-    """The fields that patterns of web servers give."""
-    names = {PATTERN, CANDIDATES, "vedette.source.prefix"}
-    for service in _SERVICES[2:]:
-        for number in lines.patterns.shapes_of.get(str(service), ()):
-            flat = lines.patterns.shapes[number]
-            names.update(flat.constants)
-            names.update(capture.field for capture in flat.shape.captures if capture.field)
-    assert ADDRESS_FIELD not in names
-    return names
-
-
 def _over(told: Column, rows: Int64) -> Callable[[Column], Column]:
     """What `told` says of `rows`, and for the others, and where it says nothing, what was there."""
 
@@ -190,6 +180,8 @@ def _over(told: Column, rows: Int64) -> Callable[[Column], Column]:
 
 
 _SERVICES = (None, "webserver", "apache", "nginx")
+# What every reading by patterns gives besides their own fields.
+_DERIVED = frozenset({PATTERN, CANDIDATES, "vedette.source.prefix", "vedette.source.prefix_56"})
 
 
 def _trust(batch: Batch) -> Column:

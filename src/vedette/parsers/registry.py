@@ -4,14 +4,14 @@ Counterpart: `parsers.written` reads what people wrote, `parsers.shapes` runs wh
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from vedette.model.errors import Location, RuleError
 from vedette.model.events import Value
-from vedette.parsers.formats import ADDRESS_FIELD, Piece, Shape, Step
+from vedette.parsers.formats import Piece, Shape, Step, given_by
 
 T = TypeVar("T")
 
@@ -174,13 +174,12 @@ class PatternSet:
     @property
     def fields(self) -> frozenset[str]:
         """Every field some pattern can give."""
-        names: set[str] = set()
-        for flat in self.shapes:
-            names.update(flat.constants)
-            names.update(capture.field for capture in flat.shape.captures if capture.field)
-        if ADDRESS_FIELD in names:
-            names |= {"source.ip", "source.domain"}
-        return frozenset(names)
+        return self.fields_of(self.shapes_of)
+
+    def fields_of(self, services: Iterable[str]) -> frozenset[str]:
+        """Every field some pattern of these services can give."""
+        flats = [self.shapes[number] for service in services for number in self.shapes_of.get(service, ())]
+        return frozenset().union(*(flat.constants.keys() | given_by(flat.shape) for flat in flats))
 
     def file_of(self, program: str) -> PatternFile | None:
         """The file whose program this is.
