@@ -158,7 +158,11 @@ def test_a_line_says_whose_it_is_and_its_message_is_read(line: bytes, wanted: tu
         (b"2026-03-01 10:00:00.5 CET [12] LOG:  x", "Europe/Berlin", "2026-03-01T09:00:00.500000Z"),
         (b"2026-03-01 10:00:00 -05 [12] LOG:  x", "Europe/Berlin", "2026-03-01T15:00:00.000000Z"),
         (b"2026-03-01 10:00:00 GMT [12] LOG:  x", "Europe/Berlin", NOON),
+        (b"2026-03-01 10:00:00.5 +0545 [12] LOG:  x", "Europe/Berlin", "2026-03-01T04:15:00.500000Z"),
+        (b"2026-03-01 10:00:00 -0930:64:ff9b::7(1):x@y:[12]:LOG:  x", "UTC", "2026-03-01T19:30:00.000000Z"),
+        (b"2026-03-01 10:00:00 -03:64:ff9b::7(1):x@y:[12]:LOG:  x", "UTC", "2026-03-01T13:00:00.000000Z"),
     ],
+    ids=["none", "letters", "hours", "gmt", "hours-minutes", "hours-minutes-colon", "hours-colon"],
 )
 def test_a_time_without_a_zone_is_in_that_of_the_source(line: bytes, zone: str, wanted: str):
     found = read_native(line, 0, Calendar(0, NOW, zone))

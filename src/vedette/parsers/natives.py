@@ -37,6 +37,8 @@ _CLOCK = rb"(?P<hour>[ \d]\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _ISO, _ISO_T = _DAY + b" " + _CLOCK, _DAY + b"T" + _CLOCK
 _FRACTION = rb"(?:[.,](?P<fraction>\d{1,9}))?"
 _ZONE = rb"(?: ?(?:(?P<utc>Z|UTC|GMT)|(?P<sign>[+-])(?P<off>\d\d):?(?P<offm>\d\d)|[A-Z]{3,5}))?"
+# As PostgreSQL names one: minutes only where there are any, and no colon, for one of its own may follow.
+_ABBREVIATED = rb" (?:(?P<utc>UTC|GMT)|(?P<sign>[+-])(?P<off>\d\d)(?P<offm>\d\d)?|[A-Z]{3,5})"
 _SLASHED = rb"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _CTIME = (
     rb"[A-Z][a-z][a-z] (?P<name>[A-Z][a-z][a-z]) (?P<day>[ \d]\d) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
@@ -64,9 +66,8 @@ _HEADS: tuple[tuple[str, str, bytes], ...] = (
     ("mysqld", "-", _ISO + rb" (?=(?:\d{1,20} |0x[0-9a-f]+ )?\[(?:Note|Warning|ERROR)\] )"),
     ("mysqld", "0", rb"(?P<short>\d\d)(?P<month>\d\d)(?P<day>\d\d) " + _CLOCK
      + rb" (?=(?:\d{1,20} )?\[(?:Note|Warning|ERROR)\] )"),
-    ("postgres", "-", _ISO + _FRACTION + rb" (?P<zone>[A-Z]{3,5}|[+-]\d\d) "
-     rb"(?=(?:\S+ ){0,3}?\[\d{1,10}(?:-\d{1,10})?\]:? )"),
-    ("postgres", "-", _ISO + _FRACTION + rb" (?P<zone>[A-Z]{3,5}|[+-]\d\d):(?=\S*:\[\d{1,10}\]:)"),
+    ("postgres", "-", _ISO + _FRACTION + _ABBREVIATED + rb" (?=(?:\S+ ){0,3}?\[\d{1,10}(?:-\d{1,10})?\]:? )"),
+    ("postgres", "-", _ISO + _FRACTION + _ABBREVIATED + rb":(?=\S*:\[\d{1,10}\]:)"),
     ("smbd", "[", rb"\[" + _SLASHED + _FRACTION + rb", +\d+(?:, [^\]]*)?\] (?=\S+:\d+\(\S+\))"),
     ("slapd", "0", rb"(?P<hex>[0-9a-f]{8})(?:\.[0-9a-f]{1,8})?(?: 0x[0-9a-f]+)? (?=conn=\d+ )"),
     ("dockerd", "t", rb'(?=time="' + _ISO_T + _FRACTION + _ZONE + rb'" level=[a-z]+ msg=)'),
@@ -131,14 +132,9 @@ def _time(found: dict[str, bytes], calendar: Calendar) -> int | None:
     day, hour, minute, second = (int(found[name]) for name in ("day", "hour", "minute", "second"))
     if not 1 < year < 9998 or not exists(year, month, day) or hour > 23 or minute > 59 or second > 60:
         return None
-    zone = found.get("zone")
-    if found.get("utc") or zone in (b"UTC", b"GMT"):
-        return start_of(year, month, day) + hour * HOUR + minute * MINUTE + second * SECOND + micros
-    if found.get("sign") or (zone and zone[:1] in b"+-"):
-        sign = found.get("sign") or zone[:1]  # type: ignore[index]
-        off = int(found.get("off") or zone[1:3]) * HOUR + int(found.get("offm") or 0) * MINUTE  # type: ignore[index]
-        if off >= DAY:
-            return None
-        local = start_of(year, month, day) + hour * HOUR + minute * MINUTE + second * SECOND + micros
-        return local + (off if sign == b"-" else -off)
-    return calendar.absolute(year, month, day, hour, minute) + second * SECOND + micros
+    within = second * SECOND + micros
+    if found.get("utc") or found.get("sign"):
+        off = int(found.get("off") or 0) * HOUR + int(found.get("offm") or 0) * MINUTE
+        local = start_of(year, month, day) + hour * HOUR + minute * MINUTE + within
+        return None if off >= DAY else local + (off if found.get("sign") == b"-" else -off)
+    return calendar.absolute(year, month, day, hour, minute) + within
