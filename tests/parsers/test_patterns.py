@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vedette.model.fields import FIELDS
@@ -226,8 +226,12 @@ _ENDINGS = sorted(
 )
 
 
+_PEER_NAMED = next(flat for flat in _ATTACKED if flat.shape.head == b"reverse mapping checking getaddrinfo for ")
+
+
 @settings(max_examples=300)
 @given(st.sampled_from(_ATTACKED), st.sampled_from(_ENDINGS), st.integers(0, 2))
+@example(_PEER_NAMED, f"for h7.example.net [{STRANGER}] failed - POSSIBLE BREAK-IN ATTEMPT!", 0)
 def test_a_message_cut_right_after_text_blames_no_stranger(flat: FlatShape, ending: str, place: int):
     count = sum(capture.type is CaptureType.TEXT for capture in flat.shape.captures)
     texts = ["alice"] * count

@@ -17,7 +17,7 @@ from vedette.parsers.formats import Capture, CaptureType, Element, Literal, Piec
 from vedette.parsers.registry import PATTERNS, Format, Pattern, PatternFile, PatternSet
 from vedette.system import kept
 
-_NAME, _VERSION = "vedette-patterns", 3
+_NAME, _VERSION = "vedette-patterns", 4
 _MOST = 4
 
 T = TypeVar("T", bound=Hashable)

@@ -266,11 +266,15 @@ def _shape(elements: list[Element], text: str, location: Location) -> Shape:
 
 def _chosen(element: Element) -> bool:
     """Whether whoever is logged may choose what stands here."""
-    if not isinstance(element, Capture) or element.field in SOURCE_FIELDS:
+    if not isinstance(element, Capture):
         return False
     if element.type is CaptureType.TEXT:
         return True
-    return element.type in (CaptureType.WORD, CaptureType.OPT) and is_attacker_text(element.field)
+    return (
+        element.field not in SOURCE_FIELDS
+        and element.type in (CaptureType.WORD, CaptureType.OPT)
+        and is_attacker_text(element.field)
+    )
 
 
 def _steps(elements: Sequence[Element], *, closed: bool) -> tuple[Step, ...]:
