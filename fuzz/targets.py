@@ -32,7 +32,7 @@ from vedette.parsers.audit import AuditParser
 from vedette.parsers.columns import Block
 from vedette.parsers.json import JsonParser
 from vedette.parsers.parser import SyslogParser
-from vedette.parsers.registry import PatternSet
+from vedette.parsers.written import read_patterns
 from vedette.rules.files import PACKS
 from vedette.rules.loading import load
 from vedette.sources.attacks.feature import read_feature
@@ -99,7 +99,7 @@ def _alone(parser: Parser, batch: Batch) -> None:
 
 @cache
 def _syslog_parsers() -> tuple[SyslogParser, SyslogParser]:
-    patterns = PatternSet.load()
+    patterns = read_patterns()
     return SyslogParser(patterns, light=0), SyslogParser(patterns, light=1 << 20)
 
 
@@ -281,7 +281,7 @@ def _fenced(*names: str) -> Iterator[bytes]:
 
 
 def _syslog_seeds() -> Iterator[bytes]:
-    for file in PatternSet.load().files:
+    for file in read_patterns().files:
         program = (file.programs or ("sshd",))[0].encode()
         for pattern in file.patterns:
             messages = [sample.message for sample in pattern.samples] + [message for message, _ in pattern.not_samples]

@@ -15,7 +15,7 @@ from vedette.app.search import CutReason, Limits, take
 from vedette.app.search_plan import VERBATIM, literals_of
 from vedette.model.levels import Level
 from vedette.model.rules import Op, Rule, Test
-from vedette.parsers.registry import PatternSet
+from vedette.parsers.written import read_patterns
 from vedette.rules.query import parse_query
 from vedette.store.lake.lake import Lake
 from vedette.store.lake.reader import Reader
@@ -204,7 +204,7 @@ def test_what_is_looked_for_stands_in_every_sample_of_our_patterns():
     every = Rule("every", "every", Level.LOW, when=Test("user.name", Op.EXISTS, (True,)))
     parser = routed_parser([every], Counters())
     looked_for = 0
-    for file in PatternSet.load().files:
+    for file in read_patterns().files:
         program = (file.programs or ("sshd",))[0].encode()
         samples = [sample.message for pattern in file.patterns for sample in pattern.samples]
         lines = [b"2026-01-01T00:00:00Z web01 %s[1]: %s" % (program, one) for one in samples if b"\n" not in one]

@@ -15,7 +15,7 @@ from bench import authlog
 from vedette.app.counters import Counters
 from vedette.app.detection import batch_of_lines
 from vedette.parsers.parser import SyslogParser
-from vedette.parsers.registry import PatternSet
+from vedette.parsers.written import read_patterns
 
 COUNT = 20_000
 
@@ -68,7 +68,7 @@ def test_times_ascend_over_five_days_a_million_lines():
 
 def test_every_line_is_read_and_every_attack_line_understood(labelled: list[tuple[str, bool]]):
     lines = [line.encode() for line, _ in labelled[:5_000]]
-    table = SyslogParser(PatternSet.load(), None, Counters()).parse(batch_of_lines(lines, year=2026))
+    table = SyslogParser(read_patterns(), None, Counters()).parse(batch_of_lines(lines, year=2026))
     assert table.unreadable == 0
     pattern = table.column("vedette.pattern")
     assert [line for row, line in enumerate(lines) if pattern.codes[row] < 0] == []

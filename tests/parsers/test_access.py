@@ -13,7 +13,7 @@ from vedette.model.batch import Batch, Origin, RecordFormat, split_lines
 from vedette.model.events import Table, Value
 from vedette.parsers.access import AccessParser
 from vedette.parsers.parser import SyslogParser
-from vedette.parsers.registry import PatternSet
+from vedette.parsers.written import read_patterns
 
 COMBINED = b'198.51.100.7 - bob [02/Jan/2026:03:04:05 +0200] "GET /a/b.php?x=\\x22 HTTP/1.1" 404 12 "-" "curl \\"8\\""'
 
@@ -81,7 +81,7 @@ def test_the_messages_of_error_logs_are_read_by_patterns() -> None:
     )
     starts, ends = split_lines(block)
     batch = Batch(Origin("host", "test"), 0, block, starts, ends, starts, 5, RecordFormat.ACCESS)
-    table = AccessParser(None, SyslogParser(PatternSet.load())).parse(batch)
+    table = AccessParser(None, SyslogParser(read_patterns())).parse(batch)
     assert values(table, "event.action") == [
         "apache-login-failed",
         None,

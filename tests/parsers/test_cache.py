@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vedette.parsers import PatternSet, cache
+from vedette.parsers import cache
 from vedette.parsers.registry import PATTERNS, PatternFile
+from vedette.parsers.written import read_patterns
 
 
 def without_samples(files: tuple[PatternFile, ...]) -> tuple[PatternFile, ...]:
@@ -20,7 +21,7 @@ def without_samples(files: tuple[PatternFile, ...]) -> tuple[PatternFile, ...]:
 
 
 def test_every_pattern_comes_back_as_it_was(tmp_path: Path):
-    compiled = PatternSet.load()
+    compiled = read_patterns()
     first, second = cache.load(tmp_path / "cache"), cache.load(tmp_path / "cache")
     assert first.files == compiled.files
     assert second.files == without_samples(compiled.files)

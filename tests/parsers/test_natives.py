@@ -9,8 +9,8 @@ from vedette.app.detection import batch_of_lines
 from vedette.model.clock import DAY
 from vedette.parsers.natives import read_native
 from vedette.parsers.parser import SyslogParser
-from vedette.parsers.registry import PatternSet
 from vedette.parsers.syslog import read_header
+from vedette.parsers.written import read_patterns
 from vedette.parsers.years import Calendar
 from vedette.text.times import rfc3339
 
@@ -135,7 +135,7 @@ LINES = [
         id="proftpd",
     ),
 ]
-PARSER = SyslogParser(PatternSet.load())
+PARSER = SyslogParser(read_patterns())
 
 
 @pytest.mark.parametrize(("line", "wanted"), LINES)
@@ -206,7 +206,7 @@ def test_own_files_among_syslog_are_told_apart_by_line(light: int):
         b"2026/03/01 10:00:01 [error] 711#711: *43 access forbidden by rule, client: 198.51.100.7, server: www",
         b"no header at all",
     ]
-    table = SyslogParser(PatternSet.load(), light=light).parse(batch_of_lines(lines, year=2026))
+    table = SyslogParser(read_patterns(), light=light).parse(batch_of_lines(lines, year=2026))
     names, services = table.column("process.name"), table.column("vedette.service")
     assert [names.value(row) for row in range(6)] == ["doord", "nginx", "nginx", "mysqld", "nginx", None]
     assert [services.value(row) for row in range(6)] == [None, "nginx", "nginx", "mysqld", "nginx", None]

@@ -16,10 +16,11 @@ from vedette.model.batch import Batch, GivenHeader, Origin, RecordFormat, Trust,
 from vedette.model.events import RecordKind, Table, Value
 from vedette.model.fields import FIELDS
 from vedette.model.reasons import BlameReason
-from vedette.parsers import PatternSet, SyslogParser
+from vedette.parsers import SyslogParser
+from vedette.parsers.written import read_patterns
 from vedette.text.times import parse_rfc3339
 
-ALL = PatternSet.load()
+ALL = read_patterns()
 READ_AT = parse_rfc3339("2026-11-24T12:00:00Z")
 BOTH = pytest.mark.parametrize("light", [0, 1000], ids=["batch", "light"])
 

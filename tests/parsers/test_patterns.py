@@ -16,9 +16,9 @@ from vedette.model.fields import FIELDS
 from vedette.parsers.formats import Capture, CaptureType, Literal, Message, address_of
 from vedette.parsers.registry import FlatShape, PatternSet
 from vedette.parsers.shapes import NONE, match_one
-from vedette.parsers.written import read_file
+from vedette.parsers.written import read_file, read_patterns
 
-PATTERNS = PatternSet.load()
+PATTERNS = read_patterns()
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "parsers.md").read_text()
 
 PEER = "198.51.100.7"

@@ -10,12 +10,12 @@ import pytest
 from vedette.app.detection import batch_of_lines
 from vedette.model.errors import RuleError
 from vedette.model.events import Value
-from vedette.parsers import PATTERNS, PatternSet, SyslogParser
+from vedette.parsers import PATTERNS, SyslogParser
 from vedette.parsers.formats import readings
 from vedette.parsers.registry import Pattern, PatternFile, Sample
-from vedette.parsers.written import read_file
+from vedette.parsers.written import read_file, read_patterns
 
-ALL = PatternSet.load()
+ALL = read_patterns()
 PARSER = SyslogParser(ALL)
 SAMPLES = [(file, pattern, sample) for file in ALL.files for pattern in file.patterns for sample in pattern.samples]
 HEADER_FIELDS = {
@@ -228,6 +228,6 @@ def test_ids_services_and_programs_are_unique(tmp_path: Path):
     ):
         (tmp_path / "b.yml").write_text(GOOD.replace(*change))
         with pytest.raises(RuleError, match=said) as caught:
-            PatternSet.load(tmp_path)
+            read_patterns(tmp_path)
         assert caught.value.location is not None
         assert caught.value.location.file.endswith("b.yml")

@@ -12,7 +12,7 @@ from vedette.model.events import Column, Value
 from vedette.parsers import PatternSet, SyslogParser
 from vedette.parsers.formats import Capture, CaptureType, Literal
 from vedette.parsers.registry import FlatShape
-from vedette.parsers.written import read_file
+from vedette.parsers.written import read_file, read_patterns
 
 # Shapes that no file has yet: captures joined to texts, several in a chunk, three texts, optional parts.
 ODD = read_file(
@@ -39,7 +39,7 @@ patterns:
 """,
     "odd.yml",
 )
-ALL = PatternSet((*PatternSet.load().files, ODD))
+ALL = PatternSet((*read_patterns().files, ODD))
 PLAIN = SyslogParser(ALL, light=1_000_000)
 FAST = SyslogParser(ALL, light=0)
 HEAD = b"Nov 24 02:53:13 h "

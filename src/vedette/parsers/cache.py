@@ -1,5 +1,5 @@
 """Compiled pattern files as bytes, so that a start need not compile what has not changed.
-Counterpart: `registry` compiles them; `app.detection` asks for the kept ones first."""
+Counterpart: `written` compiles them; `app.detection` asks for the kept ones first."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ T = TypeVar("T", bound=Hashable)
 
 
 def load(where: Path, folder: Path = PATTERNS) -> PatternSet:
-    """As `PatternSet.load`, but without samples, and from what is kept in `where` as long as no file changed."""
+    """As `written.read_patterns`, but without samples, and from what is kept in `where` as long as no file changed."""
     paths = sorted(folder.glob("*.yml"), key=lambda path: path.name.encode())
     name = kept.key_of(paths, _NAME, _VERSION, __version__) + ".patterns"
     files = unpack(kept.read(name, where) or b"")
     if files is not None:
         return PatternSet(files)
-    patterns = PatternSet.load(folder)
+    # A start from what was kept needs no YAML.
+    from vedette.parsers.written import read_patterns
+
+    patterns = read_patterns(folder)
     kept.write(name, pack(patterns.files), where, most=_MOST)
     return patterns
 

@@ -162,15 +162,6 @@ class PatternSet:
                         )
             self.shapes_of[file.service] = tuple(range(first, len(self.shapes)))
 
-    @classmethod
-    def load(cls, folder: Path = PATTERNS) -> PatternSet:
-        """Every `*.yml` of a folder in byte order. RuleError: the first mistake, with file, line and column."""
-        # A start from what was kept needs no YAML.
-        from vedette.parsers.written import read_file
-
-        paths = sorted(folder.glob("*.yml"), key=lambda path: path.name.encode())
-        return cls(tuple(read_file(path.read_bytes(), str(path)) for path in paths))
-
     @property
     def fields(self) -> frozenset[str]:
         """Every field some pattern can give."""
