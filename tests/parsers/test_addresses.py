@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vedette.parsers import addresses
 from vedette.parsers.addresses import AddressTable
 from vedette.parsers.columns import Block
-from vedette.parsers.formats import address_of
+from vedette.parsers.readings import address_of
 
 words = st.one_of(
     st.ip_addresses().map(lambda address: str(address).encode()),

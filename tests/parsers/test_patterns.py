@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vedette.model.fields import FIELDS
-from vedette.parsers.formats import Capture, CaptureType, Literal, Message, address_of
+from vedette.parsers.formats import Capture, CaptureType, Literal
+from vedette.parsers.readings import Message, address_of
 from vedette.parsers.registry import FlatShape, PatternSet
 from vedette.parsers.shapes import NONE, match_one
 from vedette.parsers.written import read_file, read_patterns

@@ -11,7 +11,7 @@ from vedette.app.detection import batch_of_lines
 from vedette.model.errors import RuleError
 from vedette.model.events import Value
 from vedette.parsers import PATTERNS, SyslogParser
-from vedette.parsers.formats import readings
+from vedette.parsers.readings import readings
 from vedette.parsers.registry import Pattern, PatternFile, Sample
 from vedette.parsers.written import read_file, read_patterns
 

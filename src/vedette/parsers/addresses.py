@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from vedette.model.batch import Int32, Int64
 from vedette.parsers.columns import Block, UInt64, kept_bytes
-from vedette.parsers.formats import address_of
 from vedette.parsers.groups import NONE
+from vedette.parsers.readings import address_of
 
 _BITS = 15
 _SIZE = 1 << _BITS

@@ -14,9 +14,10 @@ from vedette.model.batch import Batch, Bool, Int32, Int64, Trust
 from vedette.model.events import Column, Kinds, LateValues, RecordKind, Table, Value
 from vedette.model.fields import FIELDS, FieldType
 from vedette.parsers.columns import Block, distinct, keep, merged, word_of
-from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS, value_of
+from vedette.parsers.formats import ADDRESS_FIELD, SOURCE_FIELDS
 from vedette.parsers.groups import NONE, Match
 from vedette.parsers.headers import LIGHT, Headers
+from vedette.parsers.readings import value_of
 from vedette.parsers.registry import BEGINNINGS, CANDIDATES, PatternSet
 from vedette.parsers.shapes import Matcher, Outcome
 from vedette.parsers.syslog import ABSENT

@@ -10,19 +10,8 @@ import numpy as np
 
 from vedette.model.batch import Bool, Int32, Int64
 from vedette.parsers.columns import Block, UInt64, keep, word_of
-from vedette.parsers.formats import (
-    COLON,
-    GROUP_LENGTH,
-    Capture,
-    CaptureType,
-    Literal,
-    Piece,
-    Shape,
-    Span,
-    Step,
-    Take,
-    only,
-)
+from vedette.parsers.formats import COLON, Capture, CaptureType, Literal, Piece, Shape, Span, Step, Take
+from vedette.parsers.readings import GROUP_LENGTH, only
 from vedette.parsers.registry import FlatShape, PatternSet
 
 NONE = -1

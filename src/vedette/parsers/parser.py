@@ -18,9 +18,10 @@ from vedette.model.rules import LogSource
 from vedette.parsers.addresses import AddressTable
 from vedette.parsers.columns import SPACE, Block, UInt64
 from vedette.parsers.events import PATTERN, Constants, Events, Services, log_sources_of
-from vedette.parsers.formats import given_by, readings, value_of
+from vedette.parsers.formats import given_by
 from vedette.parsers.groups import NONE
 from vedette.parsers.headers import LIGHT, Headers, given_headers, read_headers
+from vedette.parsers.readings import readings, value_of
 from vedette.parsers.registry import HEAD_LIMIT, PatternFile, PatternSet
 from vedette.parsers.shapes import Matcher, Router
 from vedette.text.escape import decode

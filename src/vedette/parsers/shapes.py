@@ -1,5 +1,5 @@
 """The pattern language over whole blocks: every distinct beginning and ending of the shapes is looked for once.
-Counterpart: `parsers.formats` means the same for one message, and is asked wherever this would be slow."""
+Counterpart: `parsers.readings` means the same for one message, and is asked wherever this would be slow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 from vedette.model.batch import Int32, Int64
 from vedette.parsers.addresses import AddressTable
 from vedette.parsers.columns import Block, UInt64, distinct, keep, word_of
-from vedette.parsers.formats import Message, Shape, Span, address_of, readings
+from vedette.parsers.formats import Shape, Span
 from vedette.parsers.groups import NONE, Group, Match
+from vedette.parsers.readings import Message, address_of, readings
 from vedette.parsers.registry import FlatShape, PatternFile, PatternSet
 
 _FEW = 64
